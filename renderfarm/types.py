@@ -1,0 +1,210 @@
+"""The words everyone shares: what a job is, and what the farm says about it.
+
+Values only, made from the farm's JSON. A field that this version does not know is left out, so an
+older SDK keeps working with a newer farm.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from datetime import datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class Status(StrEnum):
+    """Where a job stands. The last four are final: nothing leaves them."""
+
+    QUEUED = "queued"
+    """Accepted; waiting for a slot, or for its next try."""
+    RUNNING = "running"
+    """A worker holds its lease."""
+    SUCCEEDED = "succeeded"
+    """Its images are stored."""
+    FAILED = "failed"
+    """It cannot be rendered, or its tries are spent."""
+    CANCELLED = "cancelled"
+    """Its owner took it back."""
+    EXPIRED = "expired"
+    """Its deadline passed."""
+
+    @property
+    def final(self) -> bool:
+        """Whether nothing follows."""
+        return self in FINAL
+
+
+FINAL: frozenset[Status] = frozenset(
+    {Status.SUCCEEDED, Status.FAILED, Status.CANCELLED, Status.EXPIRED},
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Denoising steps done, of how many."""
+
+    step: int = 0
+    steps: int = 0
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Read the farm's JSON."""
+        return cls(**_known(cls, data))
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Seconds spent waiting, rendering and storing; None for what has not happened yet."""
+
+    queued_s: float | None = None
+    render_s: float | None = None
+    store_s: float | None = None
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Read the farm's JSON."""
+        return cls(**_known(cls, data))
+
+
+@dataclass(frozen=True, slots=True)
+class JobError:
+    """Why a job did not succeed: a stable `code` for programs, a `message` for people."""
+
+    code: str
+    message: str = ""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Read the farm's JSON."""
+        return cls(**_known(cls, data))
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """One stored image. `url` is signed and runs out; reading the job again gives a fresh one."""
+
+    url: str
+    width: int
+    height: int
+    content_type: str
+    bytes: int
+    """Size of the file."""
+    sha256: str
+    """Of the file, in hex."""
+    seed: int
+    """`torch.Generator("cpu").manual_seed(seed)` draws this image again."""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Read the farm's JSON."""
+        return cls(**_known(cls, data))
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What the farm said about a job at one moment."""
+
+    id: str
+    status: Status
+    request: Mapping[str, Any] = field(default_factory=dict)
+    """The request with the model's defaults and the seed filled in."""
+    progress: Progress | None = None
+    position: int | None = None
+    """Jobs ahead of this one in the queue, where the farm tells."""
+    images: tuple[Image, ...] = ()
+    error: JobError | None = None
+    attempt: int = 0
+    created_at: datetime | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    expires_at: datetime | None = None
+    timings: Timings = Timings()
+    gpu_seconds: float | None = None
+    cost_usd: float | None = None
+    cached: bool = False
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def done(self) -> bool:
+        """Whether the job is in a final state."""
+        return self.status.final
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Read the farm's JSON. Raises ValueError for a state or a time it cannot read."""
+        known = {name: value for name, value in _known(cls, data).items() if value is not None}
+        known["status"] = Status(known["status"])
+        for name in ("created_at", "started_at", "finished_at", "expires_at"):
+            if name in known:
+                known[name] = datetime.fromisoformat(known[name])
+        for name, kind in (("progress", Progress), ("error", JobError), ("timings", Timings)):
+            if name in known:
+                known[name] = kind.from_json(known[name])
+        known["images"] = tuple(Image.from_json(image) for image in known.get("images", ()))
+        return cls(**known)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a model accepts. Width and height are pixels and multiples of `multiple_of`."""
+
+    min_width: int
+    max_width: int
+    min_height: int
+    max_height: int
+    multiple_of: int
+    max_steps: int
+    max_images: int
+    max_prompt_chars: int
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Read the farm's JSON."""
+        return cls(**_known(cls, data))
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model the farm serves, what a request to it may hold and what it takes when left out."""
+
+    name: str
+    limits: Limits
+    description: str = ""
+    pipeline: str = ""
+    revision: str = ""
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    schedulers: tuple[str, ...] = ()
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Read the farm's JSON."""
+        known = {name: value for name, value in _known(cls, data).items() if value is not None}
+        known["limits"] = Limits.from_json(known["limits"])
+        known["schedulers"] = tuple(known.get("schedulers", ()))
+        return cls(**known)
+
+
+@dataclass(frozen=True, slots=True)
+class StateEvent:
+    """The job changed its state; `job` is how it stands now."""
+
+    job: Job
+
+
+@dataclass(frozen=True, slots=True)
+class ProgressEvent:
+    """The job advanced; `preview` is a small picture as a data URL, where the farm makes them."""
+
+    progress: Progress
+    preview: str | None = None
+
+
+Event = StateEvent | ProgressEvent
+"""What `Job.events()` yields."""
+
+
+def _known(kind: type, data: Mapping[str, Any]) -> dict[str, Any]:
+    return {each.name: data[each.name] for each in fields(kind) if each.name in data}
