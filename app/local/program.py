@@ -1,0 +1,57 @@
+"""One program to run: what to execute, when it counts as ready, how it is told to end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from app.local import tether
+from app.local.errors import ProgramMissingError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What the supervisor needs to know about one process. Calls may block: they run in a thread.
+
+    `before` runs ahead of every start, also after a crash. `ready` is asked until it says yes;
+    without one, a program counts as ready once it has lived for a second.
+    """
+
+    name: str
+    argv: tuple[str, ...]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    before: Callable[[], None] | None = None
+    ready: Callable[[], bool] | None = None
+    start_timeout_s: float = 60.0
+    stop_signal: signal.Signals = signal.SIGTERM
+    stop_timeout_s: float = 10.0
+    orphan_signal: signal.Signals = signal.SIGKILL
+
+    @property
+    def tethered(self) -> tuple[str, ...]:
+        """The command line that also ends the program when this process ends."""
+        number = str(int(self.orphan_signal))
+        return (sys.executable, "-IS", tether.__file__, number, str(os.getpid()), *self.argv)
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """The program's whole environment: ours, then its own."""
+        return {**os.environ, **self.environment}
+
+
+def package_folder(package: str) -> Path:
+    """Where an installed package lies, found without importing it."""
+    spec = find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise ProgramMissingError(
+            f"{package} is not installed: run `make setup`, or point the farm at servers of yours"
+        )
+    return Path(spec.submodule_search_locations[0])

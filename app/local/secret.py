@@ -1,0 +1,59 @@
+"""Passwords and keys that a farm makes once and keeps in a file that only its owner can read."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from app.local.errors import LocalError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def kept(path: Path, name: str, *, prefix: str = "") -> str:
+    """The secret `name` out of the file `path`, made (256 random bits) when it is not there yet."""
+    known = _read(path)
+    if name not in known:
+        known[name] = prefix + secrets.token_urlsafe(32)
+        private_json(path, known)
+    return known[name]
+
+
+def private_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Replace `path` with `content` as JSON, readable by its owner alone."""
+    private_file(path, json.dumps(content, indent=2) + "\n")
+
+
+def private_file(path: Path, text: str) -> None:
+    """Replace `path` with `text`, mode 0600: a reader sees the old file or the new, never half."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # made 0600
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _read(path: Path) -> dict[str, str]:
+    """The file's secrets; none when there is no file. A damaged file is never overwritten."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return {}
+    try:
+        content = json.loads(text)
+    except ValueError as error:
+        raise LocalError(f"{path} is damaged: {error}; restore it, or remove the farm") from error
+    if not isinstance(content, dict):
+        raise LocalError(f"{path} is damaged: it holds no JSON object")
+    return content
