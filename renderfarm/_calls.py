@@ -1,0 +1,233 @@
+"""Every call of the HTTP contract as a value: the request to send, and how to read its answer.
+
+Nothing here touches the network, so both clients share all of it and a test needs no server.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from urllib.parse import quote
+
+from renderfarm import errors
+from renderfarm.types import Job, Model, Status
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from datetime import datetime
+
+T = TypeVar("T")
+
+BATCH_JOBS = 1_000
+"""Most jobs that one `POST /v1/jobs:batch` takes."""
+PAGE_JOBS = 100
+HOLD_GRACE_S = 10.0
+"""How much longer than asked an answer that is held back may take."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One HTTP request. `url` is a path under the farm's URL, or absolute when `public`."""
+
+    method: str
+    url: str
+    params: Mapping[str, str | int] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    content: bytes | None = None
+    timeout_s: float | None = None
+    """None: the client's own."""
+    public: bool = False
+    """A signed URL, perhaps on another host: the key must not travel with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One HTTP answer, read whole. Header names are lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[T]):
+    """A request, and what makes its answer's body a value."""
+
+    request: Request
+    parse: Callable[[bytes], T]
+
+    def read(self, answer: Answer) -> T:
+        """Give the value of a 2xx answer. Raises BadAnswer for a body that no farm sends."""
+        if not 200 <= answer.status < 300:
+            where = answer.headers.get("location", "elsewhere")
+            raise errors.BadAnswer(f"HTTP {answer.status} points to {where}: is the URL right?")
+        try:
+            return self.parse(answer.body)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            start = answer.body[:80].decode(errors="replace")
+            message = f"{self.request.url} did not answer as a farm does ({error!r}): {start!r}"
+            raise errors.BadAnswer(message) from error
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of jobs, newest first; `cursor` leads to the next, None ends the list."""
+
+    jobs: tuple[Job, ...]
+    cursor: str | None
+
+
+class Listing:
+    """Follows the cursor over the pages of a list, for `limit` jobs or to its end."""
+
+    def __init__(self, status: str | None, model: str | None, limit: int | None) -> None:
+        # A name the farm has no state for is a mistake here, and not an empty list.
+        self._status = Status(status).value if status else None
+        self._model = model
+        self._left = float("inf") if limit is None else limit
+        self._cursor: str | None = None
+        self._ended = False
+
+    def next_call(self) -> Call[Page] | None:
+        """Give the call for the next page; None when there is no more."""
+        if self._ended or self._left <= 0:
+            return None
+        limit = int(min(PAGE_JOBS, self._left))
+        return list_jobs(limit=limit, status=self._status, model=self._model, cursor=self._cursor)
+
+    def take(self, page: Page) -> tuple[Job, ...]:
+        """Take a page's jobs, and remember where it ended."""
+        jobs = page.jobs[: int(min(len(page.jobs), self._left))]
+        self._left -= len(jobs)
+        self._cursor = page.cursor
+        self._ended = page.cursor is None
+        return jobs
+
+
+def submit(body: Mapping[str, Any], key: str | None = None) -> Call[Job]:
+    """`POST /v1/jobs`. The idempotency key makes sending it again harmless; None draws one."""
+    return _post("/v1/jobs", encode(body), key, _job)
+
+
+def submit_many(requests: Iterable[str | Mapping[str, Any]]) -> Iterator[Call[tuple[Job, ...]]]:
+    """`POST /v1/jobs:batch`, once for every `BATCH_JOBS`; each is all or nothing."""
+    bodies = [encode({"prompt": it} if isinstance(it, str) else it) for it in requests]
+    for start in range(0, len(bodies), BATCH_JOBS):
+        content = b'{"jobs":[' + b",".join(bodies[start : start + BATCH_JOBS]) + b"]}"
+        yield _post("/v1/jobs:batch", content, None, lambda body: _page(body).jobs)
+
+
+def job(job_id: str, hold_s: int = 0) -> Call[Job]:
+    """`GET /v1/jobs/{id}`; the farm may hold its answer for `hold_s` until the job is final."""
+    if not hold_s:
+        return Call(Request("GET", path(job_id)), _job)
+    timeout_s = hold_s + HOLD_GRACE_S
+    return Call(Request("GET", path(job_id), {"wait": hold_s}, timeout_s=timeout_s), _job)
+
+
+def list_jobs(*, limit: int = PAGE_JOBS, **params: str | None) -> Call[Page]:
+    """`GET /v1/jobs`; `params` are its `status`, `model` and `cursor`."""
+    given = {name: value for name, value in params.items() if value is not None}
+    return Call(Request("GET", "/v1/jobs", {**given, "limit": limit}), _page)
+
+
+def cancel(job_id: str) -> Call[Job]:
+    """`POST /v1/jobs/{id}/cancel`."""
+    return Call(Request("POST", path(job_id, "/cancel")), _job)
+
+
+def models() -> Call[tuple[Model, ...]]:
+    """`GET /v1/models`."""
+
+    def parse(body: bytes) -> tuple[Model, ...]:
+        return tuple(Model.from_json(model) for model in json.loads(body)["models"])
+
+    return Call(Request("GET", "/v1/models"), parse)
+
+
+def download(url: str) -> Call[bytes]:
+    """Fetch a signed URL, which is its own permission."""
+    return Call(Request("GET", url, public=True), bytes)
+
+
+def path(job_id: str, tail: str = "") -> str:
+    """Where a job lives. Raises ValueError for an empty id, which would be another resource."""
+    if not job_id:
+        raise ValueError("the job id is empty")
+    return f"/v1/jobs/{quote(job_id, safe='')}{tail}"
+
+
+def encode(body: Mapping[str, Any]) -> bytes:
+    """Write a request as strict JSON, without the fields that are None.
+
+    Raises InvalidRequest naming each field that JSON has no form for.
+    """
+    bad = tuple(
+        errors.FieldError(name, reason) for name, value in body.items() if (reason := _fault(value))
+    )
+    if bad:
+        raise errors.InvalidRequest(422, "invalid_request", "the request is not JSON", bad)
+    return json.dumps({name: value for name, value in body.items() if value is not None}).encode()
+
+
+def problem(answer: Answer, now: datetime) -> errors.ApiError:
+    """Make the error of a 4xx or 5xx answer, whether the farm or a proxy in between gave it."""
+    try:
+        said = json.loads(answer.body)
+    except ValueError:
+        said = None
+    if not isinstance(said, dict):
+        said = {"detail": answer.body[:200].decode(errors="replace").strip()}
+    otherwise = errors.ServerError if answer.status >= 500 else errors.ApiError
+    return errors.BY_STATUS.get(answer.status, otherwise)(
+        answer.status,
+        str(said.get("code") or "unknown"),
+        str(said.get("detail") or said.get("title") or "the farm refused"),
+        _fields(said.get("fields")),
+        retry_after_s(answer.headers, now),
+    )
+
+
+def retry_after_s(headers: Mapping[str, str], now: datetime) -> float | None:
+    """Read `Retry-After`, in either of its forms (RFC 9110, 10.2.3)."""
+    value = headers.get("retry-after", "").strip()
+    if value.isdecimal():
+        return float(value)
+    try:
+        return max(0.0, (parsedate_to_datetime(value) - now).total_seconds())
+    except (ValueError, TypeError):
+        return None
+
+
+def _post(url: str, content: bytes, key: str | None, parse: Callable[[bytes], T]) -> Call[T]:
+    headers = {"Content-Type": "application/json", "Idempotency-Key": key or str(uuid.uuid4())}
+    return Call(Request("POST", url, headers=headers, content=content), parse)
+
+
+def _job(body: bytes) -> Job:
+    return Job.from_json(json.loads(body))
+
+
+def _page(body: bytes) -> Page:
+    data = json.loads(body)
+    return Page(tuple(Job.from_json(each) for each in data["jobs"]), data.get("cursor"))
+
+
+def _fields(said: object) -> tuple[errors.FieldError, ...]:
+    named = said if isinstance(said, list) else []
+    return tuple(
+        errors.FieldError(str(each.get("field", "?")), str(each.get("message", "")))
+        for each in named
+        if isinstance(each, dict)
+    )
+
+
+def _fault(value: object) -> str | None:
+    try:
+        json.dumps(value, allow_nan=False)
+    except (ValueError, TypeError) as error:
+        return str(error)
+    return None

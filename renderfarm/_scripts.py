@@ -1,0 +1,209 @@
+"""What the SDK does, step by step, as generators that do none of it themselves.
+
+A script yields what it needs (a `Request` to be sent, a `Sleep`) and is given what came of it.
+`Farm` and `AsyncFarm` are the two loops that run scripts, so retries, waiting and the rest are
+written once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import time
+from collections.abc import Callable, Generator, Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import TypeVar
+
+from renderfarm import _calls, errors
+from renderfarm._calls import Answer, Call, Request
+from renderfarm.types import Image, Job, Status
+
+T = TypeVar("T")
+
+SLICE_S = 20
+"""Longest single wait on the farm; proxies commonly cut a silent connection at 30 or 60 s."""
+EARLY_S = 0.25
+"""An answer sooner than this was not held back."""
+LONGEST_PAUSE_S = 8.0
+LONGEST_RETRY_AFTER_S = 60.0
+"""A farm that asks for more than this is not waited for: the caller should know."""
+RETRIED = frozenset({429, 500, 502, 503, 504})
+
+
+@dataclass(frozen=True, slots=True)
+class Sleep:
+    """Do nothing for so long."""
+
+    seconds: float
+
+
+Action = Request | Sleep
+Reply = Answer | errors.TransportError | None
+Script = Generator[Action, Reply, T]
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How often to try again, and by whose clock. `until` bounds by time instead of by count."""
+
+    max_retries: int = 4
+    until: float | None = None
+    clock: Callable[[], float] = time.monotonic
+    random: Callable[[], float] = random.random
+
+    def pause_s(self, error: errors.RenderfarmError, tried: int) -> float | None:
+        """Give the pause before the next try after `tried` earlier ones; None to give up."""
+        asked_s = None
+        if isinstance(error, errors.ApiError):
+            asked_s = error.retry_after_s
+            if error.status not in RETRIED or (asked_s or 0) > LONGEST_RETRY_AFTER_S:
+                return None
+        pause_s = self.backoff_s(tried) if asked_s is None else asked_s
+        if self.until is not None:
+            return pause_s if self.clock() + pause_s < self.until else None
+        return pause_s if tried < self.max_retries else None
+
+    def backoff_s(self, tried: int) -> float:
+        """Give a pause that doubles, with half of it drawn, so that clients do not march in step.
+
+        See "Exponential Backoff And Jitter", AWS Architecture Blog, 2015 ("equal jitter").
+        """
+        full_s: float = min(LONGEST_PAUSE_S, 0.25 * 2 ** min(tried, 10))
+        return full_s * (0.5 + 0.5 * self.random())
+
+
+def ask(call: Call[T], policy: Policy) -> Script[T]:
+    """Send a call until it is answered for good. Raises its ApiError, TransportError, BadAnswer."""
+    tried = 0
+    while True:
+        reply = yield call.request
+        if isinstance(reply, Answer) and reply.status < 400:
+            return call.read(reply)
+        error = failure(reply)
+        pause_s = policy.pause_s(error, tried)
+        if pause_s is None:
+            raise error
+        yield Sleep(pause_s)
+        tried += 1
+
+
+def failure(reply: Reply) -> errors.RenderfarmError:
+    """Make the error of a reply that is none, or a refusal."""
+    if isinstance(reply, Answer):
+        return _calls.problem(reply, datetime.now(UTC))
+    assert reply is not None  # noqa: S101 - only a Sleep is answered with nothing
+    return reply
+
+
+def look(job_id: str, until: float, policy: Policy) -> Script[Job]:
+    """Read the job once; the farm holds its answer until the job is final, or `until` is near."""
+    asked_at = policy.clock()
+    hold_s = max(0, min(SLICE_S, round(until - asked_at)))
+    job = yield from ask(_calls.job(job_id, hold_s), policy)
+    now = policy.clock()
+    if not job.done and now < min(until, asked_at + EARLY_S):
+        # The farm did not hold it, being about to stop for instance: do not ask without pause.
+        yield Sleep(min(EARLY_S, until - now))
+    return job
+
+
+def wait(job_id: str, timeout_s: float, see: Callable[[Job], None], policy: Policy) -> Script[Job]:
+    """Wait until the job is final, over restarts of the farm. `see` is told each state seen.
+
+    Raises WaitTimeout when it still goes on after `timeout_s`.
+    """
+    deadline = policy.clock() + timeout_s
+    patient = replace(policy, until=deadline)
+    while True:
+        job = yield from look(job_id, deadline, patient)
+        see(job)
+        if job.done:
+            return job
+        if policy.clock() >= deadline:
+            raise errors.WaitTimeout(job, timeout_s)
+
+
+def succeeded(job: Job) -> Job:
+    """Give the job back if it has its images. Raises the error of its end otherwise."""
+    if job.status in errors.BY_STATE:
+        raise errors.BY_STATE[job.status](job)
+    return job
+
+
+def one_image(fields: Mapping[str, object]) -> None:
+    """Check that a call which gives one image asks for one. Raises ValueError."""
+    if fields.get("num_images", 1) != 1:
+        raise ValueError("render() gives one image: use submit(...).wait().images for more")
+
+
+def cancel(job_id: str, policy: Policy) -> Script[Job]:
+    """Cancel a job. Raises Conflict if it was final already."""
+    try:
+        return (yield from ask(_calls.cancel(job_id), policy))
+    except errors.Conflict:
+        # Perhaps this very call did it, and its first answer was lost on the way.
+        job = yield from ask(_calls.job(job_id), policy)
+        if job.status is Status.CANCELLED:
+            return job
+        raise
+
+
+def download(job_id: str, index: int, image: Image, policy: Policy) -> Script[bytes]:
+    """Fetch an image and check its SHA-256; a URL that ran out is renewed by reading the job."""
+    trouble: errors.RenderfarmError | None = None
+    for last in (False, False, True):
+        try:
+            body = yield from ask(_calls.download(image.url), policy)
+        except errors.ApiError as error:
+            trouble = error
+        else:
+            if hashlib.sha256(body).hexdigest() == image.sha256:
+                return body
+            trouble = errors.DownloadError(f"{len(body)} bytes came with another SHA-256")
+        if not last:
+            image = (yield from ask(_calls.job(job_id), policy)).images[index]
+    raise errors.DownloadError(f"image {index} of job {job_id}: {trouble}") from trouble
+
+
+class Race:
+    """Which of many jobs ends next. Each round costs about one request per hundred jobs."""
+
+    def __init__(self, job_ids: Iterable[str], timeout_s: float, policy: Policy) -> None:
+        self.pending = dict.fromkeys(job_ids)
+        self._timeout_s = timeout_s
+        self._deadline = policy.clock() + timeout_s
+        self._policy = replace(policy, until=self._deadline)
+
+    def round(self) -> Script[list[Job]]:
+        """Give the jobs that ended since the last round. Raises WaitTimeout at the end of time.
+
+        The newest jobs are read page by page; when none of them has ended, one pending job is
+        waited for, each in its turn, so that one too old for those pages is not missed.
+        """
+        ended = yield from self._sweep()
+        if not ended:
+            ended = yield from self._wait_for_one()
+        for job in ended:
+            del self.pending[job.id]
+        return ended
+
+    def _sweep(self) -> Script[list[Job]]:
+        ended: list[Job] = []
+        cursor: str | None = None
+        for _ in range(1 + len(self.pending) // _calls.PAGE_JOBS):
+            page = yield from ask(_calls.list_jobs(cursor=cursor), self._policy)
+            ended += [job for job in page.jobs if job.done and job.id in self.pending]
+            cursor = page.cursor
+            if cursor is None:
+                break
+        return list({job.id: job for job in ended}.values())
+
+    def _wait_for_one(self) -> Script[list[Job]]:
+        job_id = next(iter(self.pending))
+        self.pending[job_id] = self.pending.pop(job_id)
+        soon = min(self._deadline, self._policy.clock() + 1)
+        job = yield from look(job_id, soon, self._policy)
+        if not job.done and self._policy.clock() >= self._deadline:
+            raise errors.WaitTimeout(job, self._timeout_s)
+        return [job] if job.done else []

@@ -1,0 +1,125 @@
+"""What the handles of both clients show: properties over the last thing the farm said."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import os
+    from datetime import datetime
+
+    import PIL.Image
+
+    from renderfarm import types
+
+
+class JobView:
+    """The properties of a job handle. They show `snapshot`, and never ask the farm."""
+
+    snapshot: types.Job
+    """All that the farm said last; `refresh()`, `wait()` and `events()` renew it."""
+
+    @property
+    def id(self) -> str:
+        """The job's name, to be kept if you want to find it again."""
+        return self.snapshot.id
+
+    @property
+    def status(self) -> types.Status:
+        """The state the job was last seen in."""
+        return self.snapshot.status
+
+    @property
+    def done(self) -> bool:
+        """Whether that state is final."""
+        return self.snapshot.done
+
+    @property
+    def progress(self) -> types.Progress | None:
+        """Steps done, of how many; None before the first."""
+        return self.snapshot.progress
+
+    @property
+    def error(self) -> types.JobError | None:
+        """Why the job did not succeed."""
+        return self.snapshot.error
+
+    @property
+    def created_at(self) -> datetime | None:
+        """When the farm accepted it."""
+        return self.snapshot.created_at
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.id} {self.status}>"
+
+
+class ImageView:
+    """The properties of an image handle."""
+
+    info: types.Image
+
+    @property
+    def url(self) -> str:
+        """A signed URL for anyone, which runs out; `job.refresh()` gives a fresh one."""
+        return self.info.url
+
+    @property
+    def width(self) -> int:
+        """Pixels."""
+        return self.info.width
+
+    @property
+    def height(self) -> int:
+        """Pixels."""
+        return self.info.height
+
+    @property
+    def content_type(self) -> str:
+        """The format of the file, such as image/png."""
+        return self.info.content_type
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of the file."""
+        return self.info.bytes
+
+    @property
+    def sha256(self) -> str:
+        """Of the file, in hex; checked at each download."""
+        return self.info.sha256
+
+    @property
+    def seed(self) -> int:
+        """`torch.Generator("cpu").manual_seed(seed)` draws this image again."""
+        return self.info.seed
+
+    def __repr__(self) -> str:
+        size = f"{self.width}x{self.height}"
+        return f"<{type(self).__name__} {size} {self.content_type} seed={self.seed}>"
+
+
+def writable(path: str | os.PathLike[str]) -> Path:
+    """Check, before anything is fetched, that a file can be there. Raises FileNotFoundError."""
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"cannot save {path}: there is no folder {path.parent}")
+    return path
+
+
+def write(path: Path, data: bytes) -> Path:
+    """Write a file whole or not at all."""
+    part = path.with_name(f".{path.name}.part")
+    part.write_bytes(data)
+    return part.replace(path)
+
+
+def pil(data: bytes) -> PIL.Image.Image:
+    """Open a picture with Pillow, which the SDK does not need otherwise."""
+    try:
+        import PIL.Image  # noqa: PLC0415 - optional, and slow to import
+    except ImportError as error:
+        message = "Image.pil() needs Pillow: pip install 'renderfarm[images]'"
+        raise ImportError(message) from error
+    return PIL.Image.open(BytesIO(data))

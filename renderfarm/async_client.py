@@ -1,0 +1,249 @@
+"""`AsyncFarm`, the client that awaits: the twin of `client`; what both do is in `_scripts`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import time
+from typing import TYPE_CHECKING, Self, Unpack
+
+from renderfarm import _address, _calls, _events, _scripts, _views
+from renderfarm._wire import AsyncWire, Limits
+from renderfarm.types import StateEvent
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+    from pathlib import Path
+    from types import TracebackType
+
+    import httpx
+    import PIL.Image
+
+    from renderfarm import types
+    from renderfarm.request import JobFields, JobRequest
+
+
+class AsyncImage(_views.ImageView):
+    """One image of a finished job, still on the farm's storage."""
+
+    def __init__(self, wire: AsyncWire, job_id: str, index: int, info: types.Image) -> None:
+        self.info = info
+        self._wire = wire
+        self._job_id = job_id
+        self._index = index
+
+    async def bytes(self) -> bytes:
+        """Download the file. Raises DownloadError if it does not arrive whole."""
+        policy = self._wire.limits.policy
+        return await self._wire.run(_scripts.download(self._job_id, self._index, self.info, policy))
+
+    async def save(self, path: str | os.PathLike[str]) -> Path:
+        """Download into a file, whole or not at all, whose folder exists; gives its path."""
+        path = _views.writable(path)
+        return await asyncio.to_thread(_views.write, path, await self.bytes())
+
+    async def pil(self) -> PIL.Image.Image:
+        """Download and open with Pillow (`pip install 'renderfarm[images]'`)."""
+        return _views.pil(await self.bytes())
+
+
+class AsyncJob(_views.JobView):
+    """A handle on one job. It knows what the farm said last, and asks again when told to."""
+
+    def __init__(self, wire: AsyncWire, snapshot: types.Job) -> None:
+        self.snapshot = snapshot
+        self._wire = wire
+
+    @property
+    def images(self) -> tuple[AsyncImage, ...]:
+        """The images, in the order of their seeds; none before the job succeeded."""
+        infos = enumerate(self.snapshot.images)
+        return tuple(AsyncImage(self._wire, self.id, index, info) for index, info in infos)
+
+    async def refresh(self) -> Self:
+        """Ask the farm how the job stands."""
+        self._see(await self._wire.run(_scripts.ask(_calls.job(self.id), self._wire.limits.policy)))
+        return self
+
+    async def wait(self, timeout: float | None = None) -> Self:  # noqa: ASYNC109 - held by the farm
+        """Wait until the job succeeded, at most `timeout` seconds (None: the farm's `wait_s`).
+
+        Raises JobFailed, JobCancelled or JobExpired when it ended otherwise, WaitTimeout when it
+        goes on. A farm that is away meanwhile is waited for too.
+        """
+        limits = self._wire.limits
+        timeout_s = limits.wait_s if timeout is None else timeout
+        job = await self._wire.run(_scripts.wait(self.id, timeout_s, self._see, limits.policy))
+        _scripts.succeeded(job)
+        return self
+
+    async def cancel(self) -> Self:
+        """Cancel it. Raises Conflict if it is final already."""
+        self._see(await self._wire.run(_scripts.cancel(self.id, self._wire.limits.policy)))
+        return self
+
+    async def events(self, timeout_s: float | None = None) -> AsyncIterator[types.Event]:
+        """Yield what happens to the job, ending with its final state.
+
+        Connects again by itself. Raises WaitTimeout after `timeout_s` (None: the farm's `wait_s`).
+        """
+        limits = self._wire.limits
+        timeout_s = limits.wait_s if timeout_s is None else timeout_s
+        follow = _events.Follow(self.snapshot, timeout_s, limits.policy)
+        async for event in self._wire.stream(follow):
+            if isinstance(event, StateEvent):
+                self._see(event.job)
+            yield event
+
+    def _see(self, snapshot: types.Job) -> None:
+        self.snapshot = snapshot
+
+
+class AsyncFarm:
+    """A farm to send prompts to, with `await`. Use it in one event loop, in an `async with`.
+
+    `url` and `api_key` default to RENDERFARM_URL and RENDERFARM_API_KEY, then to the farm that
+    `renderfarm up` runs in this folder. `timeout_s` bounds one answer, `wait_s` a wait that names
+    no time of its own, `max_retries` how often an unanswered or refused (429, 5xx) call is sent
+    again. `transport` is httpx's; `renderfarm.testing.FakeFarm` is one. `clock`, `sleep` and
+    `jitter` are for tests. Raises FarmNotFound.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        api_key: str | None = None,
+        *,
+        timeout_s: float = 30.0,
+        wait_s: float = 600.0,
+        max_retries: int = 4,
+        transport: httpx.AsyncBaseTransport | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        address = _address.find(url, api_key, os.environ, given=transport is not None)
+        self._policy = _scripts.Policy(max_retries, clock=clock, random=jitter)
+        self._wire = AsyncWire(address, Limits(timeout_s, wait_s, self._policy), transport, sleep)
+
+    @property
+    def url(self) -> str:
+        """Where the farm is."""
+        return self._wire.address.url
+
+    async def submit(
+        self,
+        prompt: str,
+        *,
+        idempotency_key: str | None = None,
+        **fields: Unpack[JobFields],
+    ) -> AsyncJob:
+        """Hand in a job, and go on. Raises InvalidRequest naming each bad field.
+
+        It is never submitted twice by retries: each call has an idempotency key. With a key of
+        your own, the same call from another process or after a crash gives the same job.
+        """
+        return await self._ask(_calls.submit({"prompt": prompt, **fields}, idempotency_key))
+
+    async def submit_many(self, requests: Iterable[str | JobRequest]) -> tuple[AsyncJob, ...]:
+        """Hand in many, as prompts or whole requests; every 1,000 are accepted all or not at all."""
+        calls = _calls.submit_many(requests)
+        accepted = [await self._wire.run(_scripts.ask(call, self._policy)) for call in calls]
+        return tuple(AsyncJob(self._wire, snapshot) for batch in accepted for snapshot in batch)
+
+    async def render(
+        self,
+        prompt: str,
+        *,
+        timeout_s: float | None = None,
+        **fields: Unpack[JobFields],
+    ) -> AsyncImage:
+        """Submit, wait, and give the one image. Raises what `submit` and `AsyncJob.wait` raise.
+
+        For several at once: `(await (await farm.submit(prompt, num_images=4)).wait()).images`.
+        """
+        _scripts.one_image(fields)
+        job = await self.submit(prompt, **fields)
+        return (await job.wait(timeout_s)).images[0]
+
+    async def job(self, job_id: str) -> AsyncJob:
+        """Find a job by its id. Raises NotFound."""
+        return await self._ask(_calls.job(job_id))
+
+    async def list(
+        self,
+        *,
+        status: types.Status | str | None = None,
+        model: str | None = None,
+        limit: int | None = None,
+    ) -> AsyncIterator[AsyncJob]:
+        """Yield jobs, newest first: all of them, or `limit`. Pages are fetched as you go."""
+        listing = _calls.Listing(status, model, limit)
+        while call := listing.next_call():
+            page = await self._wire.run(_scripts.ask(call, self._policy))
+            for snapshot in listing.take(page):
+                yield AsyncJob(self._wire, snapshot)
+
+    async def wait(self, job: AsyncJob | str, timeout: float | None = None) -> AsyncJob:  # noqa: ASYNC109
+        """`AsyncJob.wait`, by handle or id."""
+        return await (await self._known(job)).wait(timeout)
+
+    async def cancel(self, job: AsyncJob | str) -> AsyncJob:
+        """`AsyncJob.cancel`, by handle or id."""
+        return await (await self._known(job)).cancel()
+
+    async def events(
+        self, job: AsyncJob | str, timeout_s: float | None = None
+    ) -> AsyncIterator[types.Event]:
+        """`AsyncJob.events`, by handle or id."""
+        async for event in (await self._known(job)).events(timeout_s):
+            yield event
+
+    async def as_completed(
+        self, jobs: Iterable[AsyncJob], *, timeout_s: float | None = None
+    ) -> AsyncIterator[AsyncJob]:
+        """Yield each job as it ends, however it ends: look at its `status` or `error`.
+
+        Raises WaitTimeout when some still go on after `timeout_s` (None: the farm's `wait_s`).
+        """
+        jobs = tuple(jobs)
+        for job in jobs:
+            if job.done:
+                yield job
+        handles = {job.id: job for job in jobs if not job.done}
+        timeout_s = self._wire.limits.wait_s if timeout_s is None else timeout_s
+        race = _scripts.Race(handles, timeout_s, self._policy)
+        while race.pending:
+            for snapshot in await self._wire.run(race.round()):
+                job = handles[snapshot.id]
+                job.snapshot = snapshot
+                yield job
+
+    async def models(self) -> tuple[types.Model, ...]:
+        """What the farm serves, with what each model accepts."""
+        return await self._wire.run(_scripts.ask(_calls.models(), self._policy))
+
+    async def close(self) -> None:
+        """Close the connections. Jobs go on by themselves."""
+        await self._wire.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        return f"<AsyncFarm {self.url}>"
+
+    async def _ask(self, call: _calls.Call[types.Job]) -> AsyncJob:
+        return AsyncJob(self._wire, await self._wire.run(_scripts.ask(call, self._policy)))
+
+    async def _known(self, job: AsyncJob | str) -> AsyncJob:
+        return job if isinstance(job, AsyncJob) else await self.job(job)

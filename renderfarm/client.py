@@ -1,0 +1,238 @@
+"""`Farm`, the client that blocks. `async_client` has its twin; what both do is in `_scripts`."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from typing import TYPE_CHECKING, Self, Unpack
+
+from renderfarm import _address, _calls, _events, _scripts, _views
+from renderfarm._wire import Limits, Wire
+from renderfarm.types import StateEvent
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
+    from types import TracebackType
+
+    import httpx
+    import PIL.Image
+
+    from renderfarm import types
+    from renderfarm.request import JobFields, JobRequest
+
+
+class Image(_views.ImageView):
+    """One image of a finished job, still on the farm's storage."""
+
+    def __init__(self, wire: Wire, job_id: str, index: int, info: types.Image) -> None:
+        self.info = info
+        self._wire = wire
+        self._job_id = job_id
+        self._index = index
+
+    def bytes(self) -> bytes:
+        """Download the file. Raises DownloadError if it does not arrive whole."""
+        policy = self._wire.limits.policy
+        return self._wire.run(_scripts.download(self._job_id, self._index, self.info, policy))
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Download into a file, whole or not at all, whose folder exists; gives its path."""
+        return _views.write(_views.writable(path), self.bytes())
+
+    def pil(self) -> PIL.Image.Image:
+        """Download and open with Pillow (`pip install 'renderfarm[images]'`)."""
+        return _views.pil(self.bytes())
+
+
+class Job(_views.JobView):
+    """A handle on one job. It knows what the farm said last, and asks again when told to."""
+
+    def __init__(self, wire: Wire, snapshot: types.Job) -> None:
+        self.snapshot = snapshot
+        self._wire = wire
+
+    @property
+    def images(self) -> tuple[Image, ...]:
+        """The images, in the order of their seeds; none before the job succeeded."""
+        infos = enumerate(self.snapshot.images)
+        return tuple(Image(self._wire, self.id, index, info) for index, info in infos)
+
+    def refresh(self) -> Self:
+        """Ask the farm how the job stands."""
+        self._see(self._wire.run(_scripts.ask(_calls.job(self.id), self._wire.limits.policy)))
+        return self
+
+    def wait(self, timeout: float | None = None) -> Self:
+        """Wait until the job succeeded, at most `timeout` seconds (None: the farm's `wait_s`).
+
+        Raises JobFailed, JobCancelled or JobExpired when it ended otherwise, WaitTimeout when it
+        goes on. A farm that is away meanwhile is waited for too.
+        """
+        limits = self._wire.limits
+        timeout_s = limits.wait_s if timeout is None else timeout
+        job = self._wire.run(_scripts.wait(self.id, timeout_s, self._see, limits.policy))
+        _scripts.succeeded(job)
+        return self
+
+    def cancel(self) -> Self:
+        """Cancel it. Raises Conflict if it is final already."""
+        self._see(self._wire.run(_scripts.cancel(self.id, self._wire.limits.policy)))
+        return self
+
+    def events(self, timeout_s: float | None = None) -> Iterator[types.Event]:
+        """Yield what happens to the job, ending with its final state.
+
+        Connects again by itself. Raises WaitTimeout after `timeout_s` (None: the farm's `wait_s`).
+        """
+        limits = self._wire.limits
+        timeout_s = limits.wait_s if timeout_s is None else timeout_s
+        for event in self._wire.stream(_events.Follow(self.snapshot, timeout_s, limits.policy)):
+            if isinstance(event, StateEvent):
+                self._see(event.job)
+            yield event
+
+    def _see(self, snapshot: types.Job) -> None:
+        self.snapshot = snapshot
+
+
+class Farm:
+    """A farm to send prompts to. Safe to share between threads; close it, or use it in a `with`.
+
+    `url` and `api_key` default to RENDERFARM_URL and RENDERFARM_API_KEY, then to the farm that
+    `renderfarm up` runs in this folder. `timeout_s` bounds one answer, `wait_s` a wait that names
+    no time of its own, `max_retries` how often an unanswered or refused (429, 5xx) call is sent
+    again. `transport` is httpx's; `renderfarm.testing.FakeFarm` is one. `clock`, `sleep` and
+    `jitter` are for tests. Raises FarmNotFound.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        api_key: str | None = None,
+        *,
+        timeout_s: float = 30.0,
+        wait_s: float = 600.0,
+        max_retries: int = 4,
+        transport: httpx.BaseTransport | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        address = _address.find(url, api_key, os.environ, given=transport is not None)
+        self._policy = _scripts.Policy(max_retries, clock=clock, random=jitter)
+        self._wire = Wire(address, Limits(timeout_s, wait_s, self._policy), transport, sleep)
+
+    @property
+    def url(self) -> str:
+        """Where the farm is."""
+        return self._wire.address.url
+
+    def submit(
+        self,
+        prompt: str,
+        *,
+        idempotency_key: str | None = None,
+        **fields: Unpack[JobFields],
+    ) -> Job:
+        """Hand in a job, and go on. Raises InvalidRequest naming each bad field.
+
+        It is never submitted twice by retries: each call has an idempotency key. With a key of
+        your own, the same call from another process or after a crash gives the same job.
+        """
+        return self._ask(_calls.submit({"prompt": prompt, **fields}, idempotency_key))
+
+    def submit_many(self, requests: Iterable[str | JobRequest]) -> tuple[Job, ...]:
+        """Hand in many, as prompts or whole requests; every 1,000 are accepted all or not at all."""
+        calls = _calls.submit_many(requests)
+        accepted = [self._wire.run(_scripts.ask(call, self._policy)) for call in calls]
+        return tuple(Job(self._wire, snapshot) for batch in accepted for snapshot in batch)
+
+    def render(
+        self,
+        prompt: str,
+        *,
+        timeout_s: float | None = None,
+        **fields: Unpack[JobFields],
+    ) -> Image:
+        """Submit, wait, and give the one image. Raises what `submit` and `Job.wait` raise.
+
+        For several at once: `farm.submit(prompt, num_images=4).wait().images`.
+        """
+        _scripts.one_image(fields)
+        return self.submit(prompt, **fields).wait(timeout_s).images[0]
+
+    def job(self, job_id: str) -> Job:
+        """Find a job by its id. Raises NotFound."""
+        return self._ask(_calls.job(job_id))
+
+    def list(
+        self,
+        *,
+        status: types.Status | str | None = None,
+        model: str | None = None,
+        limit: int | None = None,
+    ) -> Iterator[Job]:
+        """Yield jobs, newest first: all of them, or `limit`. Pages are fetched as you go."""
+        listing = _calls.Listing(status, model, limit)
+        while call := listing.next_call():
+            page = self._wire.run(_scripts.ask(call, self._policy))
+            for snapshot in listing.take(page):
+                yield Job(self._wire, snapshot)
+
+    def wait(self, job: Job | str, timeout: float | None = None) -> Job:
+        """`Job.wait`, by handle or id."""
+        return self._known(job).wait(timeout)
+
+    def cancel(self, job: Job | str) -> Job:
+        """`Job.cancel`, by handle or id."""
+        return self._known(job).cancel()
+
+    def events(self, job: Job | str, timeout_s: float | None = None) -> Iterator[types.Event]:
+        """`Job.events`, by handle or id."""
+        return self._known(job).events(timeout_s)
+
+    def as_completed(self, jobs: Iterable[Job], *, timeout_s: float | None = None) -> Iterator[Job]:
+        """Yield each job as it ends, however it ends: look at its `status` or `error`.
+
+        Raises WaitTimeout when some still go on after `timeout_s` (None: the farm's `wait_s`).
+        """
+        jobs = tuple(jobs)
+        yield from (job for job in jobs if job.done)
+        handles = {job.id: job for job in jobs if not job.done}
+        timeout_s = self._wire.limits.wait_s if timeout_s is None else timeout_s
+        race = _scripts.Race(handles, timeout_s, self._policy)
+        while race.pending:
+            for snapshot in self._wire.run(race.round()):
+                job = handles[snapshot.id]
+                job.snapshot = snapshot
+                yield job
+
+    def models(self) -> tuple[types.Model, ...]:
+        """What the farm serves, with what each model accepts."""
+        return self._wire.run(_scripts.ask(_calls.models(), self._policy))
+
+    def close(self) -> None:
+        """Close the connections. Jobs go on by themselves."""
+        self._wire.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Farm {self.url}>"
+
+    def _ask(self, call: _calls.Call[types.Job]) -> Job:
+        return Job(self._wire, self._wire.run(_scripts.ask(call, self._policy)))
+
+    def _known(self, job: Job | str) -> Job:
+        return job if isinstance(job, Job) else self.job(job)

@@ -1,0 +1,181 @@
+# ruff: noqa: N818 - named for what happened, which reads better in an `except`
+"""What can go wrong, split by what the caller can do about it.
+
+RenderfarmError
+├── FarmNotFound            say where the farm is
+├── TransportError          no answer after every retry: look at the network or the farm
+├── BadAnswer               an answer that is not the farm's: look at the URL, or a proxy
+├── DownloadError           an image that cannot be fetched whole
+├── ApiError                the farm said no
+│   ├── InvalidRequest      change the request; each bad field is named
+│   ├── Unauthorized        use another key
+│   ├── Forbidden           the key may not do this
+│   ├── NotFound            no such job, or not yours
+│   ├── Conflict            the job is final, or the idempotency key has another request
+│   ├── RateLimited         wait `retry_after_s`
+│   └── ServerError         the farm's own fault; retried already
+├── JobEnded                the job ended without images; `job` says how
+│   ├── JobFailed
+│   ├── JobCancelled
+│   └── JobExpired
+├── WaitTimeout             `job` is still going: wait again, or cancel it
+└── WebhookError            not a delivery of your farm: answer 400 and drop it
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from renderfarm.types import Status
+
+if TYPE_CHECKING:
+    from renderfarm.types import Job
+
+
+class RenderfarmError(Exception):
+    """The base of every error this package raises on purpose."""
+
+
+class FarmNotFound(RenderfarmError):
+    """No URL or key was given, and no farm was found beside the caller."""
+
+
+class TransportError(RenderfarmError):
+    """The farm could not be reached, or the connection broke; `__cause__` is httpx's error."""
+
+
+class BadAnswer(RenderfarmError):
+    """The answer is not what a farm gives: most often a wrong URL or a proxy's own page."""
+
+
+class DownloadError(RenderfarmError):
+    """An image could not be fetched, or its bytes do not have the promised SHA-256."""
+
+
+@dataclass(frozen=True, slots=True)
+class FieldError:
+    """One field of a request that the farm refused, and why."""
+
+    field: str
+    message: str
+
+
+class ApiError(RenderfarmError):
+    """The farm refused, with a problem+json answer (RFC 9457).
+
+    `status` is HTTP's, `code` is stable and for programs, `detail` is for people, `fields` names
+    each bad field, `retry_after_s` is the pause that the farm asks for, if it asks for one.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        detail: str,
+        fields: tuple[FieldError, ...] = (),
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(status, code, detail, fields, retry_after_s)
+        self.status = status
+        self.code = code
+        self.detail = detail
+        self.fields = fields
+        self.retry_after_s = retry_after_s
+
+    def __str__(self) -> str:
+        """Say what was refused, each bad field on a line of its own, and the code to look up."""
+        lines = [f"{self.detail} ({self.status} {self.code})"]
+        return "\n".join(lines + [f"  {each.field}: {each.message}" for each in self.fields])
+
+
+class InvalidRequest(ApiError):
+    """The request cannot be rendered as it is (422, and 400, 413, 415)."""
+
+
+class Unauthorized(ApiError):
+    """The key is missing, unknown or revoked (401)."""
+
+
+class Forbidden(ApiError):
+    """The key is good, but not for this (403)."""
+
+
+class NotFound(ApiError):
+    """There is no such thing, or it belongs to another tenant (404, 410)."""
+
+
+class Conflict(ApiError):
+    """It does not fit what is there: a final job, an idempotency key used otherwise (409)."""
+
+
+class RateLimited(ApiError):
+    """Over quota (429); try again after `retry_after_s`, if the farm says."""
+
+
+class ServerError(ApiError):
+    """The farm failed (5xx), and did so again on each retry."""
+
+
+class JobEnded(RenderfarmError):
+    """A job ended without images. `job` is its last state, `job.error` the reason."""
+
+    def __init__(self, job: Job) -> None:
+        super().__init__(job)
+        self.job = job
+
+    def __str__(self) -> str:
+        """Say which job, how it ended, and why."""
+        reason = f": {self.job.error.message} ({self.job.error.code})" if self.job.error else ""
+        return f"job {self.job.id} {self.job.status}{reason}"
+
+
+class JobFailed(JobEnded):
+    """It could not be rendered, or its tries are spent."""
+
+
+class JobCancelled(JobEnded):
+    """It was cancelled."""
+
+
+class JobExpired(JobEnded):
+    """Its deadline passed before it was done."""
+
+
+class WaitTimeout(RenderfarmError):
+    """The wait is over, the job is not. Nothing is lost: `job` goes on by itself."""
+
+    def __init__(self, job: Job, waited_s: float) -> None:
+        super().__init__(job, waited_s)
+        self.job = job
+        self.waited_s = waited_s
+
+    def __str__(self) -> str:
+        """Say which job, how long was waited, and where the job stands."""
+        return f"job {self.job.id} is still {self.job.status} after {self.waited_s:g} s"
+
+
+class WebhookError(RenderfarmError):
+    """A webhook that is not signed by your farm, is too old, or cannot be read."""
+
+
+BY_STATUS: dict[int, type[ApiError]] = {
+    400: InvalidRequest,
+    401: Unauthorized,
+    403: Forbidden,
+    404: NotFound,
+    409: Conflict,
+    410: NotFound,
+    413: InvalidRequest,
+    415: InvalidRequest,
+    422: InvalidRequest,
+    429: RateLimited,
+}
+"""Which error an HTTP status is; the rest are `ServerError` from 500 up, else `ApiError`."""
+
+BY_STATE: dict[Status, type[JobEnded]] = {
+    Status.FAILED: JobFailed,
+    Status.CANCELLED: JobCancelled,
+    Status.EXPIRED: JobExpired,
+}
+"""Which error a final state is."""
