@@ -1,0 +1,110 @@
+"""Requests for the tiny models, and the stock pipeline's own answer to them."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from diffusers.pipelines.auto_pipeline import (
+    AUTO_IMAGE2IMAGE_PIPELINES_MAPPING,
+    AUTO_INPAINT_PIPELINES_MAPPING,
+    AUTO_TEXT2IMAGE_PIPELINES_MAPPING,
+)
+from PIL import Image
+
+from workers.engine.request import Request
+
+if TYPE_CHECKING:
+    from workers.engine.engine import Engine
+    from workers.engine.pipelines import LoadedModel
+    from workers.engine.request import Finished, Outcome
+
+FAMILY_KEYS = {
+    "sd": "stable-diffusion",
+    "sdxl": "stable-diffusion-xl",
+    "sd3": "stable-diffusion-3",
+    "flux": "flux",
+}
+
+
+def request(job: str, model: str = "sd", **fields: Any) -> Request:
+    """Ask for one small picture, with anything else in `fields`."""
+    defaults: dict[str, Any] = {
+        "prompt": "a red circle",
+        "width": 16,
+        "height": 16,
+        "num_inference_steps": 4,
+        "guidance_scale": 4.0,
+        "seed": 7,
+    }
+    return Request(id=job, model=model, **{**defaults, **fields})
+
+
+def picture(seed: int, mode: str = "RGB", size: tuple[int, int] = (16, 16)) -> Image.Image:
+    """Draw a picture of random blocks."""
+    shape = (4, 4, 3) if mode == "RGB" else (4, 4)
+    blocks = np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+    return Image.fromarray(blocks).resize(size, Image.Resampling.NEAREST)
+
+
+def stock_pixels(pipeline: Any, model: LoadedModel, asked: Request) -> list[np.ndarray]:
+    """Render `asked` as the diffusers documentation would, without any code of the engine."""
+    mapping = AUTO_TEXT2IMAGE_PIPELINES_MAPPING
+    if asked.image is not None:
+        inpaint = asked.mask is not None
+        mapping = AUTO_INPAINT_PIPELINES_MAPPING if inpaint else AUTO_IMAGE2IMAGE_PIPELINES_MAPPING
+    lone = mapping[FAMILY_KEYS[asked.model]](
+        **{name: part for name, part in pipeline.components.items() if part is not None},
+        **_absent(pipeline),
+    )
+    lone.scheduler = copy.deepcopy(model.schedulers[asked.scheduler])
+    lone.set_progress_bar_config(disable=True)
+    arguments: dict[str, Any] = {
+        "prompt": asked.prompt,
+        "num_inference_steps": asked.num_inference_steps,
+        "guidance_scale": asked.guidance_scale,
+        "num_images_per_prompt": asked.num_images,
+        "generator": [
+            torch.Generator("cpu").manual_seed(asked.seed + n) for n in range(asked.num_images)
+        ],
+    }
+    if asked.model != "flux":
+        arguments["negative_prompt"] = asked.negative_prompt
+    if asked.image is None or asked.mask is not None or asked.model in ("sd3", "flux"):
+        arguments |= {"width": asked.width, "height": asked.height}
+    if asked.image is not None:
+        arguments |= {"image": asked.image, "strength": asked.strength}
+    if asked.mask is not None:
+        arguments["mask_image"] = asked.mask
+    return [np.asarray(image) for image in lone(**arguments).images]
+
+
+def _absent(pipeline: Any) -> dict[str, None]:
+    """Name the safety parts that Stable Diffusion's constructors insist on."""
+    return {
+        name: None
+        for name in ("safety_checker", "feature_extractor")
+        if name in pipeline.components
+        and pipeline.components[name] is None
+        and "safety_checker" in pipeline.components
+    }
+
+
+def run_until_idle(engine: Engine) -> dict[str, Outcome]:
+    """Step until nothing is left; give the outcomes by job."""
+    outcomes: list[Outcome] = []
+    while not engine.idle:
+        outcomes += engine.step()
+    assert len({outcome.id for outcome in outcomes}) == len(outcomes), "a job ended twice"
+    return {outcome.id: outcome for outcome in outcomes}
+
+
+def distance(finished: Finished, expected: list[np.ndarray]) -> int:
+    """Return the largest difference of any pixel value, of 255."""
+    assert len(finished.pixels) == len(expected)
+    return max(
+        int(np.abs(ours.astype(int) - theirs.astype(int)).max())
+        for ours, theirs in zip(finished.pixels, expected, strict=True)
+    )

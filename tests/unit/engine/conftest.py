@@ -1,0 +1,37 @@
+"""One thread for torch, and the tiny pipelines, built once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+
+from tests.unit.engine.families import FAMILIES
+from workers.engine import pipelines
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from workers.engine.pipelines import LoadedModel
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Keep torch to one thread: tiny tensors gain nothing from more."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def stock() -> dict[str, Any]:
+    """Give each family's untouched pipeline."""
+    return {name: build() for name, build in FAMILIES.items()}
+
+
+@pytest.fixture(scope="session")
+def models(stock: dict[str, Any]) -> dict[str, LoadedModel]:
+    """Give the same pipelines as the engine serves them."""
+    return {name: pipelines.wrap(pipeline, name=name) for name, pipeline in stock.items()}

@@ -1,0 +1,184 @@
+"""The engine: park, group, run, resume."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from workers.engine import faults, policy, rows
+from workers.engine.cost import Costs
+from workers.engine.job import Job
+from workers.engine.memo import Memo
+from workers.engine.request import BadRequest, DeviceLost
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from workers.engine.pipelines import LoadedModel
+    from workers.engine.request import Outcome, Request
+    from workers.engine.rows import Call
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """Forwards and rows so far, by role (`encoder`, `denoiser`, `decoder`); memo hits."""
+
+    forwards: Counter[str] = field(default_factory=Counter)
+    rows: Counter[str] = field(default_factory=Counter)
+    memo_hits: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def mean_rows(self) -> float:
+        """Rows per denoiser forward; 0 before the first."""
+        return self.rows["denoiser"] / max(1, self.forwards["denoiser"])
+
+
+class Engine:
+    """Renders many requests at once on one device.
+
+    Not thread-safe, and bound to a thread: the one that calls `step` owns the device and makes
+    every other call too. `clock` returns seconds and times the forwards.
+    """
+
+    def __init__(
+        self,
+        models: Mapping[str, LoadedModel],
+        *,
+        max_rows: int = 16,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._models = models
+        self._clock = clock
+        self._costs = Costs(max_rows)
+        self._memo = Memo()
+        self._waiting: dict[str, Job] = {}
+        self._in_flight: dict[str, Job] = {}
+        self.stats = Stats()
+
+    def add(self, request: Request) -> None:
+        """Queue a request. Raise BadRequest for what cannot run, or is here already."""
+        if request.model not in self._models:
+            raise BadRequest("unknown_model", "model", f"there is no model {request.model!r}")
+        if request.id in self._waiting or request.id in self._in_flight:
+            raise BadRequest("duplicate_id", "id", f"job {request.id} is here already")
+        self._waiting[request.id] = Job(request, self._models[request.model])
+
+    def cancel(self, job_id: str) -> bool:
+        """Have a job leave at the next step, which reports it; False if it is not here."""
+        job = self._waiting.get(job_id) or self._in_flight.get(job_id)
+        if job is not None:
+            job.cancelled = True
+        return job is not None
+
+    @torch.no_grad()  # per thread, not per greenlet: switched off for all pipelines together
+    def step(self) -> list[Outcome]:
+        """Run one forward and wake the jobs that shared it; return the jobs that ended.
+
+        Raise DeviceLost when the device is poisoned: no job of this engine can go on then.
+        """
+        ended = self._leave()
+        self._enter()
+        group = self._choose()
+        for job, answer in zip(group, self._run([job.call for job in group]), strict=True):
+            job.resume(answer)
+            self._skip_known(job)
+        return ended + self._collect()
+
+    @property
+    def idle(self) -> bool:
+        """Whether `step` would have nothing to do."""
+        return not self._waiting and not self._in_flight
+
+    def progress(self) -> Mapping[str, tuple[int, int]]:
+        """Return (steps done, steps asked for) of every job here."""
+        return {name: job.progress for name, job in (self._in_flight | self._waiting).items()}
+
+    def _leave(self) -> list[Outcome]:
+        """Let the cancelled go."""
+        ended: list[Outcome] = []
+        for jobs in (self._waiting, self._in_flight):
+            cancelled = [name for name, job in jobs.items() if job.cancelled]
+            ended += [jobs.pop(name).leave() for name in cancelled]
+        return ended
+
+    def _enter(self) -> None:
+        """Start those whose turn it is."""
+        waiting = [job.request.alone for job in self._waiting.values()]
+        count = policy.admit(waiting, [job.request.alone for job in self._in_flight.values()])
+        for name in list(self._waiting)[:count]:
+            job = self._in_flight[name] = self._waiting.pop(name)
+            job.start()
+            self._skip_known(job)
+
+    def _choose(self) -> list[Job]:
+        """Group parked calls that share a forward; everyone else is passed over."""
+        parked = {name: job for name, job in self._in_flight.items() if not job.done}
+        chosen = policy.choose([job.parked for job in parked.values()], self._costs.cap)
+        for name in parked.keys() - set(chosen):
+            parked[name].passed_over += 1
+        return [parked[name] for name in chosen]
+
+    def _run(self, calls: Sequence[Call]) -> list[Any]:
+        """Run a group as one forward; return for each call its result or an exception."""
+        if not calls:
+            return []
+        try:
+            return self._forward(calls)
+        except Exception as error:  # a module may raise anything
+            if faults.poisoned(error):
+                raise DeviceLost(str(error)) from error
+            fault = error.with_traceback(None)  # which would hold the tensors that did not fit
+        if faults.out_of_memory(fault):
+            self._costs.refuse(calls[0].signature, sum(call.rows for call in calls))
+            torch.cuda.empty_cache()
+        return self._halve(calls, fault)
+
+    def _halve(self, calls: Sequence[Call], fault: Exception) -> list[Any]:
+        """Try again with half the rows, down to the single row whose fault it is."""
+        if len(calls) > 1:
+            middle = len(calls) // 2
+            return self._run(calls[:middle]) + self._run(calls[middle:])
+        call = calls[0]
+        if call.rows == 1:
+            return [fault]
+        parts = call.split()
+        results = [self._run([part])[0] for part in parts]
+        call.device_s += sum(part.device_s for part in parts)
+        faulty = next((result for result in results if isinstance(result, Exception)), None)
+        return [faulty or rows.join(results, [part.rows for part in parts])]
+
+    def _forward(self, calls: Sequence[Call]) -> list[Any]:
+        """Run, time and count one forward; each call pays for its rows."""
+        entry, count = calls[0].entry, sum(call.rows for call in calls)
+        started_s = self._clock()
+        results = rows.run(calls)
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()  # for the time, and to meet a device fault here
+        seconds = self._clock() - started_s
+        self._costs.observe(calls[0].signature, count, seconds)
+        self.stats.forwards[entry.role] += 1
+        self.stats.rows[entry.role] += count
+        for call, result in zip(calls, results, strict=True):
+            call.device_s += seconds * call.rows / count
+            self._memo.put(call, result)
+        return results
+
+    def _skip_known(self, job: Job) -> None:
+        """Answer encoder calls from the memo for as long as it knows them."""
+        while not job.done and (known := self._memo.get(job.call)) is not None:
+            self.stats.memo_hits[job.call.entry.role] += 1
+            job.resume(known)
+
+    def _collect(self) -> list[Outcome]:
+        """Take out the jobs that are done."""
+        done = [
+            self._in_flight.pop(name) for name, job in list(self._in_flight.items()) if job.done
+        ]
+        for job in done:
+            if job.error is not None and faults.poisoned(job.error):
+                raise DeviceLost(str(job.error)) from job.error
+        return [job.outcome() for job in done]

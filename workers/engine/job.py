@@ -1,0 +1,102 @@
+"""Job: one request in flight, its view of the pipeline and its greenlet."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from workers.engine import faults, pipelines
+from workers.engine.park import Strand
+from workers.engine.policy import Parked
+from workers.engine.request import Cancelled, Failed, Finished
+
+if TYPE_CHECKING:
+    from workers.engine.pipelines import LoadedModel
+    from workers.engine.request import Outcome, Request
+    from workers.engine.rows import Call
+
+
+class Job:
+    """A request being rendered. Only the engine touches it, on the engine's thread."""
+
+    def __init__(self, request: Request, model: LoadedModel) -> None:
+        self.request = request
+        self.cancelled = False
+        self.passed_over = 0
+        self._view, self._arguments = model.view(request)
+        self._strand = Strand(lambda: pipelines.render(self._view, self._arguments))
+        self._denoised = 0
+        self._device_s = 0.0
+
+    @property
+    def call(self) -> Call:
+        """The call at which the job is parked."""
+        assert self._strand.call is not None, "the job is not parked"  # noqa: S101
+        return self._strand.call
+
+    @property
+    def done(self) -> bool:
+        """Whether the pipeline has returned or raised."""
+        return self._strand.done
+
+    @property
+    def error(self) -> Exception | None:
+        """What the pipeline raised."""
+        return self._strand.error
+
+    @property
+    def progress(self) -> tuple[int, int]:
+        """Steps done and steps asked for; ends at (steps, steps) with any scheduler."""
+        steps = self.request.num_inference_steps
+        return min(steps, self._denoised * steps // self._denoiser_calls), steps
+
+    @property
+    def parked(self) -> Parked:
+        """What the policy needs to know."""
+        call = self.call
+        left = self._denoiser_calls - self._denoised if call.entry.role == "denoiser" else 0
+        return Parked(
+            job=self.request.id,
+            key=call.signature,
+            rows=call.rows,
+            steps_left=max(0, left),
+            passed_over=self.passed_over,
+            priority=self.request.priority,
+        )
+
+    def start(self) -> None:
+        """Run the pipeline to its first call of a module."""
+        self._strand.start()
+
+    def resume(self, answer: Any) -> None:
+        """Answer the parked call, with a result or an exception, and run to the next one."""
+        self._denoised += self.call.entry.role == "denoiser"
+        self._device_s += self.call.device_s
+        self._strand.resume(answer)
+
+    def leave(self) -> Cancelled:
+        """Unwind the pipeline where it stands."""
+        self._strand.end()
+        return Cancelled(self.request.id)
+
+    def outcome(self) -> Outcome:
+        """Return how a job that is done has ended."""
+        request, error = self.request, self.error
+        if error is not None:
+            message = str(error) or type(error).__name__
+            return Failed(request.id, faults.code(error), message)
+        return Finished(
+            id=request.id,
+            pixels=self._strand.result,
+            seeds=tuple(range(request.seed, request.seed + request.num_images)),
+            device_s=self._device_s,
+            steps=request.num_inference_steps,
+        )
+
+    @property
+    def _denoiser_calls(self) -> int:
+        """Second-order schedulers have more timesteps than steps, a low strength fewer.
+
+        Pipelines set `_num_timesteps` when the loop begins.
+        """
+        timesteps = getattr(self._view, "_num_timesteps", None)
+        return max(1, timesteps or self.request.num_inference_steps)

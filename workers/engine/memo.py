@@ -1,0 +1,72 @@
+"""Memo: results of the text and image encoders, since prompts and negative prompts repeat."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any
+
+from workers.engine import rows
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+    import torch
+
+    from workers.engine.rows import Call
+
+
+class Memo:
+    """Results of encoder calls by their exact arguments; the least recently used leave first.
+
+    `limit_bytes` bounds the tensors held, which stay on their device.
+    """
+
+    def __init__(self, limit_bytes: int = 256 * 2**20) -> None:
+        self._limit_bytes = limit_bytes
+        self._held_bytes = 0
+        self._results: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
+
+    def get(self, call: Call) -> Any:
+        """Return a copy of the known result of `call`, or None."""
+        if not _memoised(call):
+            return None
+        key = rows.exact(call)
+        if key not in self._results:
+            return None
+        self._results.move_to_end(key)
+        return _copy(self._results[key][0])
+
+    def put(self, call: Call, result: Any) -> None:
+        """Keep the result of `call`, if it is one to keep."""
+        if not _memoised(call):
+            return
+        key = rows.exact(call)
+        if key in self._results:
+            return
+        size_bytes = _bytes(result)
+        if size_bytes > self._limit_bytes:
+            return
+        self._results[key] = _copy(result), size_bytes
+        self._held_bytes += size_bytes
+        while self._held_bytes > self._limit_bytes:
+            self._held_bytes -= self._results.popitem(last=False)[1][1]
+
+
+def _memoised(call: Call) -> bool:
+    return call.entry.role == "encoder"
+
+
+def _copy(result: Any) -> Any:
+    """Copy, so that neither the batch's memory is kept nor one job's edits reach another."""
+    return rows.apply(lambda _, tensor: tensor.clone(), result)
+
+
+def _bytes(result: Any) -> int:
+    sizes: list[int] = []
+
+    def count(_: str, tensor: torch.Tensor) -> torch.Tensor:
+        sizes.append(tensor.numel() * tensor.element_size())
+        return tensor
+
+    rows.apply(count, result)
+    return sum(sizes)

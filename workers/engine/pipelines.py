@@ -1,0 +1,205 @@
+"""Pipelines: load a diffusers folder once, and give each job a shallow view of it."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import json
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from diffusers import DiffusionPipeline
+from diffusers.image_processor import VaeImageProcessor
+from diffusers.pipelines.auto_pipeline import (
+    AUTO_IMAGE2IMAGE_PIPELINES_MAPPING,
+    AUTO_INPAINT_PIPELINES_MAPPING,
+    AUTO_TEXT2IMAGE_PIPELINES_MAPPING,
+)
+from PIL.Image import Resampling
+
+from workers.engine import schedulers
+from workers.engine.park import AutoencoderProxy, Proxy
+from workers.engine.request import BadRequest, EngineError, NotFinite, Request
+from workers.engine.rows import Entry
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+    from PIL.Image import Image
+
+TASKS = {
+    "text-to-image": AUTO_TEXT2IMAGE_PIPELINES_MAPPING,
+    "image-to-image": AUTO_IMAGE2IMAGE_PIPELINES_MAPPING,
+    "inpainting": AUTO_INPAINT_PIPELINES_MAPPING,
+}
+DENOISERS = ("unet", "transformer")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LoadedModel:
+    """A pipeline whose modules park, for each task that it can do, and its schedulers by name.
+
+    Width and height must be multiples of `size_multiple` pixels.
+    """
+
+    name: str
+    tasks: dict[str, Any]
+    schedulers: dict[str | None, Any]
+    size_multiple: int
+
+    def view(self, request: Request) -> tuple[Any, dict[str, Any]]:
+        """Return a pipeline for one job, and what to call it with; raise BadRequest.
+
+        The view shares the modules and has a scheduler of its own.
+        """
+        request.check()
+        task = _task(request)
+        if task not in self.tasks:
+            raise BadRequest("unsupported_task", "model", f"{self.name} cannot do {task}")
+        for field in ("width", "height"):
+            if getattr(request, field) % self.size_multiple:
+                message = f"{field} must be a multiple of {self.size_multiple}"
+                raise BadRequest("bad_size", field, message)
+        view = copy.copy(self.tasks[task])
+        vars(view)["scheduler"] = self._scheduler(request)
+        view.set_progress_bar_config(disable=True)
+        return view, _arguments(view, request)
+
+    def _scheduler(self, request: Request) -> Any:
+        if request.scheduler not in self.schedulers:
+            names = ", ".join(sorted(name for name in self.schedulers if name))
+            message = f"{self.name} has no scheduler {request.scheduler!r}, but: {names}"
+            raise BadRequest("unknown_scheduler", "scheduler", message)
+        scheduler = schedulers.for_job(self.schedulers[request.scheduler])
+        if not scheduler.config.get("use_dynamic_shifting"):  # that needs the size too
+            try:
+                scheduler.set_timesteps(request.num_inference_steps)
+            except (ValueError, IndexError) as error:
+                raise BadRequest("bad_steps", "num_inference_steps", str(error)) from error
+        return scheduler
+
+
+def load(
+    folder: Path, *, name: str, device: str = "cpu", dtype: torch.dtype = torch.float32
+) -> LoadedModel:
+    """Load a diffusers folder onto `device`. Nothing is fetched from a hub."""
+    parts = json.loads((folder / "model_index.json").read_text())
+    absent = {part: None for part in ("safety_checker", "feature_extractor") if part in parts}
+    if "requires_safety_checker" in parts:
+        absent["requires_safety_checker"] = False  # type: ignore[assignment]
+    pipeline = DiffusionPipeline.from_pretrained(
+        folder, dtype=dtype, local_files_only=True, **absent
+    )
+    return wrap(pipeline.to(device), name=name)
+
+
+def wrap(pipeline: Any, *, name: str) -> LoadedModel:
+    """Make a pipeline that is already in memory ready for the engine."""
+    modules: dict[str, Any] = {
+        part: module
+        for part, module in pipeline.components.items()
+        if isinstance(module, torch.nn.Module)
+    }
+    denoiser_multiple = pipeline.vae_scale_factor * (2 if "transformer" in modules else 1)
+    proxies = {part: _proxy(name, part, module) for part, module in modules.items()}
+    return LoadedModel(
+        name=name,
+        tasks=_tasks(pipeline, proxies),
+        schedulers=schedulers.build(pipeline.scheduler),
+        size_multiple=math.lcm(8, denoiser_multiple),
+    )
+
+
+def render(view: Any, arguments: dict[str, Any]) -> list[NDArray[np.uint8]]:
+    """Call the pipeline and return its pictures, equal to those of `output_type="pil"`."""
+    images = view(**arguments, output_type="pt").images
+    if not torch.isfinite(images).all():
+        raise NotFinite("the pixels hold values that are not finite")
+    return list((VaeImageProcessor.pt_to_numpy(images) * 255).round().astype(np.uint8))
+
+
+def _tasks(pipeline: Any, proxies: dict[str, Proxy]) -> dict[str, Any]:
+    """Make a pipeline of the same family for each task, of the same modules behind proxies."""
+    kinds = [(family, kind) for mapping in TASKS.values() for family, kind in mapping.items()]
+    family = next((family for family, kind in kinds if kind is type(pipeline)), None)
+    if family is None:
+        raise EngineError(f"{type(pipeline).__name__} is of no family that the engine knows")
+    made = {}
+    for task, mapping in TASKS.items():
+        if family in mapping and _fits(task, pipeline):
+            made[task] = _rebuild(mapping[family], pipeline)
+            vars(made[task]).update(proxies)
+    return made
+
+
+def _rebuild(kind: Any, pipeline: Any) -> Any:
+    """Make a pipeline of another class from the same parts and options, touching no weights."""
+    parts = {**pipeline.config, **pipeline.components}
+    return kind(
+        **{part: parts[part] for part in inspect.signature(kind).parameters if part in parts}
+    )
+
+
+def _fits(task: str, pipeline: Any) -> bool:
+    """Whether the UNet takes this task's channels; inpainting UNets also take mask and image."""
+    unet = getattr(pipeline, "unet", None)
+    if unet is None:
+        return True
+    channels, latent = unet.config.in_channels, pipeline.vae.config.latent_channels
+    # The inpainting pipelines count on 4 latent channels.
+    return channels in (4, 9) and latent == 4 if task == "inpainting" else channels == latent
+
+
+def _proxy(model: str, part: str, module: Any) -> Proxy:
+    if hasattr(module, "encode") and hasattr(module, "decode"):
+        encode = Entry.of(f"{model}.{part}.encode", "encoder", module.encode)
+        decode = Entry.of(f"{model}.{part}.decode", "decoder", module.decode)
+        return AutoencoderProxy(module, {"encode": encode, "decode": decode})
+    role = "denoiser" if part in DENOISERS else "encoder"
+    return Proxy(module, {"forward": Entry.of(f"{model}.{part}.forward", role, module)})
+
+
+def _task(request: Request) -> str:
+    if request.image is None:
+        return "text-to-image"
+    return "image-to-image" if request.mask is None else "inpainting"
+
+
+def _arguments(view: Any, request: Request) -> dict[str, Any]:
+    """Return the keyword arguments of the pipeline call: only those that it knows."""
+    seeds = range(request.seed, request.seed + request.num_images)
+    size = (request.width, request.height)
+    wanted = {
+        "prompt": request.prompt,
+        "negative_prompt": request.negative_prompt,
+        "width": request.width,
+        "height": request.height,
+        "num_inference_steps": request.num_inference_steps,
+        "guidance_scale": request.guidance_scale,
+        "num_images_per_prompt": request.num_images,
+        "generator": [torch.Generator("cpu").manual_seed(seed) for seed in seeds],
+        "image": _scaled(request.image, "RGB", size, Resampling.LANCZOS),
+        "mask_image": _scaled(request.mask, "L", size, Resampling.NEAREST),
+        "strength": request.strength,
+    }
+    known = inspect.signature(type(view).__call__).parameters
+    if "true_cfg_scale" in known:  # guidance is distilled; a negative prompt would go unused
+        del wanted["negative_prompt"]
+    return {key: value for key, value in wanted.items() if key in known and value is not None}
+
+
+def _scaled(
+    image: Image | None, mode: str, size: tuple[int, int], resampling: Resampling
+) -> Image | None:
+    if image is None:
+        return None
+    try:
+        image = image.convert(mode)
+    except (OSError, SyntaxError) as error:  # a lazy file that is cut short or broken
+        field = "image" if mode == "RGB" else "mask"
+        raise BadRequest("bad_image", field, f"the {field} cannot be read: {error}") from error
+    return image if image.size == size else image.resize(size, resampling)

@@ -1,0 +1,118 @@
+"""What the engine is asked for, and the ways in which a job ends."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from PIL.Image import Image
+
+
+class EngineError(Exception):
+    """Base of everything that the engine raises on purpose."""
+
+
+class BadRequest(EngineError):  # noqa: N818 - the name is part of the engine's contract
+    """A request that cannot run as it stands; `field` is at fault, `code` is stable."""
+
+    def __init__(self, code: str, field: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.field = field
+        self.message = message
+
+
+class DeviceLost(EngineError):  # noqa: N818 - the name is part of the engine's contract
+    """The device is poisoned: hand every job back and end the process."""
+
+
+class NotFinite(EngineError):  # noqa: N818 - reads as the fact that it reports
+    """A job's latents or pixels hold a NaN or an infinity."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """One job: `num_images` pictures of one prompt, with the field names of diffusers.
+
+    Image `n` is drawn from `torch.Generator("cpu").manual_seed(seed + n)`. Give `image` for
+    image-to-image and `image` with `mask` (white is painted anew) for inpainting; both are scaled
+    to `width` x `height` pixels. `scheduler=None` is the model's own. A higher `priority` runs
+    earlier; `alone` runs while no other job is in flight.
+    """
+
+    id: str
+    model: str
+    prompt: str
+    negative_prompt: str = ""
+    width: int
+    height: int
+    num_inference_steps: int
+    guidance_scale: float
+    num_images: int = 1
+    seed: int
+    scheduler: str | None = None
+    image: Image | None = None
+    mask: Image | None = None
+    strength: float | None = None
+    priority: int = 0
+    alone: bool = False
+
+    def check(self) -> None:
+        """Raise BadRequest for values that no model could run."""
+        for field in ("width", "height", "num_inference_steps", "num_images"):
+            if getattr(self, field) < 1:
+                raise BadRequest("out_of_range", field, f"{field} must be at least 1")
+        if not 0 <= self.seed < 2**63 - self.num_images:
+            raise BadRequest("out_of_range", "seed", "seed must be at least 0 and below 2**63")
+        if not math.isfinite(self.guidance_scale):
+            raise BadRequest("out_of_range", "guidance_scale", "guidance_scale must be finite")
+        if self.mask is not None and self.image is None:
+            raise BadRequest("missing_field", "image", "a mask needs an image")
+        if self.strength is not None:
+            self._check_strength(self.strength)
+
+    def _check_strength(self, strength: float) -> None:
+        if self.image is None:
+            raise BadRequest("missing_field", "image", "strength needs an image")
+        if not 0 < strength <= 1:
+            raise BadRequest("out_of_range", "strength", "strength must be above 0, at most 1")
+        if self.num_inference_steps * strength < 1:
+            raise BadRequest("out_of_range", "strength", "strength leaves no step to run")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Finished:
+    """A job whose pictures are done.
+
+    `pixels` are HxWx3 uint8, one array for each of `seeds`. `device_s` is the job's share, by rows,
+    of the seconds that its forwards took.
+    """
+
+    id: str
+    pixels: list[NDArray[np.uint8]]
+    seeds: tuple[int, ...]
+    device_s: float
+    steps: int
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A job that ended by its own fault: `render_failed`, `out_of_memory` or `not_finite`."""
+
+    id: str
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """A job that left because it was asked to."""
+
+    id: str
+
+
+Outcome: TypeAlias = Finished | Failed | Cancelled

@@ -1,0 +1,179 @@
+"""Rows: which calls may share a forward, how they are stacked and how the result is cut.
+
+Arguments and results are trees of tuples, lists, dicts and model outputs. A tensor whose first
+dimension is the call's number of rows is stacked; anything else is shared by the whole group, so
+it must be equal in all of its calls.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
+from torch.utils.weak import WeakTensorKeyDictionary
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Sequence
+
+# Positions without a batch dimension; their length can equal the number of rows by accident.
+SHARED = frozenset({"img_ids", "txt_ids"})
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Entry:
+    """One compute method of a loaded module. `key` names it: model, component, method.
+
+    `role` is `encoder`, `denoiser` or `decoder`: before, in or after the denoising loop.
+    """
+
+    key: str
+    role: str
+    run: Callable[..., Any]
+    parameters: inspect.Signature
+
+    @classmethod
+    def of(cls, key: str, role: str, run: Callable[..., Any]) -> Entry:
+        """Make an entry for the bound method or module `run`."""
+        forward = run.forward if isinstance(run, torch.nn.Module) else run
+        return cls(key, role, run, inspect.signature(forward))
+
+
+@dataclass(slots=True, eq=False)
+class Call:
+    """A call of `entry` with so many rows; calls with equal `signature` can share a forward."""
+
+    entry: Entry
+    arguments: dict[str, Any]
+    rows: int
+    signature: Hashable
+    device_s: float = 0.0
+
+    @classmethod
+    def bind(cls, entry: Entry, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
+        """Name every argument, give each row its timestep, and take the signature."""
+        arguments = dict(entry.parameters.bind(*args, **kwargs).arguments)
+        first = _first_tensor(arguments)
+        rows = 1 if first is None else len(first)
+        if first is not None and arguments.get("timestep") is not None:
+            # float32 whatever the scheduler counts in, so that all samplers share a forward.
+            timestep = torch.as_tensor(arguments["timestep"], dtype=torch.float32)
+            timestep = timestep.to(first.device, non_blocking=True)
+            arguments["timestep"] = timestep.reshape(-1).expand(rows)
+        return cls(entry, arguments, rows, (entry.key, _signature("", arguments, rows)))
+
+    def split(self) -> tuple[Call, Call]:
+        """Cut a call of two or more rows in two."""
+        middle = self.rows // 2
+        return self._part(0, middle), self._part(middle, self.rows)
+
+    def _part(self, start: int, stop: int) -> Call:
+        arguments = _cut(self.arguments, start, stop, self.rows)
+        return Call(self.entry, arguments, stop - start, self.signature)
+
+
+def run(calls: Sequence[Call]) -> list[Any]:
+    """Run calls of one signature as one forward; return the result of each."""
+    sizes = [call.rows for call in calls]
+    stacked = join([call.arguments for call in calls], sizes)
+    entry = calls[0].entry
+    bound = inspect.BoundArguments(entry.parameters, stacked)
+    result = entry.run(*bound.args, **bound.kwargs)
+    total, start, results = sum(sizes), 0, []
+    for size in sizes:
+        results.append(_cut(result, start, start + size, total))
+        start += size
+    return results
+
+
+def join(trees: Sequence[Any], sizes: Sequence[int]) -> Any:
+    """Stack equal trees, of `sizes` rows each; what has no rows is taken from the first."""
+
+    def stack(name: str, *tensors: torch.Tensor) -> torch.Tensor:
+        if len(tensors) == 1 or not _has_rows(name, tensors[0], sizes[0]):
+            return tensors[0]
+        return torch.cat(tensors)
+
+    return apply(stack, *trees)
+
+
+def exact(call: Call) -> Hashable:
+    """Return a key that is equal only for calls with the same values throughout."""
+    return call.entry.key, _signature("", call.arguments, rows=-1)
+
+
+def apply(function: Callable[..., Any], *trees: Any, name: str = "") -> Any:
+    """Build a tree like the first, each tensor replaced by `function(name, *tensors)`.
+
+    `name` is the nearest name above the tensor: of an argument, key or field.
+    """
+    first = trees[0]
+    if isinstance(first, torch.Tensor):
+        return function(name, *trees)
+    if isinstance(first, DiagonalGaussianDistribution):
+        parameters = function("parameters", *(tree.parameters for tree in trees))
+        return DiagonalGaussianDistribution(parameters, deterministic=first.deterministic)
+    if isinstance(first, Mapping):  # model outputs are mappings too
+        return type(first)(
+            **{key: apply(function, *(tree[key] for tree in trees), name=key) for key in first}
+        )
+    if isinstance(first, list | tuple):
+        parts = zip(*trees, strict=True)
+        return type(first)(apply(function, *part, name=name) for part in parts)
+    return first
+
+
+def _cut(tree: Any, start: int, stop: int, total: int) -> Any:
+    def cut(name: str, tensor: torch.Tensor) -> torch.Tensor:
+        return tensor[start:stop] if _has_rows(name, tensor, total) else tensor
+
+    return apply(cut, tree)
+
+
+def _has_rows(name: str, tensor: torch.Tensor, rows: int) -> bool:
+    return tensor.ndim > 0 and tensor.shape[0] == rows and name not in SHARED
+
+
+def _first_tensor(value: Any) -> torch.Tensor | None:
+    """Find the tensor whose first dimension counts the rows: the first one, by convention."""
+    if isinstance(value, torch.Tensor):
+        return value if value.ndim > 0 else None
+    parts = value.values() if isinstance(value, Mapping) else value
+    if isinstance(value, Mapping | list | tuple):
+        return next((found for part in parts if (found := _first_tensor(part)) is not None), None)
+    return None
+
+
+def _signature(name: str, value: Any, rows: int) -> Hashable:
+    if isinstance(value, torch.Tensor):
+        if _has_rows(name, value, rows):
+            return "rows", tuple(value.shape[1:]), value.dtype
+        return "shared", _digest(value)
+    if isinstance(value, Mapping):
+        return "map", tuple((key, _signature(key, part, rows)) for key, part in value.items())
+    if isinstance(value, list | tuple):
+        return "list", tuple(_signature(name, part, rows) for part in value)
+    if value is None or isinstance(value, bool | int | float | str):
+        return type(value).__name__, value
+    # What cannot be compared (a generator, a callback) ties the call to its job.
+    return "object", id(value)
+
+
+_digests: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
+
+
+def _digest(tensor: torch.Tensor) -> Hashable:
+    """Return shape, dtype and a hash of the values, remembered for as long as the tensor lives.
+
+    Pipelines pass the same tensor at each step; reading it back from the device once is enough.
+    """
+    version, digest = _digests.get(tensor, (None, None))  # type: ignore[no-untyped-call]
+    if version != tensor._version:  # noqa: SLF001 - how torch counts edits in place
+        values = tensor.detach().reshape(-1).cpu().contiguous().view(torch.uint8)
+        digest = hashlib.sha1(values.numpy().tobytes(), usedforsecurity=False).digest()
+        _digests[tensor] = (tensor._version, digest)  # noqa: SLF001
+    return tuple(tensor.shape), tensor.dtype, digest

@@ -1,0 +1,62 @@
+"""Schedulers by name, one of its own for each job."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import inspect
+from typing import Any
+
+import diffusers
+
+# For UNets, which predict noise, the clean image or v.
+DIFFUSION = {
+    "ddim": diffusers.DDIMScheduler,
+    "euler": diffusers.EulerDiscreteScheduler,
+    "euler_a": diffusers.EulerAncestralDiscreteScheduler,
+    "dpmpp_2m": diffusers.DPMSolverMultistepScheduler,
+    "unipc": diffusers.UniPCMultistepScheduler,
+    "heun": diffusers.HeunDiscreteScheduler,
+    "pndm": diffusers.PNDMScheduler,
+    "lcm": diffusers.LCMScheduler,
+}
+# For transformers trained by flow matching.
+FLOW = {"flow_euler": diffusers.FlowMatchEulerDiscreteScheduler}
+
+# What Stable Diffusion's own folders say; the classes' defaults are for pixel-space models.
+LATENT_DEFAULTS = {"clip_sample": False, "set_alpha_to_one": False, "skip_prk_steps": True}
+
+
+def build(own: Any) -> dict[str | None, Any]:
+    """Return every scheduler that can stand in for a model's `own`, which has the name None."""
+    flow = isinstance(own, diffusers.FlowMatchEulerDiscreteScheduler)
+    kinds = FLOW if flow else DIFFUSION
+    return {None: own, **{name: _convert(own.config, kind) for name, kind in kinds.items()}}
+
+
+def _convert(config: Any, kind: Any) -> Any:
+    known = inspect.signature(kind).parameters
+    defaults = {key: value for key, value in LATENT_DEFAULTS.items() if key in known}
+    return kind.from_config({**defaults, **config})
+
+
+def for_job(scheduler: Any) -> Any:
+    """Copy a scheduler for one job, such that no step has to wait for the device.
+
+    Pipelines put the timesteps on their device, where each step would read them back, and leave
+    the scheduler to search for its first step there. So the copy keeps its timesteps on the CPU
+    and begins at step 0; image-to-image pipelines set a later one themselves.
+    """
+    scheduler = copy.deepcopy(scheduler)
+    set_timesteps = scheduler.set_timesteps
+
+    @functools.wraps(set_timesteps)  # pipelines look at its signature
+    def set_timesteps_on_cpu(*args: Any, **kwargs: Any) -> None:
+        if "device" in kwargs:
+            kwargs["device"] = "cpu"
+        set_timesteps(*args, **kwargs)
+        if hasattr(scheduler, "set_begin_index"):
+            scheduler.set_begin_index(0)
+
+    scheduler.set_timesteps = set_timesteps_on_cpu
+    return scheduler
