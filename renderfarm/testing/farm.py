@@ -1,0 +1,100 @@
+"""`FakeFarm`: an httpx transport that answers as a farm does."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import httpx
+
+from renderfarm.testing._desk import Desk, Refusal
+from renderfarm.types import Status
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+
+class FakeFarm(httpx.BaseTransport, httpx.AsyncBaseTransport):
+    """Pass it as `transport` to `Farm` or `AsyncFarm`.
+
+    It accepts and refuses requests, keeps idempotency keys, lists, cancels, streams events and
+    serves real PNG files, each of one colour. A job advances one stage each time it is read, and to
+    its end when it is waited for. With `held=True` jobs stay where they are until you `advance`,
+    `finish` or `expire` them.
+    """
+
+    def __init__(self, *, models: Iterable[str] = ("scenes",), held: bool = False) -> None:
+        self._desk = Desk(models, held=held)
+        self._troubles: list[Callable[[], None]] = []
+        self._lost_answers = 0
+
+    @property
+    def requests(self) -> tuple[dict[str, Any], ...]:
+        """The requests that were accepted, as they came."""
+        return tuple(self._desk.requests)
+
+    @property
+    def job_ids(self) -> tuple[str, ...]:
+        """The jobs that were made of them, in the same order."""
+        return tuple(self._desk.jobs)
+
+    def advance(self, job_id: str) -> None:
+        """Take a held job one stage further."""
+        self._desk.jobs[job_id].advance()
+
+    def finish(self, job_id: str) -> None:
+        """Take a held job to its end."""
+        self._desk.jobs[job_id].finish()
+
+    def expire(self, job_id: str) -> None:
+        """Let a job's deadline pass."""
+        self._desk.jobs[job_id].end(Status.EXPIRED)
+
+    def fail_next(self, code: str = "render_failed", message: str = "asked to fail") -> None:
+        """Let the next job that is accepted end as failed."""
+        self._desk.fates.append({"code": code, "message": message})
+
+    def refuse_next(self, status: int, code: str, *, retry_after_s: int | None = None) -> None:
+        """Answer the next call with this, 429 or 503 for instance."""
+
+        def refuse() -> None:
+            refusal = Refusal(status, code, f"asked to answer {status}")
+            if retry_after_s is not None:
+                refusal.headers["Retry-After"] = str(retry_after_s)
+            raise refusal
+
+        self._troubles.append(refuse)
+
+    def disconnect_next(self) -> None:
+        """Break the next call before the farm hears of it."""
+
+        def disconnect() -> None:
+            raise httpx.ConnectError("asked to be away")
+
+        self._troubles.append(disconnect)
+
+    def lose_next_answer(self) -> None:
+        """Do what the next call asks, but lose the answer: only a good retry gets this right."""
+        self._lost_answers += 1
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """Answer a call of `Farm`."""
+        return self._answer(request, request.read())
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Answer a call of `AsyncFarm`."""
+        return self._answer(request, await request.aread())
+
+    def _answer(self, request: httpx.Request, body: bytes) -> httpx.Response:
+        if self._troubles:
+            try:
+                self._troubles.pop(0)()
+            except Refusal as refusal:
+                return refusal.response
+        try:
+            response = self._desk.answer(request, body)
+        except Refusal as refusal:
+            response = refusal.response
+        if self._lost_answers:
+            self._lost_answers -= 1
+            raise httpx.ReadError("asked to lose the answer")
+        return response
