@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from app.errors import FarmError
 
-class LocalError(Exception):
+
+class LocalError(FarmError):
     """The base of this package's errors."""
 
 

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 class Program:
     """What the supervisor needs to know about one process. Calls may block: they run in a thread.
 
-    `before` runs ahead of every start, also after a crash. `ready` is asked until it says yes;
-    without one, a program counts as ready once it has lived for a second.
+    `before` runs ahead of every start, also after a crash. `ready` is asked until it says yes,
+    and does not raise; without one, a program counts as ready once it has lived for a second.
     """
 
     name: str

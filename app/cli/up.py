@@ -1,0 +1,135 @@
+"""`renderfarm up`: the whole farm on this machine, with one command."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from app.catalog import load_catalog
+from app.errors import FarmError
+from app.local.farm import Access, Farm, Options
+from app.local.lock import only_farm
+from app.local.output import Output, wants_colour
+from app.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+PORT = click.IntRange(0, 65_535)
+BANNER = """
+  The farm is up.
+
+  API      {url}   (documentation: {url}/docs)
+  Key      {api_key}
+  Flower   {flower_url}   user {flower_user}, password {flower_password}
+  Data     {directory}   (one log for each process in {directory}/log)
+
+  Your first picture, from another terminal in this folder:
+    {command} submit "a red circle on a blue background" -o circle.png
+  From anywhere else on this machine:
+    export RENDERFARM_URL={url}
+    export RENDERFARM_API_KEY={api_key}
+
+  Ctrl-C stops everything. The next start finds the data and the key again.
+
+"""
+
+
+@click.command()
+@click.option(
+    "--dir",
+    "directory",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("var"),
+    show_default=True,
+    help="Where the farm keeps its data, logs and secrets.",
+)
+@click.option("--port", type=PORT, default=8000, show_default=True, help="Of the API; 0: any.")
+@click.option("--workers", type=click.IntRange(0, 64), default=1, show_default=True)
+@click.option("--models", default="", help="Comma-separated; default: all but those for tests.")
+@click.option(
+    "--slots",
+    type=click.IntRange(1, 1024),
+    default=16,
+    show_default=True,
+    help="Jobs that one worker holds at a time.",
+)
+@click.option("--flower-port", type=PORT, default=None, help="Default: 5555, or a free one.")
+def up(
+    *,
+    directory: Path,
+    port: int,
+    workers: int,
+    models: str,
+    slots: int,
+    flower_port: int | None,
+) -> None:
+    """Start the whole farm here, with its own Postgres and Redis.
+
+    Everything listens on the loopback address only and stops with Ctrl-C.
+    """
+    options = Options(directory.resolve(), port, workers, models, slots, flower_port)
+    try:
+        _run(options)
+    except (FarmError, OSError) as error:
+        click.echo(f"renderfarm up: {error}", err=True)
+        sys.exit(1)
+
+
+def _run(options: Options) -> None:
+    """Hold the directory, check the settings before anything starts, and run the farm."""
+    options.directory.mkdir(mode=0o711, parents=True, exist_ok=True)
+    with only_farm(options.directory):
+        farm = Farm(options)
+        _check(farm)
+        colour = wants_colour(sys.stdout, os.environ)
+        output = Output(sys.stdout, options.directory / "log", colour=colour)
+        asyncio.run(farm.run(output, _announcer(options.directory)))
+
+
+def _check(farm: Farm) -> None:
+    """Raise what would stop a role at its start: bad settings, models that are not there."""
+    settings = Settings.from_environment({**os.environ, **farm.environment()})
+    load_catalog(settings.models_file, settings.serve)
+
+
+def _announcer(directory: Path) -> Callable[[Access], None]:
+    """Tells how to use the farm, once it is ready."""
+
+    def announce(access: Access) -> None:
+        click.echo(banner(access, directory))
+
+    return announce
+
+
+def banner(access: Access, directory: Path) -> str:
+    """What a newcomer needs to know of a farm that is ready."""
+    return BANNER.format(
+        url=access.url,
+        api_key=access.api_key,
+        flower_url=access.flower_url,
+        flower_user=access.flower_user,
+        flower_password=access.flower_password,
+        directory=_short(directory),
+        command=_command(),
+    )
+
+
+def _command() -> str:
+    """How the reader's shell finds `renderfarm`: by name, or by its path in a virtual environment."""
+    installed = Path(sys.executable).with_name("renderfarm")
+    if shutil.which("renderfarm") or not installed.exists():
+        return "renderfarm"
+    return _short(installed)
+
+
+def _short(path: Path) -> str:
+    """The path from here when it lies below, else whole."""
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)

@@ -1,0 +1,154 @@
+"""A whole farm on one machine: what it is made of, its start in order, and what it says of itself."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from app.database import create_engine, migrate
+from app.jobs import workers
+from app.jobs.tenants import ensure_default
+from app.local import ports
+from app.local.postgres import Postgres
+from app.local.redis import Redis
+from app.local.roles import Roles
+from app.local.secret import kept, private_json
+from app.local.supervisor import Supervisor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from app.local.output import Output
+
+FLOWER_USER = "farm"
+FLOWER_PORT = 5555
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the user asks of `renderfarm up`. A port of 0 stands for any free one."""
+
+    directory: Path
+    port: int = 8000
+    workers: int = 1
+    models: str = ""
+    slots: int = 16
+    flower_port: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """How to reach the farm: what `farm.json` holds beside the processes."""
+
+    url: str
+    api_key: str
+    flower_url: str
+    flower_user: str
+    flower_password: str
+    database_url: str
+    broker_url: str
+
+
+class Farm:
+    """The parts of one embedded farm. Building it picks ports and secrets; `run` starts it."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self._file = options.directory / "farm.json"
+        self._announced = False
+        self._postgres = Postgres(options.directory / "postgres")
+        self._redis = Redis(options.directory / "redis")
+        self._port = ports.claim(options.port, option="--port")
+        self._flower_port = _flower_port(options.flower_port)
+        secret = functools.partial(kept, options.directory / "secrets.json")
+        self._signing_secret = secret("secret")
+        self.access = Access(
+            url=f"http://{ports.LOOPBACK}:{self._port}",
+            api_key=secret("api_key", prefix="rf_"),
+            flower_url=f"http://{ports.LOOPBACK}:{self._flower_port}",
+            flower_user=FLOWER_USER,
+            flower_password=secret("flower_password"),
+            database_url=self._postgres.url,
+            broker_url=self._redis.url,
+        )
+
+    def environment(self) -> dict[str, str]:
+        """The settings of the roles, as they read them."""
+        chosen = {"RENDERFARM_SERVE": self.options.models} if self.options.models else {}
+        return {
+            "RENDERFARM_DIR": str(self.options.directory),
+            "RENDERFARM_DATABASE_URL": self.access.database_url,
+            "RENDERFARM_BROKER_URL": self.access.broker_url,
+            "RENDERFARM_PUBLIC_URL": self.access.url,
+            "RENDERFARM_HOST": ports.LOOPBACK,
+            "RENDERFARM_PORT": str(self._port),
+            "RENDERFARM_SECRET": self._signing_secret,
+            "RENDERFARM_SLOTS": str(self.options.slots),
+            "RENDERFARM_FLOWER_PORT": str(self._flower_port),
+            "RENDERFARM_FLOWER_USER": self.access.flower_user,
+            "RENDERFARM_FLOWER_PASSWORD": self.access.flower_password,
+            **chosen,
+        }
+
+    async def run(self, output: Output, announce: Callable[[Access], None]) -> None:
+        """Start all in order, announce it, keep it until a signal, stop all in reverse."""
+        self._file.unlink(missing_ok=True)  # of a farm that was killed
+        supervisor = Supervisor(output, changed=lambda: self._publish(supervisor))
+        try:
+            await supervisor.run(lambda: self._begin(supervisor, announce))
+        finally:
+            self._file.unlink(missing_ok=True)
+
+    async def _begin(self, supervisor: Supervisor, announce: Callable[[Access], None]) -> None:
+        await supervisor.start(self._postgres.program())
+        await supervisor.start(self._redis.program())
+        await asyncio.to_thread(_prepare_records, self.access)
+        roles = Roles(
+            environment=self.environment(),
+            api_port=self._port,
+            flower_port=self._flower_port,
+            workers=self.options.workers,
+            workers_alive=_counter(self.access.database_url),
+        )
+        await supervisor.start(*roles.programs())
+        self._announced = True
+        self._publish(supervisor)
+        announce(self.access)
+
+    def _publish(self, supervisor: Supervisor) -> None:
+        """Write `farm.json`; again when a process was replaced. Not before all is ready."""
+        if self._announced:
+            private_json(self._file, {**asdict(self.access), "processes": supervisor.pids})
+
+
+def _flower_port(wanted: int | None) -> int:
+    """The port asked for; if none was, the usual one unless it is taken."""
+    if wanted is None:
+        return FLOWER_PORT if ports.is_free(FLOWER_PORT) else ports.free()
+    return ports.claim(wanted, option="--flower-port")
+
+
+def _prepare_records(access: Access) -> None:
+    """The newest schema, and the first tenant with its key."""
+    migrate(access.database_url)
+    engine = create_engine(access.database_url, pool_size=1)
+    ensure_default(engine, access.api_key)
+    engine.dispose()
+
+
+def _counter(database_url: str) -> Callable[[], int]:
+    """Counts the living workers; none while the database can't be asked."""
+    engine = create_engine(database_url, pool_size=1)
+
+    def count() -> int:
+        try:
+            return workers.alive(engine)
+        except SQLAlchemyError:
+            return 0
+
+    return count

@@ -1,0 +1,184 @@
+"""One program kept running: started, watched until ready, started again when it ends by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections import deque
+from typing import TYPE_CHECKING
+
+from app.local.child import reason
+from app.local.errors import LocalError, StartError
+from app.local.output import Lines
+from app.local.restart import Life, State, describe_exit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from app.local.output import Output
+    from app.local.program import Program
+
+POLL_S = 0.1
+SETTLE_S = 1.0  # a program without a check of its own is ready when it has lived so long
+LAST_WORDS_S = 2.0  # how long a dead program's own children may go on writing
+READ_BYTES = 65_536
+REMEMBERED_LINES = 50
+SPEAKER = "up"
+
+
+class Process:
+    """The life of one program under the supervisor. Only the event loop's thread touches it."""
+
+    def __init__(self, program: Program, output: Output, changed: Callable[[], None]) -> None:
+        self.program = program
+        self.state = State.STARTING
+        self.pid: int | None = None
+        self.first_ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._output, self._changed = output, changed
+        self._life = Life()
+        self._stopping = asyncio.Event()
+        self._last_lines: deque[str] = deque(maxlen=REMEMBERED_LINES)
+        self._task = asyncio.create_task(self._keep(), name=program.name)
+
+    async def stop(self) -> None:
+        """End the program by its own signal, or by SIGKILL when its time is over."""
+        self._stopping.set()
+        self._signal(self.program.stop_signal)
+        done, _ = await asyncio.wait({self._task}, timeout=self.program.stop_timeout_s)
+        if not done:
+            self._say(f"did not stop in {self.program.stop_timeout_s:g} s and is killed")
+            self.kill()
+            await asyncio.wait({self._task})
+        self.first_ready.cancel()
+
+    def kill(self) -> None:
+        """End the program and what it has started, at once; it does not start again."""
+        self._stopping.set()
+        self._signal(signal.SIGKILL)
+
+    async def _keep(self) -> None:
+        """Start the program again and again, until it is stopped or found hopeless."""
+        loop = asyncio.get_running_loop()
+        while not self._stopping.is_set():
+            started = loop.time()
+            ending = await self._live()
+            if self._stopping.is_set():
+                break
+            self._life = self._life.after_death(loop.time() - started)
+            self.state = self._life.next_state
+            if self.state is State.FAILED:
+                self._give_up(ending)
+                return
+            self._say(f"{ending}; starts again in {self._life.pause_s:g} s")
+            await self._pause()
+        self.state = State.STOPPED
+
+    async def _live(self) -> str:
+        """One start to its end; returns how it ended, in words."""
+        self.state = State.STARTING
+        try:
+            if self.program.before is not None:
+                await asyncio.to_thread(self.program.before)
+            if self._stopping.is_set():
+                return "was stopped before it started"
+            process, output = await self._spawn()
+        except (LocalError, OSError) as error:
+            self._last_lines.append(str(error))
+            return f"could not be started: {error}"
+        self.pid = process.pid
+        if self._stopping.is_set():  # stop() came while we were starting it and had no pid
+            self._signal(self.program.stop_signal)
+        watch = asyncio.create_task(self._become_ready())
+        pump = asyncio.create_task(self._pump(output))
+        code = await process.wait()
+        watch.cancel()
+        self._signal(signal.SIGKILL)  # whatever it started and left behind in its group
+        self.pid = None
+        await asyncio.wait({pump}, timeout=LAST_WORDS_S)
+        pump.cancel()
+        return describe_exit(code)
+
+    async def _spawn(self) -> tuple[asyncio.subprocess.Process, asyncio.StreamReader]:
+        """Start the program in a session of its own: Ctrl-C at the terminal reaches only us.
+
+        The pipe is ours, not asyncio's: that would wait for the pipe's end and so for any
+        grandchild that holds it, before it tells that the program has ended.
+        """
+        reading, writing = os.pipe()
+        output = asyncio.StreamReader()
+        await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(output), os.fdopen(reading, "rb")
+        )
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *self.program.tethered,
+                env=self.program.variables,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=writing,
+                stderr=writing,
+                start_new_session=True,
+            )
+        finally:
+            os.close(writing)
+        return process, output
+
+    async def _pump(self, output: asyncio.StreamReader) -> None:
+        """Pass on what the program writes, line by line, until it has closed its output."""
+        lines = Lines()
+        while data := await output.read(READ_BYTES):
+            self._write(lines.feed(data))
+        self._write(lines.end())
+
+    def _write(self, lines: list[str]) -> None:
+        for line in lines:
+            self._last_lines.append(line)
+            self._output.line(self.program.name, line)
+
+    async def _become_ready(self) -> None:
+        """Note when the program is ready; kill it when it is not in time."""
+        loop = asyncio.get_running_loop()
+        begin = loop.time()
+        try:
+            async with asyncio.timeout(self.program.start_timeout_s):
+                await self._ready()
+        except TimeoutError:
+            self._say(f"was not ready in {self.program.start_timeout_s:g} s and is killed")
+            self._signal(signal.SIGKILL)
+            return
+        self.state, self._life = State.READY, self._life.after_ready()
+        self._say(f"is ready after {loop.time() - begin:.1f} s (pid {self.pid})")
+        if not self.first_ready.done():
+            self.first_ready.set_result(None)
+        self._changed()
+
+    async def _ready(self) -> None:
+        if self.program.ready is None:
+            await asyncio.sleep(SETTLE_S)
+            return
+        while not await asyncio.to_thread(self.program.ready):  # noqa: ASYNC110 - it asks outside
+            await asyncio.sleep(POLL_S)
+
+    async def _pause(self) -> None:
+        try:
+            await asyncio.wait_for(self._stopping.wait(), self._life.pause_s)
+        except TimeoutError:
+            return
+
+    def _give_up(self, ending: str) -> None:
+        why = reason(list(self._last_lines))
+        error = StartError(f"{self.program.name} {ending}: {why}")
+        if not self.first_ready.done():
+            self.first_ready.set_exception(error)
+
+    def _signal(self, number: signal.Signals) -> None:
+        """Send a signal to the program alone, or SIGKILL to all in its group."""
+        if self.pid is None:
+            return
+        try:
+            (os.killpg if number is signal.SIGKILL else os.kill)(self.pid, number)
+        except ProcessLookupError:
+            return
+
+    def _say(self, text: str) -> None:
+        self._output.line(SPEAKER, f"{self.program.name} {text}")

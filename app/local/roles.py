@@ -1,0 +1,92 @@
+"""The farm's own processes as programs: each is `renderfarm ROLE` with its settings by environment."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from app.local import ports
+from app.local.program import Program
+from app.settings import REPOSITORY
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+COMMAND = (sys.executable, str(REPOSITORY / "bin" / "renderfarm"))
+ANSWER_TIMEOUT_S = 2.0
+WORKER_START_TIMEOUT_S = 300.0  # imports torch, loads the models and measures them
+WORKER_STOP_TIMEOUT_S = 30.0  # hands its jobs back between two steps
+HTTP_OK = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Roles:
+    """What the roles of one farm have in common, and where those with a port listen."""
+
+    environment: Mapping[str, str]
+    api_port: int
+    flower_port: int
+    workers: int
+    workers_alive: Callable[[], int]
+
+    def programs(self) -> list[Program]:
+        """Every role, in the order in which the log and `farm.json` name them."""
+        return [
+            self._role("api", ready=answers(self.api_port, "/readyz")),
+            self._role("dispatcher"),
+            self._role("courier"),
+            *(self._worker(number + 1) for number in range(self.workers)),
+            self._role("flower", ready=answers(self.flower_port, "/healthcheck")),
+        ]
+
+    def _worker(self, number: int) -> Program:
+        """Worker `number`: all count as ready when as many as were started have reported."""
+        name = f"worker-{number}"
+        return self._role(
+            "worker",
+            name=name,
+            more={"RENDERFARM_WORKER_NAME": name},
+            ready=lambda: self.workers_alive() >= self.workers,
+            start_timeout_s=WORKER_START_TIMEOUT_S,
+            stop_timeout_s=WORKER_STOP_TIMEOUT_S,
+        )
+
+    def _role(
+        self,
+        role: str,
+        *,
+        name: str = "",
+        more: Mapping[str, str] | None = None,
+        ready: Callable[[], bool] | None = None,
+        start_timeout_s: float = 60.0,
+        stop_timeout_s: float = 10.0,
+    ) -> Program:
+        path = os.pathsep.join(filter(None, (str(REPOSITORY), os.environ.get("PYTHONPATH"))))
+        base = {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
+        return Program(
+            name=name or role,
+            argv=(*COMMAND, role),
+            environment={**base, **self.environment, **(more or {})},
+            ready=ready,
+            start_timeout_s=start_timeout_s,
+            stop_timeout_s=stop_timeout_s,
+        )
+
+
+def answers(port: int, path: str) -> Callable[[], bool]:
+    """A check whether the server on that port answers 200 there; no proxy comes between."""
+
+    def check() -> bool:
+        connection = http.client.HTTPConnection(ports.LOOPBACK, port, timeout=ANSWER_TIMEOUT_S)
+        try:
+            connection.request("GET", path)
+            return connection.getresponse().status == HTTP_OK
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            connection.close()
+
+    return check

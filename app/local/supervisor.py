@@ -1,0 +1,86 @@
+"""Starts processes in tiers, keeps them running, and stops them in reverse.
+
+A tier is what was started together: it starts when the tier before it is ready, and stops when the
+tier after it has ended. If this process is killed, its children end too: see `tether`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from typing import TYPE_CHECKING
+
+from app.local.process import SPEAKER, Process
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from app.local.output import Output
+    from app.local.program import Program
+    from app.local.restart import State
+
+
+class Supervisor:
+    """The processes of one farm. Make it inside a running event loop, in the main thread."""
+
+    def __init__(self, output: Output, changed: Callable[[], None] = lambda: None) -> None:
+        self._output, self._changed = output, changed
+        self._tiers: list[list[Process]] = []
+        self._asked_to_stop = asyncio.Event()
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """The process id of each program that runs now."""
+        return {p.program.name: p.pid for p in self._processes() if p.pid is not None}
+
+    @property
+    def states(self) -> dict[str, State]:
+        """Where each program stands."""
+        return {p.program.name: p.state for p in self._processes()}
+
+    async def start(self, *programs: Program) -> None:
+        """Start programs together; return when all are ready. A StartError names the hopeless one."""
+        tier = [Process(program, self._output, self._changed) for program in programs]
+        self._tiers.append(tier)
+        await asyncio.gather(*(process.first_ready for process in tier))
+
+    async def run(self, begin: Callable[[], Awaitable[None]]) -> None:
+        """Begin the farm, keep it until SIGINT or SIGTERM, then stop it. A second signal kills.
+
+        Raises what `begin` raises, after everything has been stopped.
+        """
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self.interrupt)
+        beginning = asyncio.ensure_future(begin())
+        asked = asyncio.ensure_future(self._asked_to_stop.wait())
+        try:
+            await asyncio.wait({beginning, asked}, return_when=asyncio.FIRST_COMPLETED)
+            if beginning.done():
+                beginning.result()
+            await asked
+        finally:
+            beginning.cancel()
+            asked.cancel()
+            await self.stop()
+
+    def interrupt(self) -> None:
+        """Ask the farm to stop; asked again, it is killed."""
+        if self._asked_to_stop.is_set():
+            self.kill()
+            return
+        self._output.line(SPEAKER, "stopping (Ctrl-C again to kill)")
+        self._asked_to_stop.set()
+
+    async def stop(self) -> None:
+        """Stop every process, the last tier first."""
+        for tier in reversed(self._tiers):
+            await asyncio.gather(*(process.stop() for process in tier))
+
+    def kill(self) -> None:
+        """End every process at once."""
+        for process in self._processes():
+            process.kill()
+
+    def _processes(self) -> list[Process]:
+        return [process for tier in self._tiers for process in tier]

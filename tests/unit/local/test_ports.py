@@ -1,0 +1,55 @@
+"""Ports that are free, and who holds those that are not."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from app.local import ports
+from app.local.errors import PortTakenError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture
+def taken() -> Iterator[int]:
+    """A port that this process listens on."""
+    with socket.socket() as listener:
+        listener.bind((ports.LOOPBACK, 0))
+        listener.listen()
+        yield listener.getsockname()[1]
+
+
+def test_free_port_can_be_had() -> None:
+    """A free port is one that a server can listen on, out of reach of outgoing connections."""
+    port = ports.free()
+    assert port < ports._first_ephemeral()
+    with socket.socket() as listener:
+        listener.bind((ports.LOOPBACK, port))
+
+
+def test_zero_stands_for_any() -> None:
+    """Port 0 is a wish for a free port; another free port is taken as it is."""
+    chosen = ports.claim(0, option="--port")
+    assert ports.is_free(chosen)
+    assert ports.claim(chosen, option="--port") == chosen
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_taken_port_names_its_holder(taken: int) -> None:
+    """The error says which port, who holds it, and what to do."""
+    with pytest.raises(PortTakenError) as error:
+        ports.claim(taken, option="--port")
+    assert f"port {taken} is taken by " in str(error.value)
+    assert f"(pid {os.getpid()})" in str(error.value)
+    assert "--port" in str(error.value)
+
+
+def test_free_port_has_no_holder() -> None:
+    """Where nobody listens, nobody is blamed."""
+    assert ports.holder(ports.free()) == ""
