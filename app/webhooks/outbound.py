@@ -19,11 +19,23 @@ import httpcore
 
 from app.errors import FarmError
 from app.webhooks.addresses import is_public
-from app.webhooks.urls import Target, parse_url
+from app.webhooks.urls import ForbiddenUrl, Target, check_url, parse_url
 
 if TYPE_CHECKING:
     import ssl
     from types import TracebackType
+
+__all__ = [
+    "ForbiddenAddress",
+    "ForbiddenUrl",
+    "GuardedBackend",
+    "Outbound",
+    "OutboundError",
+    "Resolve",
+    "Resolver",
+    "Response",
+    "check_url",
+]
 
 CONNECT_S = 5.0
 MAX_DIALS = 3

@@ -23,7 +23,10 @@ ENDS_IN_A_NUMBER = re.compile(r"(.*\.)?(0x[0-9a-f]*|[0-9]+)\.?")
 
 
 class ForbiddenUrl(FarmError):
-    """The farm never posts to this URL; the message says why, in words for its owner."""
+    """The farm never posts to this URL.
+
+    The message goes on from "the URL", or from the name of a field: "names no host".
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,17 +51,17 @@ def parse_url(url: str, *, allow_private: bool = False) -> Target:
     Only https to public hosts, unless `allow_private`: then http and any address too.
     """
     if len(url) > MAX_URL_CHARS:
-        raise ForbiddenUrl(f"the URL is longer than {MAX_URL_CHARS} characters")
+        raise ForbiddenUrl(f"is longer than {MAX_URL_CHARS} characters")
     if not VISIBLE.fullmatch(url):
         raise ForbiddenUrl(
-            "the URL may hold visible ASCII characters only, and no backslash; "
+            "may hold visible ASCII characters only, and no backslash; "
             "percent-encode its path and write its host in xn-- form"
         )
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError as error:
-        raise ForbiddenUrl(f"the URL cannot be read: {error}") from error
+        raise ForbiddenUrl(f"cannot be read: {error}") from error
     _check_scheme(parts, allow_private=allow_private)
     host = _checked_host(parts, allow_private=allow_private)
     return Target(
@@ -73,26 +76,26 @@ def parse_url(url: str, *, allow_private: bool = False) -> Target:
 def _check_scheme(parts: SplitResult, *, allow_private: bool) -> None:
     allowed = ("https", "http") if allow_private else ("https",)
     if parts.scheme not in allowed:
-        raise ForbiddenUrl(f"the URL must begin with {' or '.join(f'{a}://' for a in allowed)}")
+        raise ForbiddenUrl(f"must begin with {' or '.join(f'{a}://' for a in allowed)}")
 
 
 def _checked_host(parts: SplitResult, *, allow_private: bool) -> str:
     if "@" in parts.netloc:
-        raise ForbiddenUrl("the URL may not hold a user name or a password")
+        raise ForbiddenUrl("may not hold a user name or a password")
     host = parts.hostname
     if not host:
-        raise ForbiddenUrl("the URL names no host")
+        raise ForbiddenUrl("names no host")
     literal = _literal(host)
     if literal is None:
         _check_name(host, allow_private=allow_private)
     elif not allow_private and not is_public(literal):
-        raise ForbiddenUrl("the URL's address is not public")
+        raise ForbiddenUrl("has an address that is not public")
     return host
 
 
 def _literal(host: str) -> Address | None:
     if "%" in host:  # a zone, or a percent-encoded name: neither belongs in a public URL
-        raise ForbiddenUrl("the URL's host may not hold a percent sign")
+        raise ForbiddenUrl("may not have a percent sign in its host")
     try:
         return ipaddress.ip_address(host)
     except ValueError:
@@ -102,20 +105,20 @@ def _literal(host: str) -> Address | None:
 def _check_name(host: str, *, allow_private: bool) -> None:
     if ENDS_IN_A_NUMBER.fullmatch(host):
         # The C library reads 2130706433, 0x7f.1 and 0177.0.0.1 as addresses; customers mistype.
-        raise ForbiddenUrl("write the URL's address as four decimal numbers")
+        raise ForbiddenUrl("must write an address as four decimal numbers")
     if not NAME.fullmatch(host):
-        raise ForbiddenUrl("the URL's host is not a host name")
+        raise ForbiddenUrl("has a host that is no host name")
     name = host.rstrip(".")
     if not allow_private and (name == "localhost" or name.endswith(".localhost")):
-        raise ForbiddenUrl("the URL's host is not public")
+        raise ForbiddenUrl("has a host that is not public")
 
 
 def _checked_port(port: int | None, scheme: str, *, allow_private: bool) -> int:
     if port is None:
         return DEFAULT_PORTS[scheme]
     if port == 0:
-        raise ForbiddenUrl("the URL's port is 0")
+        raise ForbiddenUrl("may not have port 0")
     # Below 1024 live mail, shells and file shares, which a POST should not be able to poke.
     if not allow_private and port < 1024 and port != DEFAULT_PORTS[scheme]:
-        raise ForbiddenUrl("the URL's port must be 443, or 1024 and above")
+        raise ForbiddenUrl("must have port 443, or one from 1024 up")
     return port

@@ -1,0 +1,187 @@
+"""The courier: delivers webhooks from the outbox. Any number may run; one that dies loses nothing.
+
+It takes what is due, posts many at once, and writes down what came of each. It sleeps until the
+outbox says that something was written, a delivery ends, or `POLL_S` have passed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import psycopg
+import structlog
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as NoConnection
+
+from app.database import create_engine
+from app.jobs.notices import Listener
+from app.results.storage import ObjectStorage
+from app.webhooks.deliveries import Delivery, Outbox
+from app.webhooks.outbound import GuardedBackend, Outbound, Resolver
+from app.webhooks.posting import post
+from app.webhooks.schedule import Answer, Answered, Decision, RetryAt, decide, failure
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable
+
+    from app.settings import Settings
+
+CONCURRENCY = 256
+PER_ENDPOINT = 8
+POLL_S = 1.0
+THREADS = 16  # for statements; look-ups of names have their own
+
+log = structlog.get_logger("app.courier")
+
+
+class Courier:
+    """Delivers until told to stop. What is under way is finished and settled first.
+
+    `concurrency` bounds the deliveries under way, `per_endpoint` those to one tenant's host.
+    """
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        outbound: Outbound,
+        url_for: Callable[[str], str],
+        *,
+        concurrency: int = CONCURRENCY,
+        per_endpoint: int = PER_ENDPOINT,
+        poll_s: float = POLL_S,
+    ) -> None:
+        self._outbox = outbox
+        self._outbound = outbound
+        self._url_for = url_for
+        self._concurrency = concurrency
+        self._per_endpoint = per_endpoint
+        self._poll_s = poll_s
+        self._under_way: Counter[str] = Counter()
+        self._wake = asyncio.Event()
+        self._stopping = False
+
+    def wake(self) -> None:
+        """Look into the outbox now. Call in the event loop's thread."""
+        self._wake.set()
+
+    def stop(self) -> None:
+        """Take nothing more. Call in the event loop's thread."""
+        self._stopping = True
+        self.wake()
+
+    async def serve(self) -> None:
+        """Deliver until `stop`; returns when all that was taken is settled."""
+        async with asyncio.TaskGroup() as deliveries:
+            while not self._stopping:
+                self._wake.clear()
+                taken = await self._take()
+                for delivery in taken:
+                    self._under_way[delivery.endpoint] += 1
+                    deliveries.create_task(self._deliver(delivery))
+                if not taken:
+                    await self._rest()
+
+    async def _take(self) -> list[Delivery]:
+        room = self._concurrency - self._under_way.total()
+        if room <= 0:
+            return []
+        try:
+            return await asyncio.to_thread(
+                self._outbox.claim,
+                room=room,
+                cap=self._per_endpoint,
+                under_way=dict(self._under_way),  # a copy: the claim runs in a thread
+            )
+        except (OperationalError, NoConnection) as error:
+            log.warning("waiting", cause=_first_line(error))
+            return []
+
+    async def _rest(self) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._wake.wait(), self._poll_s)
+
+    async def _deliver(self, delivery: Delivery) -> None:
+        began = time.perf_counter()
+        try:
+            answer = await post(self._outbound, delivery, self._url_for)
+            decision = decide(delivery.tries + 1, answer, random.random)
+            settled = await asyncio.to_thread(self._outbox.settle, delivery, answer, decision)
+            _report(delivery, answer, decision, settled=settled, took_s=time.perf_counter() - began)
+        except SQLAlchemyError as error:
+            # The lease runs out and the webhook is delivered again: twice is better than never.
+            log.warning("unsettled", delivery=str(delivery.id), cause=_first_line(error))
+        finally:
+            self._under_way[delivery.endpoint] -= 1
+            self._under_way += Counter()  # drops the zeros
+            self.wake()
+
+
+def run(settings: Settings, stop: threading.Event) -> None:
+    """Deliver webhooks until told to stop. Waits, and says so, while Postgres is away."""
+    asyncio.run(_run(settings, stop))
+
+
+async def _run(settings: Settings, stop: threading.Event) -> None:
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS))
+    engine = create_engine(settings.database_url)
+    resolver = Resolver(CONCURRENCY)
+    network = GuardedBackend(resolver, allow_private=settings.webhook_allow_private)
+    async with Outbound(network) as outbound, asyncio.TaskGroup() as tasks:
+        courier = Courier(Outbox(engine), outbound, ObjectStorage(settings).url)
+        tasks.create_task(_obey(stop, courier))
+        tasks.create_task(_listen(Listener(settings.database_url, "outbox"), stop, courier))
+        log.info("started")
+        await courier.serve()
+    resolver.close()
+    engine.dispose()
+    log.info("stopped")
+
+
+async def _obey(stop: threading.Event, courier: Courier) -> None:
+    # In slices, because a thread that waits without end would outlive a courier that fails.
+    while not await asyncio.to_thread(stop.wait, POLL_S):
+        pass
+    courier.stop()
+
+
+async def _listen(listener: Listener, stop: threading.Event, courier: Courier) -> None:
+    """Wake the courier when something is written. Only a shortcut: it looks every `POLL_S` too."""
+    while not stop.is_set():
+        try:
+            if await asyncio.to_thread(listener.wait, POLL_S):
+                courier.wake()
+        except psycopg.OperationalError as error:
+            log.warning("deaf", cause=_first_line(error))
+            await asyncio.to_thread(stop.wait, POLL_S)
+    listener.close()
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+
+
+def _report(
+    delivery: Delivery, answer: Answer, decision: Decision, *, settled: bool, took_s: float
+) -> None:
+    """One line for each try. Not the URL, which may hold a customer's secret: its endpoint."""
+    log.info(
+        "tried",
+        delivery=str(delivery.id),
+        job_id=str(delivery.job_id),
+        type=delivery.type,
+        endpoint=delivery.endpoint,
+        tries=delivery.tries + 1,
+        outcome=type(decision).__name__.lower(),
+        status=answer.status if isinstance(answer, Answered) else None,
+        retry_in_s=round(decision.delay_s, 1) if isinstance(decision, RetryAt) else None,
+        took_s=round(took_s, 3),
+        settled=settled,
+        error=failure(answer),
+    )

@@ -1,0 +1,131 @@
+"""The outbox statements: take what is due, and write down what came of it. One statement each.
+
+A row is taken by pushing its `next_try_at` ahead, as a lease: whoever takes it has that long to
+settle. A courier that dies settles nothing, and the row is due again when the lease runs out. The
+time of the lease is also its fence: a courier that comes late finds another one there.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Engine, text
+
+from app.webhooks.schedule import Answer, Answered, Dead, Decision, Delivered, RetryAt, failure
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+    from uuid import UUID
+
+LEASE_S = 60.0
+"""Far above what one post may take, so that a lease runs out on dead couriers only."""
+
+WINDOW = 1000
+"""How many due rows one claim looks at, oldest first."""
+
+# An endpoint is one tenant's host. Each has at most `cap` deliveries under way in this courier, so
+# the rows of a full one are passed over, and a slow customer holds up nobody else.
+_CLAIM = text("""
+WITH busy AS (
+    SELECT key AS endpoint, CAST(value AS integer) AS n
+    FROM jsonb_each_text(CAST(:under_way AS jsonb))
+), due AS (
+    SELECT o.id, o.next_try_at, named.endpoint, coalesce(busy.n, 0) AS n
+    FROM outbox AS o
+    CROSS JOIN LATERAL (
+        SELECT o.tenant_id || ' ' || lower(substring(o.url from '//([^/?#]*)')) AS endpoint
+    ) AS named
+    LEFT JOIN busy USING (endpoint)
+    WHERE o.state = 'pending' AND o.next_try_at <= now() AND coalesce(busy.n, 0) < :cap
+    ORDER BY o.next_try_at LIMIT :window
+), ranked AS (
+    SELECT id, endpoint, n + row_number() OVER (PARTITION BY endpoint ORDER BY next_try_at) AS nth
+    FROM due
+), taken AS (
+    SELECT o.id, ranked.endpoint
+    FROM outbox AS o JOIN ranked USING (id)
+    WHERE o.state = 'pending' AND o.next_try_at <= now() AND ranked.nth <= :cap
+    ORDER BY o.next_try_at LIMIT :room
+    FOR UPDATE OF o SKIP LOCKED
+)
+UPDATE outbox AS o SET next_try_at = now() + make_interval(secs => :lease_s)
+FROM taken WHERE o.id = taken.id
+RETURNING o.id, o.job_id, o.type, o.url, o.secret, o.payload, o.tries, taken.endpoint,
+          o.next_try_at AS leased_until
+""")
+
+_SETTLE = text("""
+UPDATE outbox SET
+    state = :state,
+    tries = tries + 1,
+    last_status = :status,
+    last_error = :error,
+    delivered_at = CASE WHEN :state = 'delivered' THEN now() END,
+    next_try_at = now() + make_interval(secs => :delay_s)
+WHERE id = :id AND state = 'pending' AND next_try_at = :leased_until
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One outbox row, held until `leased_until`. `tries` are those settled before this one."""
+
+    id: UUID
+    job_id: UUID
+    type: str
+    url: str
+    secret: str
+    payload: dict[str, Any]
+    tries: int
+    endpoint: str
+    leased_until: datetime
+
+
+class Outbox:
+    """The outbox of one database. Safe to use from several threads and processes."""
+
+    def __init__(self, engine: Engine, *, lease_s: float = LEASE_S) -> None:
+        self._engine = engine
+        self._lease_s = lease_s
+
+    def claim(self, *, room: int, cap: int, under_way: Mapping[str, int]) -> list[Delivery]:
+        """Take up to `room` due rows, so that no endpoint has more than `cap` under way.
+
+        `under_way` counts the deliveries that this courier holds, by `Delivery.endpoint`.
+        """
+        values = {
+            "room": room,
+            "cap": cap,
+            "under_way": json.dumps(dict(under_way)),
+            "window": WINDOW,
+            "lease_s": self._lease_s,
+        }
+        with self._engine.begin() as connection:
+            rows = connection.execute(_CLAIM, values).mappings().all()
+        return [Delivery(**row) for row in rows]
+
+    def settle(self, delivery: Delivery, answer: Answer, decision: Decision) -> bool:
+        """Write down a try and what follows. False: the lease was lost, and nothing changed."""
+        values = {
+            "id": delivery.id,
+            "leased_until": delivery.leased_until,
+            "state": _state(decision),
+            "status": answer.status if isinstance(answer, Answered) else None,
+            "error": decision.reason if isinstance(decision, Dead) else failure(answer),
+            "delay_s": decision.delay_s if isinstance(decision, RetryAt) else 0.0,
+        }
+        with self._engine.begin() as connection:
+            return connection.execute(_SETTLE, values).rowcount == 1
+
+
+def _state(decision: Decision) -> str:
+    match decision:
+        case Delivered():
+            return "delivered"
+        case Dead():
+            return "dead"
+        case RetryAt():
+            return "pending"

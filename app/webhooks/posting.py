@@ -1,0 +1,63 @@
+"""One try: the signed request of a delivery, and what the endpoint made of it.
+
+Headers and signature are those of Standard Webhooks (https://www.standardwebhooks.com).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import structlog
+
+from app.jobs.present import with_urls
+from app.webhooks.outbound import Outbound, OutboundError
+from app.webhooks.schedule import Answer, Answered, Unanswered, Unsendable, retry_after_s
+from app.webhooks.urls import ForbiddenUrl
+from renderfarm.webhooks import sign
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from app.webhooks.deliveries import Delivery
+
+log = structlog.get_logger("app.webhooks")
+
+
+async def post(outbound: Outbound, delivery: Delivery, url_for: Callable[[str], str]) -> Answer:
+    """Post a delivery once. Whatever goes wrong is an answer too."""
+    now = datetime.now(UTC)
+    try:
+        # In a thread, because some stores are asked before they sign.
+        headers, body = await asyncio.to_thread(compose, delivery, url_for, now)
+        response = await outbound.post(delivery.url, headers, body)
+    except ForbiddenUrl as error:
+        return Unsendable(f"the URL {error}")
+    except OutboundError as error:
+        return Unanswered(str(error))
+    except Exception as error:
+        # One row that cannot be sent must not stop all others: it fails like any other try.
+        log.exception("unsendable", delivery=str(delivery.id))
+        return Unanswered(f"the farm could not send this webhook ({type(error).__name__})")
+    asked_s = retry_after_s(response.headers.get("retry-after"), now)
+    return Answered(response.status, asked_s, _readable(response.body))
+
+
+def compose(
+    delivery: Delivery, url_for: Callable[[str], str], now: datetime
+) -> tuple[dict[str, str], bytes]:
+    """The headers and the body of a try at `now`. The images' URLs are signed now, as they expire.
+
+    The body is serialised once, and signed as it is sent.
+    """
+    payload = with_urls(delivery.payload, url_for)
+    body = json.dumps(payload, separators=(",", ":"), ensure_ascii=False).encode()
+    signed = sign(body, str(delivery.id), int(now.timestamp()), delivery.secret)
+    return {"content-type": "application/json", **signed}, body
+
+
+def _readable(body: bytes) -> str:
+    """An answer's text, without what Postgres or a terminal would choke on."""
+    return "".join(c if c.isprintable() else " " for c in body.decode(errors="replace")).strip()
