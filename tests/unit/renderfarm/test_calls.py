@@ -1,0 +1,150 @@
+"""Requests and answers, without a network."""
+
+from __future__ import annotations
+
+import json
+import math
+from datetime import UTC, datetime
+
+import pytest
+
+from renderfarm import _calls, errors
+from renderfarm._calls import Answer
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def refused(status: int, body: object = None, **headers: str) -> errors.ApiError:
+    """Give the error of an answer with this status."""
+    names = {name.replace("_", "-"): value for name, value in headers.items()}
+    return _calls.problem(Answer(status, names, json.dumps(body).encode()), NOW)
+
+
+def test_submit_leaves_out_what_is_none() -> None:
+    """A field that is None is not sent, so the model's default holds."""
+    request = _calls.submit({"prompt": "a", "seed": None, "width": 64}, "key").request
+    assert json.loads(request.content or b"") == {"prompt": "a", "width": 64}
+    assert request.headers["Idempotency-Key"] == "key"
+
+
+def test_each_submission_has_its_own_key() -> None:
+    """Two submissions of the same request are two jobs: their drawn keys differ."""
+    first, second = (_calls.submit({"prompt": "a"}).request.headers for _ in range(2))
+    assert first["Idempotency-Key"] != second["Idempotency-Key"]
+
+
+def test_values_json_has_no_form_for_are_named() -> None:
+    """NaN, infinities and objects are refused before they are sent, each by its field."""
+    body = {"prompt": "a", "guidance_scale": math.nan, "strength": math.inf, "metadata": {1j: 2}}
+    with pytest.raises(errors.InvalidRequest) as caught:
+        _calls.submit(body)
+    assert [each.field for each in caught.value.fields] == [
+        "guidance_scale",
+        "strength",
+        "metadata",
+    ]
+
+
+def test_many_are_sent_by_the_thousand() -> None:
+    """2,001 prompts go as three batches, in order, with a key each."""
+    calls = list(_calls.submit_many(str(n) for n in range(2_001)))
+    sent = [json.loads(call.request.content or b"")["jobs"] for call in calls]
+    assert [len(jobs) for jobs in sent] == [1_000, 1_000, 1]
+    assert [job["prompt"] for jobs in sent for job in jobs] == [str(n) for n in range(2_001)]
+    assert len({call.request.headers["Idempotency-Key"] for call in calls}) == 3
+
+
+def test_job_ids_cannot_lead_elsewhere() -> None:
+    """An id is quoted into one path segment, and an empty one is refused."""
+    assert _calls.job("../models?x").request.url == "/v1/jobs/..%2Fmodels%3Fx"
+    with pytest.raises(ValueError, match="empty"):
+        _calls.job("")
+
+
+def test_held_answers_may_take_longer() -> None:
+    """A call that asks the farm to wait gives the answer more time than the wait."""
+    request = _calls.job("1", 20).request
+    assert request.params == {"wait": 20}
+    assert (request.timeout_s or 0) > 20
+
+
+def test_listing_ends_at_its_limit() -> None:
+    """A listing asks for no more than it needs, and takes no more than its limit."""
+    listing = _calls.Listing(None, None, 101)
+    queued = _calls.Job.from_json({"id": "1", "status": "queued"})
+    asked = []
+    while call := listing.next_call():
+        asked.append(call.request.params["limit"])
+        listing.take(_calls.Page((queued,) * 100, "more"))
+    assert asked == [100, 1]
+
+
+def test_unknown_states_are_a_mistake() -> None:
+    """Listing by a state that does not exist raises, and is not an empty list."""
+    with pytest.raises(ValueError, match="finished"):
+        _calls.Listing("finished", None, None)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (400, errors.InvalidRequest),
+        (401, errors.Unauthorized),
+        (403, errors.Forbidden),
+        (404, errors.NotFound),
+        (409, errors.Conflict),
+        (418, errors.ApiError),
+        (422, errors.InvalidRequest),
+        (429, errors.RateLimited),
+        (500, errors.ServerError),
+        (599, errors.ServerError),
+    ],
+)
+def test_statuses_become_errors(status: int, kind: type[errors.ApiError]) -> None:
+    """Each HTTP status is the error whose handling it asks for."""
+    assert type(refused(status, {"code": "c", "detail": "d"})) is kind
+
+
+def test_problem_names_each_field() -> None:
+    """The text of a 422 holds the detail, the code, and each bad field with its reason."""
+    fields = [{"field": "width", "message": "odd"}, {"field": "seed", "message": "low"}]
+    error = refused(422, {"code": "invalid_request", "detail": "no", "fields": fields})
+    assert error.fields == (errors.FieldError("width", "odd"), errors.FieldError("seed", "low"))
+    assert str(error) == "no (422 invalid_request)\n  width: odd\n  seed: low"
+
+
+@pytest.mark.parametrize("body", [b"<html>Bad Gateway</html>", b"[1]", b'{"fields": 7}', b"\xff"])
+def test_foreign_error_pages_are_understood(body: bytes) -> None:
+    """An error page of a proxy, or a strange problem, still is the error of its status."""
+    error = _calls.problem(Answer(502, {}, body), NOW)
+    assert isinstance(error, errors.ServerError)
+    assert error.status == 502
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("7", 7.0),
+        ("Thu, 01 Jan 2026 00:00:30 GMT", 30.0),
+        ("Wed, 31 Dec 2025 00:00:00 GMT", 0.0),
+        ("soon", None),
+        ("-3", None),
+        ("", None),
+    ],
+)
+def test_retry_after_in_both_forms(value: str, seconds: float | None) -> None:
+    """Retry-After is read as seconds or as a date, and nonsense is as if it were not there."""
+    assert refused(429, retry_after=value).retry_after_s == seconds
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b'{"id": "1"}', b'{"jobs": 3}'])
+def test_an_answer_that_is_no_job_is_named(body: bytes) -> None:
+    """A 200 that is no farm's answer raises BadAnswer with the URL and how the answer starts."""
+    with pytest.raises(errors.BadAnswer, match="/v1/jobs/1"):
+        _calls.job("1").read(Answer(200, {}, body))
+
+
+def test_redirects_are_not_followed_with_the_key() -> None:
+    """A redirect raises, saying where to, because the key must not go there unasked."""
+    with pytest.raises(errors.BadAnswer, match="https://farm"):
+        _calls.job("1").read(Answer(301, {"location": "https://farm"}, b""))

@@ -1,0 +1,95 @@
+"""The event stream: bytes in, events out."""
+
+from __future__ import annotations
+
+import itertools
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from renderfarm._events import Follow, Message, SseParser
+from renderfarm._scripts import Policy
+from renderfarm.errors import BadAnswer
+from renderfarm.types import Job, Progress, ProgressEvent, StateEvent, Status
+
+JOB = Job.from_json({"id": "1", "status": "queued"})
+STREAM = (
+    ": hello\r\n\r\n"
+    "event: state\ndata: {}\n\n"
+    "id: 7\r\nevent: progress\r\ndata: a\u2028b\r\ndata:c\r\n\r\n"
+    "retry: 5\n\n"
+    "data\n\n"
+    "event: cut\ndata: off"
+).encode()
+MESSAGES = [
+    Message("state", "{}", ""),
+    Message("progress", "a\u2028b\nc", "7"),
+    Message("message", "", "7"),
+]
+
+
+def say(name: str, **data: object) -> bytes:
+    """Write one message of a stream."""
+    return f"event: {name}\ndata: {json.dumps(data)}\n\n".encode()
+
+
+def follow() -> Follow:
+    """Follow a queued job, without a clock."""
+    return Follow(JOB, 60, Policy(clock=lambda: 0.0))
+
+
+@given(st.lists(st.integers(0, len(STREAM)), max_size=8))
+def test_chunks_may_be_cut_anywhere(cuts: list[int]) -> None:
+    """However the bytes are cut, inside a character or a line end too, the messages are the same."""
+    parser = SseParser()
+    edges = [0, *sorted(cuts), len(STREAM)]
+    chunks = [STREAM[start:end] for start, end in itertools.pairwise(edges)]
+    assert [message for chunk in chunks for message in parser.feed(chunk)] == MESSAGES
+
+
+def test_events_are_typed() -> None:
+    """States carry the job, progress its steps and preview; what is not known is passed over."""
+    following = follow()
+    chunk = say("state", id="1", status="running") + say("mood", x=1)
+    chunk += say("progress", step=1, steps=4, preview="data:,x")
+    state, progress = following.feed(chunk)
+    assert isinstance(state, StateEvent)
+    assert state.job.status is Status.RUNNING
+    assert progress == ProgressEvent(Progress(1, 4), "data:,x")
+
+
+def test_repeats_are_left_out() -> None:
+    """What a new connection says again is not an event; another attempt's state is one."""
+    following = follow()
+    again = say("state", status="running", attempt=1) + say("progress", step=1, steps=4)
+    assert len(list(following.feed(again))) == 2
+    following.pause_s()
+    assert list(following.feed(again)) == []
+    assert len(list(following.feed(say("state", status="running", attempt=2)))) == 1
+
+
+def test_it_is_done_with_the_final_state() -> None:
+    """Only a final state ends it."""
+    following = follow()
+    list(following.feed(say("state", status="running")))
+    assert not following.done
+    list(following.feed(say("state", status="failed")))
+    assert following.done
+
+
+def test_the_last_id_is_sent_on() -> None:
+    """A new connection says from where to go on, and forgets half a message."""
+    following = follow()
+    list(following.feed(b"id: 12\n" + say("progress", step=1, steps=4) + b"data: half"))
+    following.pause_s()
+    assert following.request.headers["Last-Event-ID"] == "12"
+    assert len(list(following.feed(say("state", status="running")))) == 1
+
+
+@pytest.mark.parametrize("data", ["", "[]", "{", '{"status": "paused"}'])
+def test_events_that_cannot_be_read_are_named(data: str) -> None:
+    """An event that is none of a farm's raises BadAnswer."""
+    with pytest.raises(BadAnswer):
+        list(follow().feed(f"event: state\ndata: {data}\n\n".encode()))

@@ -1,0 +1,158 @@
+"""Waiting for jobs: one, many, and by their events."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from renderfarm import (
+    JobCancelled,
+    JobExpired,
+    JobFailed,
+    ProgressEvent,
+    StateEvent,
+    Status,
+    TransportError,
+    WaitTimeout,
+)
+from renderfarm.testing import FakeFarm
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from conftest import Clock
+
+    from renderfarm import Farm
+
+
+def test_waiting_raises_how_it_ended(farm: Farm, fake: FakeFarm) -> None:
+    """A job that failed, was cancelled or expired raises so, with the job and its reason."""
+    fake.fail_next("out_of_memory", "too large")
+    with pytest.raises(JobFailed, match="too large") as failed:
+        farm.render("a")
+    assert failed.value.job.error is not None
+    assert failed.value.job.error.code == "out_of_memory"
+    with pytest.raises(JobCancelled):
+        farm.submit("a").cancel().wait()
+    job = farm.submit("a")
+    fake.expire(job.id)
+    with pytest.raises(JobExpired):
+        job.wait()
+
+
+def test_waiting_is_bounded(connect: Callable[..., Farm], clock: Clock) -> None:
+    """A job that does not end raises WaitTimeout on time, and can be waited for again."""
+    fake = FakeFarm(held=True)
+    job = connect(fake).submit("a")
+    with pytest.raises(WaitTimeout) as caught:
+        job.wait(timeout=60)
+    assert clock.now == pytest.approx(1_060)
+    assert caught.value.job.id == job.id
+    fake.finish(job.id)
+    assert job.wait().done
+
+
+def test_waiting_has_a_default_bound(connect: Callable[..., Farm], clock: Clock) -> None:
+    """A wait that names no time takes the farm's."""
+    with pytest.raises(WaitTimeout):
+        connect(FakeFarm(held=True), wait_s=5).render("a")
+    assert clock.now == pytest.approx(1_005)
+
+
+def test_a_look_is_a_wait_of_no_time(connect: Callable[..., Farm], clock: Clock) -> None:
+    """`wait(timeout=0)` asks once and does not sleep."""
+    fake = FakeFarm(held=True)
+    job = connect(fake).submit("a")
+    fake.advance(job.id)
+    with pytest.raises(WaitTimeout):
+        job.wait(timeout=0)
+    assert (job.status, clock.slept) == (Status.RUNNING, [])
+
+
+def test_waiting_outlasts_a_restart(farm: Farm, fake: FakeFarm) -> None:
+    """A farm that is away for longer than the retries of a call does not end a wait."""
+    job = farm.submit("a")
+    for _ in range(20):
+        fake.disconnect_next()
+    assert job.wait(timeout=300).status is Status.SUCCEEDED
+
+
+def test_a_farm_that_never_returns_ends_a_wait(farm: Farm, fake: FakeFarm, clock: Clock) -> None:
+    """When the farm stays away, the wait ends within its time with what was in the way."""
+    job = farm.submit("a")
+    for _ in range(100):
+        fake.disconnect_next()
+    with pytest.raises(TransportError, match="away"):
+        job.wait(timeout=60)
+    assert clock.now <= 1_060
+
+
+def test_events_end_with_the_final_state(farm: Farm) -> None:
+    """Events tell each state and step in order, and renew the handle."""
+    job = farm.submit("a", num_inference_steps=4)
+    events = list(job.events())
+    states = [each.job.status for each in events if isinstance(each, StateEvent)]
+    steps = [each.progress.step for each in events if isinstance(each, ProgressEvent)]
+    assert states == ["queued", "running", "succeeded"]
+    assert steps == [1, 2, 3, 4]
+    assert len(job.images) == 1
+
+
+def test_events_are_bounded(connect: Callable[..., Farm]) -> None:
+    """Events of a job that does not end raise WaitTimeout, and repeat nothing meanwhile."""
+    events = connect(FakeFarm(held=True)).submit("a").events(timeout_s=30)
+    assert next(events)
+    with pytest.raises(WaitTimeout):
+        next(events)
+
+
+def test_events_outlast_a_restart(farm: Farm, fake: FakeFarm) -> None:
+    """Connections that fail are made again; a refusal that cannot be mended is raised."""
+    job = farm.submit("a")
+    for _ in range(10):
+        fake.disconnect_next()
+    fake.refuse_next(503, "draining")
+    assert isinstance(list(job.events())[-1], StateEvent)
+    fake.refuse_next(401, "unauthorized")
+    with pytest.raises(Exception, match="401"):
+        list(job.events())
+
+
+def test_as_completed_gives_each_once(farm: Farm, fake: FakeFarm) -> None:
+    """Every job comes back once, those that failed too."""
+    fake.fail_next()
+    jobs = farm.submit_many([f"prompt {n}" for n in range(130)])
+    ended = list(farm.as_completed(jobs))
+    assert sorted(job.id for job in ended) == sorted(job.id for job in jobs)
+    assert [job.status for job in ended].count(Status.FAILED) == 1
+
+
+def test_as_completed_gives_what_ends_first(connect: Callable[..., Farm]) -> None:
+    """A job is given when it ends, though one submitted before it goes on."""
+    fake = FakeFarm(held=True)
+    farm = connect(fake)
+    slow, quick = farm.submit_many(["slow", "quick"])
+    fake.finish(quick.id)
+    ended = farm.as_completed([slow, quick])
+    assert next(ended).id == quick.id
+    fake.finish(slow.id)
+    assert next(ended).id == slow.id
+
+
+def test_as_completed_finds_old_jobs(connect: Callable[..., Farm]) -> None:
+    """A job far behind the newest ones is not missed."""
+    fake = FakeFarm(held=True)
+    farm = connect(fake)
+    old = farm.submit("old")
+    farm.submit_many([f"prompt {n}" for n in range(500)])
+    fake.finish(old.id)
+    assert [job.id for job in farm.as_completed([old])] == [old.id]
+
+
+def test_as_completed_is_bounded(connect: Callable[..., Farm], clock: Clock) -> None:
+    """When jobs go on for longer than the time given, WaitTimeout says so, on time."""
+    farm = connect(FakeFarm(held=True))
+    with pytest.raises(WaitTimeout):
+        list(farm.as_completed(farm.submit_many(["a", "b"]), timeout_s=30))
+    assert clock.now == pytest.approx(1_030)
