@@ -55,6 +55,7 @@ class Engine:
         self._clock = clock
         self._costs = Costs(max_rows)
         self._memo = Memo()
+        self._on_cuda = torch.cuda.is_available()
         self._waiting: dict[str, Job] = {}
         self._in_flight: dict[str, Job] = {}
         self.stats = Stats()
@@ -96,6 +97,14 @@ class Engine:
     def progress(self) -> Mapping[str, tuple[int, int]]:
         """Return (steps done, steps asked for) of every job here."""
         return {name: job.progress for name, job in (self._in_flight | self._waiting).items()}
+
+    def summary(self) -> dict[str, Any]:
+        """Return what was done so far, as JSON: forwards and rows by role, rows per forward."""
+        return {
+            "forwards": dict(self.stats.forwards),
+            "rows": dict(self.stats.rows),
+            "mean_rows": round(self.stats.mean_rows, 2),
+        }
 
     def _leave(self) -> list[Outcome]:
         """Let the cancelled go."""
@@ -156,7 +165,7 @@ class Engine:
         entry, count = calls[0].entry, sum(call.rows for call in calls)
         started_s = self._clock()
         results = rows.run(calls)
-        if torch.cuda.is_available():
+        if self._on_cuda:
             torch.cuda.synchronize()  # for the time, and to meet a device fault here
         seconds = self._clock() - started_s
         self._costs.observe(calls[0].signature, count, seconds)

@@ -86,7 +86,7 @@ class Proxy:
     attribute (config, dtype, device, ...) is the module's own.
     """
 
-    def __init__(self, module: torch.nn.Module, entries: dict[str, Entry]) -> None:
+    def __init__(self, module: Any, entries: dict[str, Entry]) -> None:
         self._module = module
         self._entries = entries
 
@@ -103,11 +103,11 @@ class Proxy:
 
 
 class AutoencoderProxy(Proxy):
-    """An autoencoder is called through `encode` and `decode`."""
+    """An autoencoder is called through `encode` and `decode`; it may be of a higher precision."""
 
-    def encode(self, *args: Any, **kwargs: Any) -> Any:
+    def encode(self, pixels: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
         """Park with pixels to encode."""
-        return park(self._entries["encode"], *args, **kwargs)
+        return park(self._entries["encode"], pixels.to(self._module.dtype), *args, **kwargs)
 
     def decode(self, latents: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
         """Park with latents to decode; NaN latents end their job here, before they cost a decode.
@@ -118,4 +118,4 @@ class AutoencoderProxy(Proxy):
             raise NotFinite("the latents hold values that are not finite")
         if isinstance(self._module, DETERMINISTIC_DECODERS):
             kwargs.pop("generator", None)
-        return park(self._entries["decode"], latents, *args, **kwargs)
+        return park(self._entries["decode"], latents.to(self._module.dtype), *args, **kwargs)

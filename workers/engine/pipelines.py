@@ -94,6 +94,10 @@ def load(
     pipeline = DiffusionPipeline.from_pretrained(
         folder, dtype=dtype, local_files_only=True, **absent
     )
+    if dtype == torch.float16 and getattr(pipeline.vae.config, "force_upcast", False):
+        # SDXL's autoencoder overflows in fp16. Its pipelines cast it to and fro around each use,
+        # which would pull it from under the other jobs: keep it in fp32 instead.
+        pipeline.vae.to(torch.float32).register_to_config(force_upcast=False)
     return wrap(pipeline.to(device), name=name)
 
 
@@ -173,7 +177,7 @@ def _arguments(view: Any, request: Request) -> dict[str, Any]:
     """Return the keyword arguments of the pipeline call: only those that it knows."""
     seeds = range(request.seed, request.seed + request.num_images)
     size = (request.width, request.height)
-    wanted = {
+    wanted: dict[str, Any] = {
         "prompt": request.prompt,
         "negative_prompt": request.negative_prompt,
         "width": request.width,
@@ -182,19 +186,24 @@ def _arguments(view: Any, request: Request) -> dict[str, Any]:
         "guidance_scale": request.guidance_scale,
         "num_images_per_prompt": request.num_images,
         "generator": [torch.Generator("cpu").manual_seed(seed) for seed in seeds],
-        "image": _scaled(request.image, "RGB", size, Resampling.LANCZOS),
-        "mask_image": _scaled(request.mask, "L", size, Resampling.NEAREST),
+        # One for each picture: from a single one, some pipelines draw all with the first generator.
+        "image": _scaled(request.image, "RGB", size, Resampling.LANCZOS, request.num_images),
+        "mask_image": _scaled(request.mask, "L", size, Resampling.NEAREST, request.num_images),
         "strength": request.strength,
     }
     known = inspect.signature(type(view).__call__).parameters
+    if "strength" in known and request.strength is None:
+        wanted["strength"] = known["strength"].default
+    if "strength" in known and request.num_inference_steps * wanted["strength"] < 1:
+        raise BadRequest("out_of_range", "strength", "strength leaves no step to run")
     if "true_cfg_scale" in known:  # guidance is distilled; a negative prompt would go unused
         del wanted["negative_prompt"]
     return {key: value for key, value in wanted.items() if key in known and value is not None}
 
 
 def _scaled(
-    image: Image | None, mode: str, size: tuple[int, int], resampling: Resampling
-) -> Image | None:
+    image: Image | None, mode: str, size: tuple[int, int], resampling: Resampling, count: int
+) -> list[Image] | None:
     if image is None:
         return None
     try:
@@ -202,4 +211,4 @@ def _scaled(
     except (OSError, SyntaxError) as error:  # a lazy file that is cut short or broken
         field = "image" if mode == "RGB" else "mask"
         raise BadRequest("bad_image", field, f"the {field} cannot be read: {error}") from error
-    return image if image.size == size else image.resize(size, resampling)
+    return [image if image.size == size else image.resize(size, resampling)] * count

@@ -80,8 +80,6 @@ class Request:
             raise BadRequest("missing_field", "image", "strength needs an image")
         if not 0 < strength <= 1:
             raise BadRequest("out_of_range", "strength", "strength must be above 0, at most 1")
-        if self.num_inference_steps * strength < 1:
-            raise BadRequest("out_of_range", "strength", "strength leaves no step to run")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
