@@ -1,0 +1,1 @@
+"""The GPU plane: Celery workers whose one device thread runs the engine."""

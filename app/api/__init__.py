@@ -1,0 +1,1 @@
+"""The HTTP API under `/v1`, with its health, metrics and file routes beside it."""

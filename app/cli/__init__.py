@@ -21,7 +21,6 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "workers": ("app.cli.operate:workers", "List the workers and what they do."),
     "audit": ("app.cli.operate:audit", "Check every invariant of the records; exit 1 on a breach."),
     "migrate": ("app.cli.operate:migrate", "Bring the database to the newest schema."),
-    "doctor": ("app.cli.operate:doctor", "Check what a farm needs on this machine."),
     "api": ("app.cli.roles:api", "Run the HTTP API."),
     "dispatcher": ("app.cli.roles:dispatcher", "Run the dispatcher and reaper."),
     "courier": ("app.cli.roles:courier", "Run the webhook courier."),

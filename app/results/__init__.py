@@ -1,0 +1,1 @@
+"""Where the images live, and the signed URLs by which they are fetched."""

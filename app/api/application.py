@@ -1,0 +1,92 @@
+"""The API's composition: one function builds it, one runs it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING
+
+import uvicorn
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.concurrency import run_in_threadpool
+
+from app.api import events, files, health, jobs, problems
+from app.api.context import Context
+from app.api.hub import Hub
+from app.catalog import load_catalog
+from app.database import create_engine
+from app.errors import FieldError, InvalidRequest
+from app.jobs.accept import Door
+from app.jobs.queries import Queries
+from app.jobs.store import Store
+from app.results.storage import ObjectStorage
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from fastapi import Request
+
+    from app.settings import Settings
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """Build the API on these settings. Connects to nothing until it is started."""
+    context = compose(settings)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        listening = asyncio.create_task(context.hub.run())
+        yield
+        listening.cancel()
+        await run_in_threadpool(context.engine.dispose)
+
+    app = FastAPI(title="Renderfarm", version="1", lifespan=lifespan)
+    app.state.context = context
+    health.count_requests(app)
+    problems.install(app)
+    app.add_exception_handler(RequestValidationError, _bad_query)
+    for part in (jobs, events, health):
+        app.include_router(part.router)
+    if settings.storage_url.startswith("file:"):
+        app.include_router(files.router)
+    return app
+
+
+def compose(settings: Settings) -> Context:
+    """Everything the routes work with."""
+    engine = create_engine(settings.database_url)
+    store, queries = Store(engine), Queries(engine)
+    catalog = load_catalog(settings.models_file, settings.serve)
+    return Context(
+        settings=settings,
+        engine=engine,
+        store=store,
+        queries=queries,
+        catalog=catalog,
+        door=Door(store, queries, catalog, settings.webhook_allow_private),
+        storage=ObjectStorage(settings),
+        hub=Hub(settings.database_url),
+    )
+
+
+def run(settings: Settings) -> None:
+    """Serve until told to stop by SIGTERM or SIGINT."""
+    uvicorn.run(
+        create_app(settings),
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=5,
+    )
+
+
+async def _bad_query(request: Request, error: Exception) -> problems.ProblemResponse:
+    """FastAPI's own complaint about a query parameter, in the API's one form."""
+    assert isinstance(error, RequestValidationError)  # noqa: S101  (what it was installed for)
+    fields = tuple(
+        FieldError(str(detail["loc"][-1]), str(detail["msg"])) for detail in error.errors()
+    )
+    summary = "; ".join(f"{field.field}: {field.message}" for field in fields)
+    return await problems.refused(request, InvalidRequest(summary, fields))

@@ -1,0 +1,93 @@
+"""What the routes work with, made once per process, and who is asking."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+from uuid import UUID
+
+from fastapi import Depends, Request
+from starlette.concurrency import run_in_threadpool
+
+from app.errors import NotFound, TooLarge, Unauthorized
+from app.jobs import present, tenants
+from app.jobs.request import LIMIT_BYTES
+from app.jobs.tenants import Tenant
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+    from app.api.hub import Hub
+    from app.catalog import Catalog
+    from app.jobs.accept import Door
+    from app.jobs.queries import Queries
+    from app.jobs.records import Row
+    from app.jobs.store import Store
+    from app.results.storage import Storage
+    from app.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """The composition of one API process."""
+
+    settings: Settings
+    engine: Engine
+    store: Store
+    queries: Queries
+    catalog: Catalog
+    door: Door
+    storage: Storage
+    hub: Hub
+
+    def job_json(self, row: Row, images: list[Row], *, ahead: bool) -> dict[str, Any]:
+        """The public form of a job, with URLs signed now; `ahead` counts its place in the queue."""
+        position = self.queries.position(row) if ahead else None
+        return present.job(row, images, self.storage.url, position)
+
+    def job(self, tenant: Tenant, job_id: UUID) -> dict[str, Any]:
+        """The tenant's job; raises `NotFound`, also for another tenant's."""
+        found = self.queries.job(tenant.id, job_id)
+        if found is None:
+            raise NotFound(f"there is no job {job_id}")
+        return self.job_json(*found, ahead=True)
+
+
+def context(request: Request) -> Context:
+    """The context of the application that the request came to."""
+    found: Context = request.app.state.context
+    return found
+
+
+async def tenant(request: Request) -> Tenant:
+    """Who the bearer key speaks for; raises `Unauthorized`."""
+    scheme, _, key = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not key.strip():
+        raise Unauthorized("send the header `Authorization: Bearer rf_...`")
+    found = await run_in_threadpool(tenants.find_by_key, context(request).engine, key.strip())
+    if found is None:
+        raise Unauthorized("the key is not valid")
+    return found
+
+
+async def body(request: Request, limit_bytes: int = LIMIT_BYTES) -> bytes:
+    """The request's body, read no further than the limit; raises `TooLarge`."""
+    parts, size = [], 0
+    async for part in request.stream():
+        size += len(part)
+        if size > limit_bytes:
+            raise TooLarge(f"the body has more than {limit_bytes} bytes")
+        parts.append(part)
+    return b"".join(parts)
+
+
+def as_id(text: str) -> UUID:
+    """A job id from a path; raises `NotFound` for what cannot be one."""
+    try:
+        return UUID(text)
+    except ValueError:
+        raise NotFound(f"there is no job {text[:64]!r}") from None
+
+
+Ctx = Annotated[Context, Depends(context)]
+Who = Annotated[Tenant, Depends(tenant)]

@@ -1,0 +1,86 @@
+"""`/healthz`, `/readyz`, `/metrics`, and `GET /v1/models`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fastapi import APIRouter, Response
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+)
+from sqlalchemy import text
+
+from app.api.context import Context, Ctx, Who
+from app.jobs import workers
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from fastapi import FastAPI, Request
+
+router = APIRouter()
+REQUESTS = Counter(
+    "renderfarm_http_requests_total", "HTTP requests.", ["method", "route", "status"]
+)
+LATENCY = Histogram("renderfarm_http_seconds", "Seconds to answer.", ["method", "route"])
+
+
+@router.get("/healthz", tags=["health"])
+def healthz() -> dict[str, str]:
+    """The process lives."""
+    return {"status": "ok"}
+
+
+@router.get("/readyz", tags=["health"])
+def readyz(context: Ctx) -> dict[str, Any]:
+    """The process can take jobs: the records are in reach. 503 if not."""
+    with context.engine.connect() as connection:
+        connection.execute(text("SELECT 1"))
+    return {"status": "ready", "workers": workers.alive(context.engine)}
+
+
+@router.get("/metrics", tags=["health"])
+def metrics(context: Ctx) -> Response:
+    """The farm's figures in Prometheus' text format."""
+    return Response(
+        generate_latest(_farm(context)) + generate_latest(), media_type=CONTENT_TYPE_LATEST
+    )
+
+
+@router.get("/v1/models", tags=["models"])
+def models(context: Ctx, _: Who) -> dict[str, Any]:
+    """What the farm serves, with defaults and limits."""
+    return {"models": [model.public() for model in context.catalog.models.values()]}
+
+
+def _farm(context: Context) -> CollectorRegistry:
+    registry = CollectorRegistry()
+    jobs = Gauge(
+        "renderfarm_jobs", "Jobs that wait or run.", ["model", "status"], registry=registry
+    )
+    for (model, status), count in context.queries.counts().items():
+        jobs.labels(model, status).set(count)
+    living = workers.living(context.engine)
+    Gauge("renderfarm_workers", "Workers alive.", registry=registry).set(len(living))
+    slots = Gauge("renderfarm_slots", "Slots of living workers.", registry=registry)
+    slots.set(sum(worker["slots"] for worker in living))
+    return registry
+
+
+def count_requests(app: FastAPI) -> None:
+    """Count and time every request by its route's pattern, never by its ids."""
+
+    @app.middleware("http")
+    async def count(
+        request: Request, call_next: Callable[[Request], Awaitable[Response]]
+    ) -> Response:
+        with LATENCY.labels(request.method, "all").time():
+            response = await call_next(request)
+        route = getattr(request.scope.get("route"), "path", "none")
+        REQUESTS.labels(request.method, route, response.status_code).inc()
+        return response

@@ -1,0 +1,142 @@
+"""`/v1/jobs`: submit, look, list, cancel."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Annotated, Any
+
+from fastapi import APIRouter, Header, Query, Request
+from fastapi.responses import JSONResponse
+from starlette.concurrency import run_in_threadpool
+
+from app.api.context import Context, Ctx, Who, as_id, body
+from app.api.hub import POLL_S, look_again
+from app.errors import FieldError, InvalidJson, InvalidRequest, NotCancellable
+from app.jobs.accept import accept
+from app.jobs.request import LIMIT_BYTES, JobRequest, parse
+from renderfarm.types import Status
+
+if TYPE_CHECKING:
+    from app.jobs.records import Stored
+    from app.jobs.tenants import Tenant
+
+router = APIRouter(prefix="/v1", tags=["jobs"])
+MAX_BATCH = 1000
+MAX_WAIT_S = 60.0
+MAX_PAGE = 200
+_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"schema": JobRequest.model_json_schema()}},
+    }
+}
+
+
+@router.post("/jobs", status_code=202, openapi_extra=_BODY)
+async def submit(
+    request: Request,
+    context: Ctx,
+    tenant: Who,
+    key: Annotated[str | None, Header(alias="Idempotency-Key")] = None,
+) -> JSONResponse:
+    """Submit one job: 202 with the new job, 200 with the old one on a repeat of the same key."""
+    raw = await body(request)
+
+    def work() -> tuple[Stored, dict[str, Any]]:
+        (stored,) = accept(context.door, tenant, [parse(raw)], key)
+        images = context.queries.images([stored.row["id"]]).get(stored.row["id"], [])
+        return stored, context.job_json(stored.row, images, ahead=not stored.created)
+
+    stored, job = await run_in_threadpool(work)
+    headers = {"Location": f"/v1/jobs/{job['id']}"}
+    return JSONResponse(job, status_code=202 if stored.created else 200, headers=headers)
+
+
+@router.post("/jobs:batch", status_code=202)
+async def submit_batch(request: Request, context: Ctx, tenant: Who) -> JSONResponse:
+    """Submit up to 1,000 jobs, `{"jobs": [...]}`: all are taken, or none."""
+    raw = await body(request, LIMIT_BYTES * 16)
+
+    def work() -> list[dict[str, Any]]:
+        stored = accept(context.door, tenant, _parse_batch(raw))
+        return [context.job_json(item.row, [], ahead=False) for item in stored]
+
+    return JSONResponse({"jobs": await run_in_threadpool(work)}, status_code=202)
+
+
+@router.get("/jobs/{job_id}")
+async def show(
+    job_id: str,
+    context: Ctx,
+    tenant: Who,
+    wait: Annotated[float, Query(ge=0, le=MAX_WAIT_S)] = 0.0,
+) -> dict[str, Any]:
+    """The job; with `wait`, held until it is final or so many seconds have passed."""
+    found = as_id(job_id)
+    until = time.monotonic() + wait
+    with context.hub.watch(str(found)) as changed:
+        while True:
+            job = await run_in_threadpool(context.job, tenant, found)
+            left_s = until - time.monotonic()
+            if Status(job["status"]).final or left_s <= 0:
+                return job
+            await look_again(changed, min(left_s, POLL_S))
+
+
+@router.get("/jobs")
+async def list_jobs(  # noqa: PLR0917 - FastAPI gives them by name
+    context: Ctx,
+    tenant: Who,
+    status: Status | None = None,
+    model: str | None = None,
+    limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 50,
+    cursor: str | None = None,
+) -> dict[str, Any]:
+    """The tenant's jobs, newest first; `cursor` of one answer brings the next page."""
+    before = as_id(cursor) if cursor else None
+    return await run_in_threadpool(
+        _page, context, tenant, limit, status=status, model=model, before=before
+    )
+
+
+@router.post("/jobs/{job_id}/cancel")
+async def cancel(job_id: str, context: Ctx, tenant: Who) -> dict[str, Any]:
+    """Cancel a job that waits or runs; 409 if it has ended."""
+    found = as_id(job_id)
+
+    def work() -> dict[str, Any]:
+        done = context.store.cancel(found, tenant.id)
+        job = context.job(tenant, found)
+        if not done:
+            raise NotCancellable(f"the job is {job['status']} already")
+        return job
+
+    return await run_in_threadpool(work)
+
+
+def _page(context: Context, tenant: Tenant, limit: int, **filters: Any) -> dict[str, Any]:
+    rows = context.queries.page(tenant.id, limit=limit, **filters)
+    images = context.queries.images([row["id"] for row in rows])
+    jobs = [context.job_json(row, images.get(row["id"], []), ahead=False) for row in rows]
+    return {"jobs": jobs, "cursor": jobs[-1]["id"] if len(jobs) == limit else None}
+
+
+def _parse_batch(raw: bytes) -> list[JobRequest]:
+    try:
+        batch = json.loads(raw)
+    except ValueError as error:
+        raise InvalidJson(f"the body is not valid JSON: {error}") from None
+    jobs = batch.get("jobs") if isinstance(batch, dict) else None
+    if not isinstance(jobs, list) or not 0 < len(jobs) <= MAX_BATCH or len(batch) > 1:
+        message = f"must be a list of 1 to {MAX_BATCH} submissions, and the only field"
+        raise InvalidRequest(f"jobs {message}", (FieldError("jobs", message),))
+    return [_parse_one(n, job) for n, job in enumerate(jobs)]
+
+
+def _parse_one(n: int, job: object) -> JobRequest:
+    try:
+        return parse(json.dumps(job).encode())
+    except InvalidRequest as error:
+        fields = tuple(FieldError(f"jobs.{n}.{f.field}", f.message) for f in error.fields)
+        raise InvalidRequest(f"jobs.{n}: {error.detail}", fields) from None

@@ -1,0 +1,95 @@
+"""Celery, as the carrier of hints. Postgres is the truth: a hint lost or repeated costs nothing.
+
+The settings are those that were seen to survive kill -9, half-open connections and a broker that is
+gone: early acknowledgement, no publish retries, sockets that time out, and no prefetch, so that a
+hint waits in Redis where every worker can take it rather than in one worker's memory.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import redis
+from celery import Celery
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from uuid import UUID
+
+TASK = "render"
+_SOCKETS = {
+    "socket_timeout": 5,
+    "socket_connect_timeout": 2,
+    "socket_keepalive": True,
+    "health_check_interval": 5,
+    "retry_on_timeout": False,
+}
+
+
+def queue_of(model: str) -> str:
+    """The Celery queue that carries the hints of a model."""
+    return f"render.{model}"
+
+
+def create_app(broker_url: str) -> Celery:
+    """A Celery application on that broker. Connects on first use."""
+    app = Celery("renderfarm", broker=broker_url)
+    app.conf.update(
+        accept_content=["json"],
+        task_serializer="json",
+        result_serializer="json",
+        result_backend=None,
+        task_ignore_result=True,
+        task_acks_late=False,
+        task_publish_retry=False,
+        task_create_missing_queues=True,
+        task_send_sent_event=True,
+        worker_send_task_events=True,
+        worker_prefetch_multiplier=1,
+        worker_disable_prefetch=True,
+        worker_hijack_root_logger=False,
+        worker_redirect_stdouts=False,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        broker_transport_options=_SOCKETS,
+        broker_heartbeat=0,
+    )
+    return app
+
+
+def publish(app: Celery, job_id: UUID, attempt: int, request: Mapping[str, Any]) -> None:
+    """Tell the workers of a job. Raises kombu's `OperationalError` when the broker is away."""
+    app.send_task(
+        TASK,
+        args=[str(job_id)],
+        task_id=f"{job_id}.{attempt + 1}",
+        queue=queue_of(request["model"]),
+        argsrepr=summary(request),
+        kwargsrepr="",
+        retry=False,
+    )
+
+
+def summary(request: Mapping[str, Any]) -> str:
+    """A job in one line, for Flower: model, size, steps and the beginning of the prompt."""
+    prompt = request["prompt"]
+    short = prompt if len(prompt) <= 60 else prompt[:57] + "..."
+    count = f" x{request['num_images']}" if request["num_images"] > 1 else ""
+    return (
+        f"{request['model']} {request['width']}x{request['height']}{count} "
+        f"{request['num_inference_steps']} steps: {short}"
+    )
+
+
+def waiting_hints(client: redis.Redis, models: Sequence[str]) -> dict[str, int]:
+    """How many hints of each model lie in the broker, not yet taken by a worker."""
+    pipe = client.pipeline(transaction=False)
+    for model in models:
+        pipe.llen(queue_of(model))
+    return dict(zip(models, pipe.execute(), strict=True))
+
+
+def connect(broker_url: str) -> redis.Redis:
+    """A plain client of the broker, for counting. Connects on first use."""
+    return redis.Redis.from_url(broker_url, **_SOCKETS)

@@ -1,0 +1,112 @@
+"""Commands of whoever runs the farm: keys, workers, audit, migrate, doctor."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from app.database import create_engine
+from app.errors import FarmError
+from app.jobs import tenants
+from app.jobs import workers as records
+from app.jobs.audit import INVARIANTS
+from app.jobs.audit import audit as find_breaches
+from app.settings import Settings
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from sqlalchemy import Engine
+
+SHOWN = 10
+
+
+def _settings() -> Settings:
+    try:
+        return Settings.from_environment(os.environ)
+    except FarmError as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _engine() -> Engine:
+    return create_engine(_settings().database_url, pool_size=1)
+
+
+@click.group()
+def keys() -> None:
+    """Make, list and revoke API keys."""
+
+
+@keys.command("create")
+@click.argument("name")
+@click.option("--tenant", default=tenants.DEFAULT_TENANT, show_default=True, help="Made if new.")
+def keys_create(name: str, tenant: str) -> None:
+    """Make a key and print it. It is shown this once: the farm keeps only its hash."""
+    engine, key = _engine(), tenants.new_key()
+    tenants.add_key(engine, tenants.ensure_tenant(engine, tenant), key, name)
+    click.echo(key)
+
+
+@keys.command("list")
+def keys_list() -> None:
+    """List the keys, without the keys themselves."""
+    table = Table("id", "tenant", "name", "made", "revoked")
+    for row in tenants.list_keys(_engine()):
+        revoked = f"{row['revoked_at']:%Y-%m-%d %H:%M}" if row["revoked_at"] else ""
+        table.add_row(
+            str(row["id"]),
+            row["tenant"],
+            row["name"],
+            f"{row['created_at']:%Y-%m-%d %H:%M}",
+            revoked,
+        )
+    Console().print(table)
+
+
+@keys.command("revoke")
+@click.argument("key_id", type=click.UUID)
+def keys_revoke(key_id: UUID) -> None:
+    """Make a key useless from now on."""
+    if not tenants.revoke_key(_engine(), key_id):
+        raise click.ClickException(f"there is no valid key with the id {key_id}")
+    click.echo("revoked")
+
+
+@click.command()
+def workers() -> None:
+    """List the workers that are alive."""
+    table = Table("id", "device", "models", "slots", "since", "done")
+    for row in records.living(_engine()):
+        done = ", ".join(f"{name} {value}" for name, value in row["stats"].items())
+        table.add_row(
+            row["id"], row["device"], ", ".join(row["models"]), str(row["slots"]),
+            f"{row['started_at']:%H:%M:%S}", done,
+        )  # fmt: skip
+    Console().print(table)
+
+
+@click.command()
+def audit() -> None:
+    """Check every invariant of the records; exit 1 on a breach."""
+    breaches = find_breaches(_engine())
+    for breach in breaches:
+        shown = ", ".join(breach.job_ids[:SHOWN])
+        more = f" and {len(breach.job_ids) - SHOWN} more" if len(breach.job_ids) > SHOWN else ""
+        click.echo(f"breached: {breach.invariant}: {shown}{more}")
+    count = sum(len(breach.job_ids) for breach in breaches)
+    click.echo(f"{count} problems ({len(INVARIANTS)} invariants checked)")
+    sys.exit(1 if breaches else 0)
+
+
+@click.command()
+def migrate() -> None:
+    """Bring the database to the newest schema."""
+    from app.database import migrate as upgrade  # noqa: PLC0415 - imports Alembic
+
+    upgrade(_settings().database_url)
+    click.echo("the database is at the newest schema")

@@ -1,0 +1,89 @@
+"""The roles, each a process of its own: what `up` starts here, a cluster starts one by one."""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+import sys
+import threading
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from app import log
+from app.errors import FarmError
+from app.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def _role(run: Callable[[Settings], None]) -> Callable[[], None]:
+    """A role's common frame: settings from the environment, errors in one line."""
+
+    @functools.wraps(run)
+    def framed() -> None:
+        log.configure()
+        try:
+            run(Settings.from_environment(os.environ))
+        except FarmError as error:
+            raise click.ClickException(str(error)) from error
+
+    return framed
+
+
+def stop_on_signals() -> threading.Event:
+    """An event that SIGTERM and SIGINT set."""
+    stop = threading.Event()
+
+    def handle(*_: Any) -> None:
+        stop.set()
+
+    signal.signal(signal.SIGTERM, handle)
+    signal.signal(signal.SIGINT, handle)
+    return stop
+
+
+@click.command()
+@_role
+def api(settings: Settings) -> None:
+    """Run the HTTP API on RENDERFARM_HOST and RENDERFARM_PORT."""
+    from app.api import application  # noqa: PLC0415 - each role imports only its own
+
+    if not settings.secret:
+        raise click.ClickException("RENDERFARM_SECRET is not set: it signs the URLs of the images")
+    application.run(settings)
+
+
+@click.command()
+@_role
+def dispatcher(settings: Settings) -> None:
+    """Run the dispatcher and the reaper. Several may run; one leads."""
+    from app import dispatcher as role  # noqa: PLC0415
+
+    role.run(settings, stop_on_signals())
+
+
+@click.command()
+@_role
+def courier(settings: Settings) -> None:
+    """Run the courier, which delivers webhooks. Any number may run."""
+    from app import courier as role  # noqa: PLC0415
+
+    role.run(settings)
+
+
+@click.command()
+def worker() -> None:
+    """Run one worker: one device, RENDERFARM_SLOTS jobs at a time."""
+    os.execv(sys.executable, [sys.executable, "-m", "workers"])  # noqa: S606
+
+
+@click.command()
+@_role
+def flower(settings: Settings) -> None:
+    """Run Flower on the loopback address, with a password."""
+    from app import flower as role  # noqa: PLC0415
+
+    role.main(settings)

@@ -1,0 +1,175 @@
+"""The dispatcher: tells the workers which jobs are next, and keeps the backlog in Postgres.
+
+Each round looks at the free slots of the workers and at the hints that still lie in the broker,
+picks the next jobs fairly, and publishes their ids. A hint that leads nowhere is sent again. Only
+one dispatcher works at a time: it holds an advisory lock, and another takes over when it dies.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import redis
+import structlog
+from kombu.exceptions import OperationalError as BrokerError
+from sqlalchemy import Engine, text
+from sqlalchemy.exc import DBAPIError
+
+from app import broker
+from app.database import create_engine
+from app.jobs import workers
+from app.jobs.fairness import Candidate, choose, window
+from app.jobs.notices import Listener
+from app.jobs.store import Store
+from app.reaper import Reaper
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Mapping
+    from uuid import UUID
+
+    from celery import Celery
+
+    from app.settings import Settings
+
+log = structlog.get_logger("app.dispatcher")
+POLL_S = 1.0
+GATHER_S = 0.005  # lets a burst of submissions become one round
+PAUSES_S = (0.1, 0.5, 1.0, 2.0)
+AWAY = (BrokerError, redis.RedisError, DBAPIError, psycopg.OperationalError)
+
+# A bounded number of candidates per tenant: the cost does not grow with the backlog.
+_CANDIDATES = """
+SELECT head.* FROM tenants CROSS JOIN LATERAL (
+    SELECT id, tenant_id, priority, extract(epoch FROM now() - created_at)::float AS waited_s
+    FROM jobs
+    WHERE status = 'queued' AND model = :model AND tenant_id = tenants.id
+      AND run_after <= now() AND deadline_at > now()
+      AND (hinted_at IS NULL OR hinted_at < now() - make_interval(secs => :again_s))
+    ORDER BY priority DESC, created_at LIMIT :room
+) AS head
+"""
+_RUNNING = "SELECT model, tenant_id, count(*) FROM jobs WHERE status = 'running' GROUP BY 1, 2"
+
+
+class Dispatcher:
+    """One round at a time; holds no state that a restart would lose."""
+
+    def __init__(self, engine: Engine, celery: Celery, client: redis.Redis, again_s: float) -> None:
+        self._engine = engine
+        self._store = Store(engine)
+        self._celery = celery
+        self._client = client
+        self._again_s = again_s
+
+    def round(self) -> int:
+        """Hint what there is room for; how many jobs were hinted."""
+        slots = _slots(workers.living(self._engine))
+        if not slots:
+            return 0
+        waiting = broker.waiting_hints(self._client, list(slots))
+        running = self._running()
+        return sum(
+            self._hint(model, window(count, sum(running.get(model, {}).values())) - waiting[model],
+                       running.get(model, {}))
+            for model, count in slots.items()
+        )  # fmt: skip
+
+    def _hint(self, model: str, room: int, under_way: Mapping[UUID, int]) -> int:
+        if room <= 0:
+            return 0
+        ids = choose(self._candidates(model, room), under_way, room)
+        for row in self._store.hint(ids) if ids else ():
+            broker.publish(self._celery, row["id"], row["attempt"], row["request"])
+        return len(ids)
+
+    def _candidates(self, model: str, room: int) -> list[Candidate]:
+        values = {"model": model, "room": room, "again_s": self._again_s}
+        with self._engine.connect() as connection:
+            return [Candidate(*row) for row in connection.execute(text(_CANDIDATES), values)]
+
+    def _running(self) -> dict[str, dict[UUID, int]]:
+        found: dict[str, dict[UUID, int]] = {}
+        with self._engine.connect() as connection:
+            for model, tenant_id, count in connection.execute(text(_RUNNING)):
+                found.setdefault(model, {})[tenant_id] = count
+        return found
+
+
+def _slots(living: list[Any]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for worker in living:
+        for model in worker["models"]:
+            found[model] = found.get(model, 0) + worker["slots"]
+    return found
+
+
+class Leadership:
+    """The advisory lock that one dispatcher holds, on a connection of its own."""
+
+    KEY = 7_236_002  # any fixed number, the same for all dispatchers of a farm
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._connection: Any = None
+
+    def held(self) -> bool:
+        """Whether this process leads; tries to when nobody does. Raises when the database is away."""
+        if self._connection is None:
+            connection = self._engine.connect()
+            query = text("SELECT pg_try_advisory_lock(:key)")
+            if not connection.execute(query, {"key": self.KEY}).scalar():
+                connection.close()
+                return False
+            connection.commit()
+            self._connection = connection
+            log.info("leading")
+        else:
+            self._connection.execute(text("SELECT 1"))
+            self._connection.commit()
+        return True
+
+    def drop(self) -> None:
+        """Let another lead: the connection goes, and the lock with it."""
+        if self._connection is not None:
+            self._connection.invalidate()
+            self._connection.close()
+        self._connection = None
+
+
+def run(settings: Settings, stop: threading.Event) -> None:
+    """Dispatch and reap until told to stop. Waits, and says so, while Postgres or Redis is away."""
+    engine = create_engine(settings.database_url, pool_size=4)
+    client = broker.connect(settings.broker_url)
+    celery = broker.create_app(settings.broker_url)
+    dispatcher = Dispatcher(engine, celery, client, settings.hint_again_s)
+    leadership, listener = Leadership(engine), Listener(settings.database_url, "jobs")
+    Reaper(Store(engine), engine, settings).start(stop)
+    failures = 0
+    log.info("started")
+    while not stop.is_set():
+        try:
+            if not leadership.held():
+                stop.wait(POLL_S)
+            elif not dispatcher.round():
+                listener.wait(POLL_S, _calls_for_a_round)
+                stop.wait(GATHER_S)
+            failures = 0
+        except AWAY as error:
+            leadership.drop()
+            failures += 1
+            log.warning("waiting", cause=_cause(error))
+            stop.wait(PAUSES_S[min(failures, len(PAUSES_S)) - 1])
+    leadership.drop()
+    listener.close()
+    engine.dispose()
+    log.info("stopped")
+
+
+def _calls_for_a_round(payload: str) -> bool:
+    return not payload.endswith((" progress", " running"))
+
+
+def _cause(error: BaseException) -> str:
+    return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"

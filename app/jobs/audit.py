@@ -1,0 +1,81 @@
+"""The invariants of the records, each as a query that finds its breaches. No rows: all is well."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sqlalchemy import text
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+# The reaper looks once a second; half a minute late is a breach.
+INVARIANTS: dict[str, str] = {
+    "a final job has exactly one final event, and it is its status": """
+        SELECT j.id FROM jobs j LEFT JOIN events e ON e.job_id = j.id
+          AND e.type IN ('succeeded', 'failed', 'cancelled', 'expired')
+        WHERE j.status IN ('succeeded', 'failed', 'cancelled', 'expired')
+        GROUP BY j.id, j.status HAVING count(e.id) <> 1 OR max(e.type) <> j.status""",
+    "a job that is not final has no final event": """
+        SELECT j.id FROM jobs j JOIN events e ON e.job_id = j.id
+        WHERE j.status IN ('queued', 'running')
+          AND e.type IN ('succeeded', 'failed', 'cancelled', 'expired')""",
+    "every job began with one queued event": """
+        SELECT j.id FROM jobs j LEFT JOIN events e ON e.job_id = j.id AND e.type = 'queued'
+        GROUP BY j.id HAVING count(e.id) <> 1""",
+    "each attempt has exactly one running event": """
+        SELECT j.id FROM jobs j LEFT JOIN events e ON e.job_id = j.id AND e.type = 'running'
+        GROUP BY j.id, j.attempt
+        HAVING count(e.id) <> j.attempt OR count(DISTINCT e.attempt) <> j.attempt""",
+    "each attempt ended at most once": """
+        SELECT job_id FROM events
+        WHERE type NOT IN ('queued', 'running') AND attempt > 0
+        GROUP BY job_id, attempt HAVING count(*) > 1""",
+    "a succeeded job has every image it was asked for, of its last attempt": """
+        SELECT j.id FROM jobs j LEFT JOIN images i ON i.job_id = j.id
+          AND i.key LIKE '%/' || j.id || '/' || j.attempt || '/%'
+        WHERE j.status = 'succeeded' AND NOT j.cached
+        GROUP BY j.id, j.request HAVING count(i.n) <> (j.request->>'num_images')::integer""",
+    "only succeeded jobs have images": """
+        SELECT DISTINCT j.id FROM jobs j JOIN images i ON i.job_id = j.id
+        WHERE j.status <> 'succeeded'""",
+    "the counters agree with the events": """
+        SELECT j.id FROM jobs j LEFT JOIN events e ON e.job_id = j.id
+        GROUP BY j.id, j.crashes, j.releases
+        HAVING count(*) FILTER (WHERE e.type = 'released') <> j.releases
+            OR count(*) FILTER (WHERE e.type = 'rescued') > j.crashes""",
+    "no lease is long gone": """
+        SELECT id FROM jobs WHERE status = 'running'
+          AND lease_until < now() - interval '30 s'""",
+    "no deadline is long gone": """
+        SELECT id FROM jobs WHERE status IN ('queued', 'running')
+          AND deadline_at < now() - interval '30 s'""",
+    "a final job's webhook was put in the outbox": """
+        SELECT j.id FROM jobs j LEFT JOIN outbox o ON o.job_id = j.id
+          AND o.type = 'job.' || j.status
+        WHERE j.status IN ('succeeded', 'failed', 'cancelled', 'expired')
+          AND jsonb_typeof(j.request->'webhook') = 'object'
+          AND (j.request->'webhook'->'events' = '[]'
+               OR j.request->'webhook'->'events' ? ('job.' || j.status))
+        GROUP BY j.id HAVING count(o.id) <> 1""",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Breach:
+    """An invariant that does not hold, and the jobs of which it does not."""
+
+    invariant: str
+    job_ids: tuple[str, ...]
+
+
+def audit(engine: Engine) -> list[Breach]:
+    """Check every invariant in one snapshot; the breaches, none if all is well."""
+    breaches = []
+    with engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
+        for invariant, query in INVARIANTS.items():
+            ids = connection.execute(text(query)).scalars().all()
+            if ids:
+                breaches.append(Breach(invariant, tuple(str(job_id) for job_id in ids)))
+    return breaches

@@ -1,0 +1,75 @@
+"""The values that pass between the records and the rest: what goes in, what comes out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+Row: TypeAlias = "dict[str, Any]"
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from uuid import UUID
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """A request that passed every check, ready to be stored. `request` has every default filled in."""
+
+    id: UUID
+    tenant_id: UUID
+    idempotency_key: str
+    request_hash: bytes
+    request: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What the records hold for a submission: the row, and whether this submission made it."""
+
+    row: Row
+    created: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A worker's hold on a job: `attempt` is the fence that each later statement carries."""
+
+    id: UUID
+    tenant_id: UUID
+    attempt: int
+    request: Mapping[str, Any]
+    alone: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NewImage:
+    """One object that was stored for a job. `n` counts from 0 within the job."""
+
+    n: int
+    key: str
+    width: int
+    height: int
+    content_type: str
+    bytes: int
+    sha256: str
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """What one attempt took: seconds of rendering, of storing, and of the device's own time."""
+
+    render_s: float
+    store_s: float
+    gpu_seconds: float
+    cost_usd: float
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why an attempt failed. `code` is stable; `transient`: another attempt may well succeed."""
+
+    code: str
+    message: str
+    transient: bool = False

@@ -1,0 +1,193 @@
+"""A submission's fields: what may be in it, checked strictly, and what the model's defaults add.
+
+Strict means: no unknown field, no NaN or infinity, no `"20"` for 20, no `true` for 1. The same
+rules hold for both doors, HTTP and queues, because both call `parse`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from app.errors import FieldError, InvalidJson, InvalidRequest, TooLarge
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from uuid import UUID
+
+    from app.catalog import Catalog, Model
+
+LIMIT_BYTES = 262_144
+LIMIT_METADATA_BYTES = 16_384
+MAX_SEED = 2**63 - 1
+
+EventName = Literal[
+    "job.queued", "job.started", "job.succeeded", "job.failed", "job.cancelled", "job.expired"
+]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, frozen=True)
+
+
+class Webhook(_Strict):
+    """Where to tell of this job, and of which events; all final ones if none is named."""
+
+    url: Annotated[str, Field(min_length=1, max_length=2048)]
+    events: list[EventName] = Field(default_factory=list)
+
+
+class JobRequest(_Strict):
+    """The body of `POST /v1/jobs`. Only `prompt` is required; the model's defaults fill the rest."""
+
+    prompt: Annotated[str, Field(min_length=1, pattern=r"\S")]
+    model: Annotated[str, Field(min_length=1, max_length=100)] | None = None
+    negative_prompt: str = ""
+    width: Annotated[int, Field(ge=1)] | None = None
+    height: Annotated[int, Field(ge=1)] | None = None
+    num_inference_steps: Annotated[int, Field(ge=1)] | None = None
+    guidance_scale: Annotated[float, Field(ge=0, le=100)] | None = None
+    num_images: Annotated[int, Field(ge=1)] = 1
+    seed: Annotated[int, Field(ge=0, le=MAX_SEED)] | None = None
+    scheduler: str | None = None
+    image: str | None = None
+    mask: str | None = None
+    strength: Annotated[float, Field(ge=0, le=1)] | None = None
+    output_format: Literal["png", "jpeg", "webp"] = "png"
+    priority: Annotated[int, Field(ge=-100, le=100)] = 0
+    deadline_s: Annotated[float, Field(ge=1, le=604_800)] = 600
+    metadata: dict[str, Any] = Field(default_factory=dict)
+    webhook: Webhook | None = None
+
+
+class QueueMessage(JobRequest):
+    """The same body on a queue, where the producer may name the job itself."""
+
+    id: Annotated[UUID, Field(strict=False)] | None = None
+
+
+def parse(body: bytes, form: type[JobRequest] = JobRequest) -> JobRequest:
+    """Read one submission; raises `TooLarge`, `InvalidJson`, or `InvalidRequest` naming each field."""
+    if len(body) > LIMIT_BYTES:
+        raise TooLarge(f"the body has {len(body)} bytes; at most {LIMIT_BYTES} are read")
+    try:
+        request = form.model_validate_json(body)
+    except ValidationError as error:
+        raise _refusal(error) from None
+    if len(json.dumps(request.metadata)) > LIMIT_METADATA_BYTES:
+        raise InvalidRequest(
+            "metadata is too large",
+            (FieldError("metadata", f"must be at most {LIMIT_METADATA_BYTES} bytes of JSON"),),
+        )
+    return request
+
+
+def digest(request: JobRequest) -> bytes:
+    """SHA-256 over what was asked, in canonical JSON: equal for equal bodies, however written."""
+    asked = request.model_dump(mode="json", exclude={"id"}, exclude_unset=True)
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).digest()
+
+
+def complete(request: JobRequest, catalog: Catalog) -> dict[str, Any]:
+    """The request with the model's defaults and a seed, within the model's limits.
+
+    Raises `InvalidRequest` naming each field that the model cannot serve.
+    """
+    name = request.model or catalog.default
+    model = catalog.models.get(name)
+    if model is None:
+        served = ", ".join(catalog.models)
+        raise InvalidRequest(
+            "unknown model",
+            (FieldError("model", f"there is no model {name!r}; this farm serves {served}"),),
+        )
+    full = _with_defaults(request, model)
+    if wrong := tuple(_over_limits(full, model)):
+        raise InvalidRequest(_summary(wrong), wrong)
+    return full
+
+
+def _with_defaults(request: JobRequest, model: Model) -> dict[str, Any]:
+    full = request.model_dump(mode="json", exclude={"id"})
+    full["model"] = model.name
+    defaults = model.defaults
+    for name in ("width", "height", "num_inference_steps", "guidance_scale", "scheduler"):
+        if full[name] is None:
+            full[name] = getattr(defaults, name)
+    if full["image"] is not None and full["strength"] is None:
+        full["strength"] = defaults.strength
+    if full["seed"] is None:
+        full["seed"] = secrets.randbits(32)
+    return full
+
+
+def _over_limits(full: Mapping[str, Any], model: Model) -> list[FieldError]:
+    limits = model.limits
+    wrong = []
+    for side in ("width", "height"):
+        least, most = getattr(limits, f"min_{side}"), getattr(limits, f"max_{side}")
+        if not least <= full[side] <= most:
+            wrong.append(FieldError(side, f"must be from {least} to {most} for {model.name}"))
+        elif full[side] % limits.multiple_of:
+            wrong.append(
+                FieldError(side, f"must be a multiple of {limits.multiple_of} for {model.name}")
+            )
+    for name, most in (
+        ("num_inference_steps", limits.max_steps),
+        ("num_images", limits.max_images),
+    ):
+        if full[name] > most:
+            wrong.append(FieldError(name, f"must be at most {most} for {model.name}"))
+    wrong += [
+        FieldError(name, f"must have at most {limits.max_prompt_chars} characters")
+        for name in ("prompt", "negative_prompt")
+        if len(full[name]) > limits.max_prompt_chars
+    ]
+    if full["scheduler"] not in model.schedulers:
+        wrong.append(FieldError("scheduler", f"must be one of {', '.join(model.schedulers)}"))
+    if full["seed"] + full["num_images"] - 1 > MAX_SEED:
+        wrong.append(FieldError("seed", "seed + num_images must stay below 2**63"))
+    wrong += _image_rules(full)
+    return wrong
+
+
+def _image_rules(full: Mapping[str, Any]) -> list[FieldError]:
+    if full["image"] is None:
+        needless = [name for name in ("mask", "strength") if full[name] is not None]
+        return [FieldError(name, "needs an image to work on") for name in needless]
+    return [
+        FieldError(name, "must be a data URL: data:image/png;base64,...")
+        for name in ("image", "mask")
+        if full[name] is not None and not full[name].startswith("data:image/")
+    ]
+
+
+def _refusal(error: ValidationError) -> InvalidJson | InvalidRequest:
+    details = error.errors(include_url=False, include_input=False)
+    if any(detail["type"] == "json_invalid" for detail in details):
+        return InvalidJson(f"the body is not valid JSON: {details[0]['ctx']['error']}")
+    fields = tuple(
+        FieldError(".".join(str(part) for part in detail["loc"]) or "body", _words(detail))
+        for detail in details
+    )
+    return InvalidRequest(_summary(fields), fields)
+
+
+def _words(detail: Any) -> str:
+    match detail["type"]:
+        case "extra_forbidden":
+            return "is not a known field"
+        case "missing":
+            return "is required"
+        case "string_pattern_mismatch" | "string_too_short":
+            return "must not be empty"
+        case _:
+            return str(detail["msg"]).replace("Input should", "must")
+
+
+def _summary(fields: tuple[FieldError, ...]) -> str:
+    return "; ".join(f"{field.field} {field.message}" for field in fields)

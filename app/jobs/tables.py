@@ -1,0 +1,178 @@
+"""The records, as the program sees them. The migrations make them; a test compares the two.
+
+CHECKs and triggers live in the migrations alone: Postgres enforces them whoever writes.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Double,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+
+metadata = MetaData()
+TIME = DateTime(timezone=True)
+NOW = text("now()")
+ZERO = text("0")
+
+tenants = Table(
+    "tenants",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+    Column("webhook_secret", Text, nullable=False),
+    Column("max_queued", Integer, nullable=False, server_default=text("100000")),
+    Column("created_at", TIME, nullable=False, server_default=NOW),
+)
+
+# The key itself is shown once, when it is made; only its SHA-256 is kept.
+keys = Table(
+    "keys",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("tenant_id", Uuid, ForeignKey("tenants.id", ondelete="CASCADE"), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("hash", LargeBinary, nullable=False, unique=True),
+    Column("created_at", TIME, nullable=False, server_default=NOW),
+    Column("revoked_at", TIME),
+)
+
+# status, attempt, lease_until and the counters are moved by app.jobs.store alone:
+#   attempt    +1 with each claim; the fence that a stale worker fails at
+#   failures   +1 when the holder reports a transient error
+#   crashes    +1 when the lease ran out (the worker is lost)
+#   releases   +1 when the holder gave the job back (drain); costs no budget
+#   hinted_at  when the dispatcher last told the workers; null: not since it was queued
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("tenant_id", Uuid, ForeignKey("tenants.id"), nullable=False),
+    Column("idempotency_key", Text, nullable=False),
+    Column("request_hash", LargeBinary, nullable=False),
+    Column("request", JSONB, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("priority", SmallInteger, nullable=False, server_default=ZERO),
+    Column("status", Text, nullable=False, server_default=text("'queued'")),
+    Column("attempt", Integer, nullable=False, server_default=ZERO),
+    Column("failures", Integer, nullable=False, server_default=ZERO),
+    Column("crashes", Integer, nullable=False, server_default=ZERO),
+    Column("releases", Integer, nullable=False, server_default=ZERO),
+    Column("run_after", TIME, nullable=False, server_default=NOW),
+    Column("deadline_at", TIME, nullable=False),
+    Column("hinted_at", TIME),
+    Column("worker_id", Text),
+    Column("lease_until", TIME),
+    Column("step", Integer, nullable=False, server_default=ZERO),
+    Column("steps", Integer, nullable=False),
+    Column("error", JSONB),
+    Column("created_at", TIME, nullable=False, server_default=NOW),
+    Column("started_at", TIME),
+    Column("finished_at", TIME),
+    Column("render_s", Double),
+    Column("store_s", Double),
+    Column("gpu_seconds", Double, nullable=False, server_default=ZERO),
+    Column("cost_usd", Double, nullable=False, server_default=ZERO),
+    Column("cached", Boolean, nullable=False, server_default=text("false")),
+    UniqueConstraint("tenant_id", "idempotency_key"),
+)
+Index(
+    "jobs_queue",
+    jobs.c.model,
+    jobs.c.tenant_id,
+    jobs.c.priority.desc(),
+    jobs.c.created_at,
+    postgresql_where=text("status = 'queued'"),
+)
+Index("jobs_leases", jobs.c.lease_until, postgresql_where=text("status = 'running'"))
+Index(
+    "jobs_deadlines",
+    jobs.c.deadline_at,
+    postgresql_where=text("status IN ('queued', 'running')"),
+)
+Index("jobs_of_tenant", jobs.c.tenant_id, jobs.c.id.desc())
+Index("jobs_waiting_of_tenant", jobs.c.tenant_id, postgresql_where=text("status = 'queued'"))
+
+images = Table(
+    "images",
+    metadata,
+    Column("job_id", Uuid, ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    Column("n", Integer, primary_key=True),
+    Column("key", Text, nullable=False, unique=True),
+    Column("width", Integer, nullable=False),
+    Column("height", Integer, nullable=False),
+    Column("content_type", Text, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("sha256", Text, nullable=False),
+    Column("seed", BigInteger, nullable=False),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("job_id", Uuid, ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False),
+    Column("at", TIME, nullable=False, server_default=text("clock_timestamp()")),
+    Column("type", Text, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("data", JSONB, nullable=False, server_default=text("'{}'")),
+)
+Index("events_of_job", events.c.job_id, events.c.id)
+Index(
+    "events_one_final",
+    events.c.job_id,
+    unique=True,
+    postgresql_where=text("type IN ('succeeded', 'failed', 'cancelled', 'expired')"),
+)
+
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("job_id", Uuid, ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False),
+    Column("tenant_id", Uuid, ForeignKey("tenants.id"), nullable=False),
+    Column("type", Text, nullable=False),
+    Column("url", Text, nullable=False),
+    Column("secret", Text, nullable=False),
+    Column("payload", JSONB, nullable=False),
+    Column("state", Text, nullable=False, server_default=text("'pending'")),
+    Column("tries", Integer, nullable=False, server_default=ZERO),
+    Column("next_try_at", TIME, nullable=False, server_default=NOW),
+    Column("last_status", Integer),
+    Column("last_error", Text),
+    Column("created_at", TIME, nullable=False, server_default=NOW),
+    Column("delivered_at", TIME),
+)
+Index("outbox_due", outbox.c.next_try_at, postgresql_where=text("state = 'pending'"))
+Index("outbox_of_job", outbox.c.job_id)
+
+workers = Table(
+    "workers",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("host", Text, nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("device", Text, nullable=False),
+    Column("models", ARRAY(Text), nullable=False),
+    Column("slots", Integer, nullable=False),
+    Column("started_at", TIME, nullable=False, server_default=NOW),
+    Column("seen_at", TIME, nullable=False, server_default=NOW),
+    Column("stats", JSONB, nullable=False, server_default=text("'{}'")),
+)
+Index("workers_seen", workers.c.seen_at)

@@ -1,0 +1,101 @@
+"""Tenants and their keys. A key is shown once, when it is made; the records hold its SHA-256 only.
+
+A key has 256 random bits, so a plain hash is enough: there is nothing to guess from a dictionary.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import secrets
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sqlalchemy import Engine, RowMapping, text
+
+from app.errors import NotFound
+from app.jobs.ids import new_id
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+PREFIX = "rf_"
+DEFAULT_TENANT = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """Whose jobs they are, and how many may wait."""
+
+    id: UUID
+    name: str
+    max_queued: int
+
+
+def new_key() -> str:
+    """A fresh API key."""
+    return PREFIX + secrets.token_urlsafe(32)
+
+
+def hash_of(key: str) -> bytes:
+    """What the records keep of a key: 32 bytes."""
+    return hashlib.sha256(key.encode()).digest()
+
+
+def find_by_key(engine: Engine, key: str) -> Tenant | None:
+    """The tenant that a key speaks for; none for an unknown or revoked one."""
+    query = text("""SELECT tenants.id, tenants.name, max_queued FROM keys JOIN tenants
+                    ON tenants.id = tenant_id WHERE hash = :hash AND revoked_at IS NULL""")
+    with engine.connect() as connection:
+        row = connection.execute(query, {"hash": hash_of(key)}).first()
+    return Tenant(row.id, row.name, row.max_queued) if row else None
+
+
+def find_by_name(engine: Engine, name: str) -> Tenant:
+    """The tenant of that name; raises `NotFound`."""
+    query = text("SELECT id, name, max_queued FROM tenants WHERE name = :name")
+    with engine.connect() as connection:
+        row = connection.execute(query, {"name": name}).first()
+    if row is None:
+        raise NotFound(f"there is no tenant {name!r}")
+    return Tenant(row.id, row.name, row.max_queued)
+
+
+def ensure_tenant(engine: Engine, name: str) -> Tenant:
+    """The tenant of that name, made if it is not there."""
+    secret = "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
+    statement = text("""INSERT INTO tenants (id, name, webhook_secret) VALUES (:id, :name, :secret)
+                        ON CONFLICT (name) DO NOTHING""")
+    with engine.begin() as connection:
+        connection.execute(statement, {"id": new_id(), "name": name, "secret": secret})
+    return find_by_name(engine, name)
+
+
+def add_key(engine: Engine, tenant: Tenant, key: str, name: str) -> None:
+    """Let `key` speak for the tenant. Adding the same key again changes nothing."""
+    statement = text("""INSERT INTO keys (id, tenant_id, name, hash)
+                        VALUES (:id, :tenant_id, :name, :hash) ON CONFLICT (hash) DO NOTHING""")
+    values = {"id": new_id(), "tenant_id": tenant.id, "name": name, "hash": hash_of(key)}
+    with engine.begin() as connection:
+        connection.execute(statement, values)
+
+
+def revoke_key(engine: Engine, key_id: UUID) -> bool:
+    """Make a key useless from now on; false if there is none, or it was revoked before."""
+    statement = text("""UPDATE keys SET revoked_at = now()
+                        WHERE id = :id AND revoked_at IS NULL RETURNING id""")
+    with engine.begin() as connection:
+        return connection.execute(statement, {"id": key_id}).first() is not None
+
+
+def list_keys(engine: Engine) -> list[RowMapping]:
+    """Every key with its tenant's name, oldest first. Never the key itself."""
+    query = text("""SELECT keys.id, tenants.name AS tenant, keys.name, keys.created_at, revoked_at
+                    FROM keys JOIN tenants ON tenants.id = tenant_id ORDER BY keys.created_at""")
+    with engine.connect() as connection:
+        return list(connection.execute(query).mappings())
+
+
+def ensure_default(engine: Engine, api_key: str) -> None:
+    """Make the first tenant and let `api_key` speak for it. Safe to run at each start."""
+    add_key(engine, ensure_tenant(engine, DEFAULT_TENANT), api_key, "first")

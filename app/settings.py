@@ -1,0 +1,164 @@
+"""Settings: read once from the environment into one frozen object.
+
+Every variable has the prefix `RENDERFARM_`. A bad value stops the start and names the variable.
+What is not set comes from an embedded farm that runs under `RENDERFARM_DIR` (`./var`), if one does.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from app.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+MIN_SECRET_CHARS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """One farm's settings. Times in seconds, sizes in bytes."""
+
+    database_url: str
+    broker_url: str
+    storage_url: str
+    public_url: str
+    secret: str
+    models_file: Path
+    serve: frozenset[str] | None
+    host: str
+    port: int
+    slots: int
+    max_rows: int
+    lease_s: float
+    renew_s: float
+    hint_again_s: float
+    max_failures: int
+    max_crashes: int
+    url_expiry_s: int
+    usd_per_gpu_hour: float
+    webhook_allow_private: bool
+    flower_port: int
+    flower_user: str
+    flower_password: str
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str]) -> Settings:
+        """Read the settings; raises `SettingsError` naming the first bad variable."""
+        read = _Reader(environ)
+        return cls(
+            database_url=read.url("DATABASE_URL", {"postgresql", "postgresql+psycopg"}),
+            broker_url=read.url("BROKER_URL", {"redis", "rediss"}),
+            storage_url=read.url(
+                "STORAGE_URL", {"file", "s3", "gs", "az"}, f"file://{read.directory}/objects"
+            ),
+            public_url=read.url("PUBLIC_URL", {"http", "https"}, "http://127.0.0.1:8000").rstrip(
+                "/"
+            ),
+            secret=read.secret("SECRET"),
+            models_file=Path(read.text("MODELS", str(REPOSITORY / "models" / "models.toml"))),
+            serve=read.names("SERVE"),
+            host=read.text("HOST", "127.0.0.1"),
+            port=read.whole("PORT", 8000, 0, 65535),
+            slots=read.whole("SLOTS", 16, 1, 1024),
+            max_rows=read.whole("MAX_ROWS", 16, 1, 1024),
+            lease_s=read.number("LEASE_S", 30.0, 1.0),
+            renew_s=read.number("RENEW_S", 5.0, 0.1),
+            hint_again_s=read.number("HINT_AGAIN_S", 5.0, 0.1),
+            max_failures=read.whole("MAX_FAILURES", 3, 1, 100),
+            max_crashes=read.whole("MAX_CRASHES", 3, 1, 100),
+            url_expiry_s=read.whole("URL_EXPIRY_S", 86_400, 1, 7 * 86_400),
+            usd_per_gpu_hour=read.number("USD_PER_GPU_HOUR", 0.0, 0.0),
+            webhook_allow_private=read.flag("WEBHOOK_ALLOW_PRIVATE"),
+            flower_port=read.whole("FLOWER_PORT", 5555, 0, 65535),
+            flower_user=read.text("FLOWER_USER", "farm"),
+            flower_password=read.text("FLOWER_PASSWORD", ""),
+        )
+
+
+class _Reader:
+    """Takes one variable at a time, checks it, and names it where it is wrong."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+        self.directory = Path(environ.get("RENDERFARM_DIR") or "var").resolve()
+        self._running = _running_farm(self.directory)
+
+    def text(self, name: str, default: str | None = None) -> str:
+        value = self._environ.get(f"RENDERFARM_{name}") or self._running.get(name) or default
+        if value is None:
+            raise SettingsError(
+                f"RENDERFARM_{name} is not set, and no embedded farm runs in {self.directory} "
+                "(start one with `renderfarm up`)"
+            )
+        return value
+
+    def url(self, name: str, schemes: set[str], default: str | None = None) -> str:
+        value = self.text(name, default)
+        if urlsplit(value).scheme not in schemes:
+            wanted = ", ".join(f"{scheme}://" for scheme in sorted(schemes))
+            raise SettingsError(f"RENDERFARM_{name} must start with one of {wanted}")
+        return value
+
+    def secret(self, name: str) -> str:
+        value = self.text(name, "")
+        if value and len(value) < MIN_SECRET_CHARS:
+            raise SettingsError(
+                f"RENDERFARM_{name} must have at least {MIN_SECRET_CHARS} characters"
+            )
+        return value
+
+    def names(self, name: str) -> frozenset[str] | None:
+        value = self.text(name, "")
+        return frozenset(part.strip() for part in value.split(",") if part.strip()) or None
+
+    def whole(self, name: str, default: int, least: int, most: int) -> int:
+        value = self.text(name, str(default))
+        try:
+            number = int(value)
+        except ValueError:
+            raise SettingsError(
+                f"RENDERFARM_{name} must be a whole number, not {value!r}"
+            ) from None
+        if not least <= number <= most:
+            raise SettingsError(f"RENDERFARM_{name} must be from {least} to {most}, not {number}")
+        return number
+
+    def number(self, name: str, default: float, least: float) -> float:
+        value = self.text(name, str(default))
+        try:
+            number = float(value)
+        except ValueError:
+            raise SettingsError(f"RENDERFARM_{name} must be a number, not {value!r}") from None
+        if not least <= number < float("inf"):
+            raise SettingsError(f"RENDERFARM_{name} must be at least {least}, not {value}")
+        return number
+
+    def flag(self, name: str) -> bool:
+        value = self.text(name, "0")
+        if value not in {"0", "1"}:
+            raise SettingsError(f"RENDERFARM_{name} must be 0 or 1, not {value!r}")
+        return value == "1"
+
+
+def _running_farm(directory: Path) -> dict[str, str]:
+    """What the embedded farm in `directory` says of itself, by the names of the variables."""
+    try:
+        farm = json.loads((directory / "farm.json").read_text())
+    except (FileNotFoundError, PermissionError, json.JSONDecodeError):
+        return {}
+    return {
+        name: str(farm[field])
+        for name, field in (
+            ("DATABASE_URL", "database_url"),
+            ("BROKER_URL", "broker_url"),
+            ("PUBLIC_URL", "url"),
+        )
+        if field in farm
+    }

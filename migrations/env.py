@@ -1,0 +1,28 @@
+"""Runs the migrations in one transaction, under a lock, so that two farms starting at once agree."""
+
+from __future__ import annotations
+
+import os
+
+import sqlalchemy
+from alembic import context
+
+from app.database import driver_url
+from app.jobs.tables import metadata
+
+MIGRATION_LOCK = 7_236_001  # any fixed number: the advisory lock that migrations take
+
+
+def run() -> None:
+    """Upgrade the database whose URL the caller gave, or `RENDERFARM_DATABASE_URL`'s."""
+    url = context.config.attributes.get("url") or driver_url(os.environ["RENDERFARM_DATABASE_URL"])
+    engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool)
+    with engine.begin() as connection:
+        connection.execute(
+            sqlalchemy.text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": MIGRATION_LOCK}
+        )
+        context.configure(connection=connection, target_metadata=metadata)
+        context.run_migrations()
+
+
+run()

@@ -1,0 +1,46 @@
+"""Run one worker: `python -m workers`. Settings come from the environment; see `app.settings`."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+
+from app import log
+from app.broker import create_app, queue_of
+from app.catalog import load_catalog
+from app.errors import FarmError
+from app.settings import Settings
+from workers import tasks
+from workers.bootstep import Farm
+
+
+def main() -> None:
+    """Start a Celery worker whose threads are slots and whose device thread runs the engine."""
+    log.configure()
+    try:
+        settings = Settings.from_environment(os.environ)
+        catalog = load_catalog(settings.models_file, settings.serve)
+    except FarmError as error:
+        sys.exit(f"worker: {error}")
+    app = create_app(settings.broker_url)
+    app.farm_settings = settings
+    tasks.register(app)
+    app.steps["worker"].add(Farm)
+    warnings.filterwarnings("ignore", message=".*superuser privileges")  # usual in a container
+    app.worker_main([
+        "--quiet",
+        "worker",
+        "--pool=threads",
+        f"--concurrency={settings.slots}",
+        "--queues=" + ",".join(queue_of(model) for model in catalog.models),
+        f"--hostname=worker-{os.getpid()}@%h",
+        "--without-mingle",
+        "--without-gossip",
+        "--task-events",
+        "--loglevel=WARNING",
+    ])  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

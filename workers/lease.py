@@ -1,0 +1,82 @@
+"""Leases: what this worker holds, renewed in one statement, only while the device moves.
+
+Losing a job is quiet: the keeper learns that a job is no longer ours (cancelled, expired, rescued)
+from the renewal's answer and takes it out of the engine; its slot finds out when it tries to finish.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import structlog
+from sqlalchemy.exc import DBAPIError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from uuid import UUID
+
+    from app.jobs.records import Claim
+    from app.jobs.store import Store
+    from workers.runtime import Runtime
+
+log = structlog.get_logger("workers.lease")
+PROGRESS_S = 0.5
+
+
+class Keeper:
+    """Renews the leases of all held jobs every `renew_s`, and sooner when their steps moved."""
+
+    def __init__(self, store: Store, runtime: Runtime, *, lease_s: float, renew_s: float) -> None:
+        self._store = store
+        self._runtime = runtime
+        self._lease_s = lease_s
+        self._renew_s = renew_s
+        self._held: dict[tuple[UUID, int], int] = {}
+        self._lock = threading.Lock()
+        self._renewed_at = time.monotonic()
+
+    @contextlib.contextmanager
+    def hold(self, claim: Claim) -> Iterator[None]:
+        """Keep the claim's lease while inside."""
+        with self._lock:
+            self._held[claim.id, claim.attempt] = 0
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._held.pop((claim.id, claim.attempt), None)
+
+    @property
+    def count(self) -> int:
+        """How many jobs are held."""
+        return len(self._held)
+
+    def run(self, stop: threading.Event) -> None:
+        """Renew until told to stop."""
+        while not stop.wait(min(PROGRESS_S, self._renew_s)):
+            try:
+                self.round()
+            except DBAPIError as error:
+                log.warning("cannot renew", cause=str(error.orig).strip().splitlines()[0])
+
+    def round(self) -> None:
+        """Renew what is held, if it is time or something moved; let go of what is no longer ours."""
+        with self._lock:
+            before = dict(self._held)
+        now = {(i, a): self._runtime.progress_of(str(i)) for i, a in before}
+        due = time.monotonic() - self._renewed_at >= self._renew_s
+        if not now or not (due or now != before):
+            return
+        if self._runtime.stuck_s() > self._lease_s:
+            log.error("device stuck", jobs=len(now), seconds=round(self._runtime.stuck_s(), 1))
+            return
+        held = self._store.renew(now, self._lease_s)
+        self._renewed_at = time.monotonic()
+        with self._lock:
+            self._held.update({key: step for key, step in now.items() if key in self._held})
+        for job_id, attempt in now:
+            if job_id not in held and (job_id, attempt) in self._held:
+                self._runtime.cancel(str(job_id))

@@ -1,0 +1,76 @@
+"""From the catalog to an engine that stands: which models this worker loads, and on what device."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from workers.null import NullEngine
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from app.catalog import Catalog, Model
+    from workers.engine.request import Outcome, Request
+    from workers.runtime import Steps
+
+
+def engine_of(catalog: Catalog, max_rows: int) -> Callable[[], Steps]:
+    """A function that loads the served models and builds the engine; call it in the device thread.
+
+    Torch is imported there, and only if some model needs it.
+    """
+
+    def build() -> Steps:
+        null = {n: m.delay_s for n, m in catalog.models.items() if m.pipeline == "null"}
+        real = {n: m for n, m in catalog.models.items() if m.pipeline != "null"}
+        engines = ([NullEngine(null)] if null else []) + ([_load(real, max_rows)] if real else [])
+        if len(engines) == 1:
+            return engines[0]
+        owner = dict.fromkeys(null, engines[0]) | dict.fromkeys(real, engines[-1])
+        return Mixed(engines, owner)
+
+    return build
+
+
+def _load(models: Mapping[str, Model], max_rows: int) -> Steps:
+    import torch  # noqa: PLC0415 - takes seconds to import
+
+    from workers.engine.engine import Engine  # noqa: PLC0415
+    from workers.engine.pipelines import load  # noqa: PLC0415
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    loaded = {n: load(m.path, name=n, device=device) for n, m in models.items() if m.path}
+    return Engine(loaded, max_rows=max_rows)
+
+
+class Mixed:
+    """Several engines behind one `step`, for a worker that serves real models beside `null`."""
+
+    def __init__(self, engines: list[Steps], owner: Mapping[str, Steps]) -> None:
+        self._engines = engines
+        self._owner = owner
+
+    @property
+    def idle(self) -> bool:
+        """Whether all are idle."""
+        return all(engine.idle for engine in self._engines)
+
+    def add(self, request: Request) -> None:
+        """Give the request to the engine that serves its model."""
+        self._owner[request.model].add(request)
+
+    def cancel(self, job_id: str) -> bool:
+        """Have a job leave at the next step; False if it is not here."""
+        return any(engine.cancel(job_id) for engine in self._engines)
+
+    def step(self) -> list[Outcome]:
+        """One step of each that has work."""
+        return [out for engine in self._engines if not engine.idle for out in engine.step()]
+
+    def progress(self) -> Mapping[str, tuple[int, int]]:
+        """(steps done, steps asked for) of every job."""
+        return {key: value for engine in self._engines for key, value in engine.progress().items()}
+
+    def summary(self) -> dict[str, Any]:
+        """What all have done so far."""
+        return {key: value for engine in self._engines for key, value in engine.summary().items()}

@@ -1,0 +1,78 @@
+"""The `null` pipeline: a fixed picture after a fixed time, without torch.
+
+It stands in for the device in load and fault tests, where everything around the engine is what is
+tested: the same thread, the same futures, the same leases and uploads.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from workers.engine.request import Cancelled, Finished
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from workers.engine.request import Outcome, Request
+
+
+class NullEngine:
+    """Every job is done `delay_s` after it was added. All wait side by side."""
+
+    def __init__(
+        self, delay_s: Mapping[str, float], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._delay_s = delay_s
+        self._clock = clock
+        self._jobs: dict[str, tuple[float, Request]] = {}
+        self._cancelled: set[str] = set()
+        self._done = 0
+
+    @property
+    def idle(self) -> bool:
+        """Whether no job waits."""
+        return not self._jobs
+
+    def add(self, request: Request) -> None:
+        """Take a request."""
+        self._jobs[request.id] = (self._clock() + self._delay_s[request.model], request)
+
+    def cancel(self, job_id: str) -> bool:
+        """Have a job leave at the next step; False if it is not here."""
+        if job_id in self._jobs:
+            self._cancelled.add(job_id)
+        return job_id in self._jobs
+
+    def step(self) -> list[Outcome]:
+        """The jobs whose time has come; waits a millisecond when there are none."""
+        now = self._clock()
+        ended: list[Outcome] = [Cancelled(job_id) for job_id in self._cancelled]
+        self._cancelled.clear()
+        due = [job_id for job_id, (due_at, _) in self._jobs.items() if due_at <= now]
+        ended += [
+            _picture(self._jobs[job_id][1]) for job_id in due if Cancelled(job_id) not in ended
+        ]
+        for outcome in ended:
+            del self._jobs[outcome.id]
+        self._done += len(ended)
+        if not ended:
+            time.sleep(0.001)
+        return ended
+
+    def progress(self) -> Mapping[str, tuple[int, int]]:
+        """Nobody is part of the way: a null job is done or not."""
+        return {job_id: (0, r.num_inference_steps) for job_id, (_, r) in self._jobs.items()}
+
+    def summary(self) -> dict[str, Any]:
+        """How many jobs have ended."""
+        return {"done": self._done}
+
+
+def _picture(request: Request) -> Finished:
+    """Grey, of the size asked for."""
+    pixels = np.full((request.height, request.width, 3), 128, dtype=np.uint8)
+    seeds = tuple(range(request.seed, request.seed + request.num_images))
+    return Finished(request.id, [pixels] * len(seeds), seeds, 0.0, request.num_inference_steps)

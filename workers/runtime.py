@@ -1,0 +1,181 @@
+"""The device thread: one thread owns the engine, everyone else holds futures.
+
+`Runtime` is what a slot sees: submit a request, wait on its future, cancel, look at the progress.
+What renders behind it is an `Engine`, or for load tests a `NullEngine`; both are driven by `step`.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from concurrent.futures import Future, InvalidStateError
+from typing import TYPE_CHECKING, Any, Protocol
+
+import structlog
+
+from workers.engine.request import BadRequest, Cancelled, DeviceLost, Failed, Finished
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from workers.engine.request import Outcome, Request
+
+log = structlog.get_logger("workers.runtime")
+
+
+class RenderFailed(Exception):  # noqa: N818 - it is what happened to the render
+    """The request's own fault, or its share of the device's; `code` is stable."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(f"{code}: {message}")
+        self.code = code
+        self.message = message
+
+
+class RenderCancelled(Exception):  # noqa: N818 - it is what happened to the render
+    """The job left the engine because it was asked to."""
+
+
+class Steps(Protocol):
+    """What the device thread drives: see `workers.engine.engine.Engine`."""
+
+    @property
+    def idle(self) -> bool:
+        """Whether `step` would have nothing to do."""
+
+    def add(self, request: Request) -> None:
+        """Queue a request; raises BadRequest."""
+
+    def cancel(self, job_id: str) -> bool:
+        """Have a job leave at the next step."""
+
+    def step(self) -> list[Outcome]:
+        """Run one forward; return the jobs that ended."""
+
+    def progress(self) -> Mapping[str, tuple[int, int]]:
+        """(steps done, steps asked for) of every job."""
+
+    def summary(self) -> dict[str, Any]:
+        """What has been done so far, as JSON."""
+
+
+class Runtime:
+    """Runs an engine in a thread of its own. `submit` and `cancel` are safe from any thread."""
+
+    def __init__(self, build: Callable[[], Steps]) -> None:
+        self._build = build
+        self._inbox: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
+        self._futures: dict[str, Future[Finished]] = {}
+        self._progress: Mapping[str, tuple[int, int]] = {}
+        self._ready: Future[None] = Future()
+        self._thread = threading.Thread(target=self._run, name="device", daemon=True)
+        self.engine: Steps | None = None
+        self.stepped_at = time.monotonic()
+        self.lost: str | None = None
+
+    def start(self) -> None:
+        """Build the engine in its thread (models are loaded there) and wait until it stands."""
+        self._thread.start()
+        self._ready.result()
+
+    def stop(self) -> None:
+        """End the thread once its present step is done. What is unfinished is cancelled."""
+        self._inbox.put(("stop", None))
+        self._thread.join()
+
+    def submit(self, request: Request) -> Future[Finished]:
+        """Render; the future raises RenderFailed, RenderCancelled or DeviceLost."""
+        future: Future[Finished] = Future()
+        self._inbox.put(("add", (request, future)))
+        return future
+
+    def cancel(self, job_id: str) -> None:
+        """Have a job leave at its next park, if it is still here."""
+        self._inbox.put(("cancel", job_id))
+
+    def progress_of(self, job_id: str) -> int:
+        """Steps that the job has done."""
+        return self._progress.get(job_id, (0, 0))[0]
+
+    def stuck_s(self) -> float:
+        """Seconds since the device thread last finished a step while it had work; 0 when idle."""
+        return time.monotonic() - self.stepped_at if self._futures else 0.0
+
+    def stats(self) -> dict[str, Any]:
+        """What the engine has done so far, for the worker's record."""
+        return self.engine.summary() if self.engine else {}
+
+    def _run(self) -> None:
+        try:
+            self.engine = self._build()
+        except BaseException as error:  # noqa: BLE001 - whoever started us is told
+            self._ready.set_exception(error)
+            return
+        self._ready.set_result(None)
+        try:
+            self._serve(self.engine)
+        except DeviceLost as error:
+            self.lost = str(error)
+            log.critical("device lost", cause=str(error))
+            self._end_all(error)
+        self._end_all(RenderCancelled())
+
+    def _serve(self, engine: Steps) -> None:
+        while self._take(engine):
+            self.stepped_at = time.monotonic()
+            if engine.idle:
+                continue
+            for outcome in engine.step():
+                self._settle(outcome)
+            self._progress = dict(engine.progress())
+
+    def _take(self, engine: Steps) -> bool:
+        """Handle what came in; waits for something when the engine is idle. False: stop."""
+        wait = engine.idle
+        while True:
+            try:
+                verb, what = self._inbox.get(block=wait)
+            except queue.Empty:
+                return True
+            wait = False
+            if verb == "stop":
+                return False
+            if verb == "cancel":
+                engine.cancel(what)
+            else:
+                self._add(engine, *what)
+
+    def _add(self, engine: Steps, request: Request, future: Future[Finished]) -> None:
+        self.stepped_at = time.monotonic()
+        try:
+            engine.add(request)
+        except BadRequest as error:
+            future.set_exception(RenderFailed(error.code, f"{error.field}: {error.message}"))
+        else:
+            self._futures[request.id] = future
+
+    def _settle(self, outcome: Outcome) -> None:
+        future = self._futures.pop(outcome.id)
+        match outcome:
+            case Finished():
+                future.set_result(outcome)
+            case Failed(code=code, message=message):
+                future.set_exception(RenderFailed(code, message))
+            case Cancelled():
+                future.set_exception(RenderCancelled())
+
+    def _end_all(self, error: Exception) -> None:
+        while self._futures:
+            _, future = self._futures.popitem()
+            try:
+                future.set_exception(error)
+            except InvalidStateError:
+                continue
+        while True:
+            try:
+                verb, what = self._inbox.get_nowait()
+            except queue.Empty:
+                return
+            if verb == "add":
+                what[1].set_exception(error)

@@ -1,0 +1,22 @@
+"""The one Celery task: a hint that a job may be waiting."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from app.broker import TASK
+from workers.runtime import RenderFailed
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+
+def register(app: Celery) -> None:
+    """Give the application its task."""
+
+    @app.task(bind=True, name=TASK, throws=(RenderFailed,))
+    def render(task: Any, job_id: str) -> str:
+        """Render the job if it is still waiting; how it went, in one line for Flower."""
+        result: str = task.app.farm_slot.render(UUID(job_id))
+        return result
