@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import signal
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -28,7 +29,6 @@ from app.webhooks.posting import post
 from app.webhooks.schedule import Answer, Answered, Decision, RetryAt, decide, failure
 
 if TYPE_CHECKING:
-    import threading
     from collections.abc import Callable
 
     from app.settings import Settings
@@ -65,7 +65,7 @@ class Courier:
         self._poll_s = poll_s
         self._under_way: Counter[str] = Counter()
         self._wake = asyncio.Event()
-        self._stopping = False
+        self.stopping = False
 
     def wake(self) -> None:
         """Look into the outbox now. Call in the event loop's thread."""
@@ -73,13 +73,13 @@ class Courier:
 
     def stop(self) -> None:
         """Take nothing more. Call in the event loop's thread."""
-        self._stopping = True
+        self.stopping = True
         self.wake()
 
     async def serve(self) -> None:
         """Deliver until `stop`; returns when all that was taken is settled."""
         async with asyncio.TaskGroup() as deliveries:
-            while not self._stopping:
+            while not self.stopping:
                 self._wake.clear()
                 taken = await self._take()
                 for delivery in taken:
@@ -123,20 +123,22 @@ class Courier:
             self.wake()
 
 
-def run(settings: Settings, stop: threading.Event) -> None:
-    """Deliver webhooks until told to stop. Waits, and says so, while Postgres is away."""
-    asyncio.run(_run(settings, stop))
+def run(settings: Settings) -> None:
+    """Deliver webhooks until SIGTERM or SIGINT. Waits, and says so, while Postgres is away."""
+    asyncio.run(_run(settings))
 
 
-async def _run(settings: Settings, stop: threading.Event) -> None:
-    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS))
+async def _run(settings: Settings) -> None:
+    loop = asyncio.get_running_loop()
+    loop.set_default_executor(ThreadPoolExecutor(THREADS))
     engine = create_engine(settings.database_url)
     resolver = Resolver(CONCURRENCY)
     network = GuardedBackend(resolver, allow_private=settings.webhook_allow_private)
     async with Outbound(network) as outbound, asyncio.TaskGroup() as tasks:
         courier = Courier(Outbox(engine), outbound, ObjectStorage(settings).url)
-        tasks.create_task(_obey(stop, courier))
-        tasks.create_task(_listen(Listener(settings.database_url, "outbox"), stop, courier))
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, courier.stop)
+        tasks.create_task(listen(Listener(settings.database_url, "outbox"), courier))
         log.info("started")
         await courier.serve()
     resolver.close()
@@ -144,23 +146,20 @@ async def _run(settings: Settings, stop: threading.Event) -> None:
     log.info("stopped")
 
 
-async def _obey(stop: threading.Event, courier: Courier) -> None:
-    # In slices, because a thread that waits without end would outlive a courier that fails.
-    while not await asyncio.to_thread(stop.wait, POLL_S):
-        pass
-    courier.stop()
-
-
-async def _listen(listener: Listener, stop: threading.Event, courier: Courier) -> None:
+async def listen(listener: Listener, courier: Courier) -> None:
     """Wake the courier when something is written. Only a shortcut: it looks every `POLL_S` too."""
-    while not stop.is_set():
+    while not courier.stopping:
         try:
-            if await asyncio.to_thread(listener.wait, POLL_S):
+            if await asyncio.to_thread(listener.wait, POLL_S, _any):
                 courier.wake()
         except psycopg.OperationalError as error:
             log.warning("deaf", cause=_first_line(error))
-            await asyncio.to_thread(stop.wait, POLL_S)
+            await asyncio.sleep(POLL_S)
     listener.close()
+
+
+def _any(_payload: str) -> bool:
+    return True
 
 
 def _first_line(error: Exception) -> str:

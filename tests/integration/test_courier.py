@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -17,12 +18,12 @@ import pytest
 from sqlalchemy import Engine, RowMapping, text
 from standardwebhooks.webhooks import Webhook
 
-from app.courier import Courier, _listen
+from app.courier import Courier, listen
 from app.database import create_engine, migrate
 from app.jobs.ids import new_id
 from app.jobs.notices import Listener
 from app.local.postgres import Postgres
-from app.webhooks.deliveries import Outbox
+from app.webhooks.deliveries import Delivery, Outbox
 from app.webhooks.outbound import GuardedBackend, Outbound, Resolver
 from app.webhooks.schedule import Answered, Delivered, RetryAt
 from renderfarm.webhooks import verify
@@ -43,12 +44,10 @@ IMAGE = {
     "seed": 7,
 }
 PROCESS = """
-import os, signal, threading
+import os
 from app.courier import run
 from app.settings import Settings
-stop = threading.Event()
-signal.signal(signal.SIGTERM, lambda *_: stop.set())
-run(Settings.from_environment(os.environ), stop)
+run(Settings.from_environment(os.environ))
 """
 
 
@@ -125,12 +124,14 @@ async def endpoint(*answers: bytes, is_open: bool = True) -> AsyncIterator[Endpo
 
 @asynccontextmanager
 async def delivering(
-    engine: Engine, *, allow_private: bool = True, **options: Any
+    engine: Engine, *, outbox: Outbox | None = None, allow_private: bool = True, **options: Any
 ) -> AsyncIterator[Courier]:
     """A courier at work. On leaving it is told to stop, and has settled all that it took."""
     resolver = Resolver(threads=4)
     async with Outbound(GuardedBackend(resolver, allow_private=allow_private)) as outbound:
-        courier = Courier(Outbox(engine), outbound, "https://cdn.test/{}".format, **options)
+        courier = Courier(
+            outbox or Outbox(engine), outbound, "https://cdn.test/{}".format, **options
+        )
         serving = asyncio.create_task(courier.serve())
         try:
             yield courier
@@ -380,20 +381,59 @@ def test_two_couriers_share_the_work(records: Records):
     assert records.states() == {"delivered": 100}
 
 
+class Watched(Outbox):
+    """An outbox that tells when a claim found nothing."""
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__(engine)
+        self.found_empty = threading.Event()
+
+    def claim(self, **values: Any) -> list[Delivery]:
+        """Claim, and tell."""
+        taken = super().claim(**values)
+        if not taken:
+            self.found_empty.set()
+        return taken
+
+
 def test_the_outbox_wakes_the_courier(records: Records):
-    """A new row is delivered because Postgres says so, long before the next look."""
+    """A row that is written while the courier rests is delivered long before its next look."""
 
     async def scenario() -> None:
-        stop, listener = threading.Event(), Listener(records.url, "outbox")
+        listener, outbox = Listener(records.url, "outbox"), Watched(engine)
         await asyncio.to_thread(listener.wait, 0.01)  # connected: nothing is missed from here on
-        async with endpoint() as customer, delivering(records.engine, poll_s=3600) as courier:
-            ear = asyncio.create_task(_listen(listener, stop, courier))
+        async with (
+            endpoint() as customer,
+            delivering(engine, outbox=outbox, poll_s=3600) as courier,
+        ):
+            ear = asyncio.create_task(listen(listener, courier))
+            await asyncio.to_thread(outbox.found_empty.wait, PATIENCE_S)
             records.announce(customer.url)
             await customer.got(1)
-            stop.set()
+            courier.stop()
             await ear
 
+    engine = records.engine
     asyncio.run(scenario())
+
+
+def test_many_claims_at_once_take_each_row_once(records: Records):
+    """However many couriers reach for the same rows, each row is given to one of them."""
+    outbox, together = Outbox(records.engine), threading.Barrier(8)
+    for _ in range(200):
+        records.announce("http://busy.test/")
+
+    def claims() -> list[UUID]:
+        together.wait()
+        taken: list[UUID] = []
+        while found := outbox.claim(room=3, cap=200, under_way={}):
+            taken += [delivery.id for delivery in found]
+        return taken
+
+    with ThreadPoolExecutor(8) as threads:
+        takers = [threads.submit(claims) for _ in range(8)]
+        ids = [made for taker in takers for made in taker.result()]
+    assert len(ids) == len(set(ids)) == 200
 
 
 def test_who_lost_the_lease_settles_nothing(records: Records):
