@@ -150,5 +150,7 @@ def _counter(database_url: str) -> Callable[[], int]:
             return workers.alive(engine)
         except SQLAlchemyError:
             return 0
+        finally:
+            engine.dispose()  # asked at starts only: no connection stays open between them
 
     return count

@@ -15,7 +15,9 @@ LINE_LIMIT = 16_384  # characters; a longer line is cut in pieces
 FILE_LIMIT_BYTES = 10_000_000  # then NAME.log becomes NAME.log.1
 COLOURS = (36, 32, 33, 35, 34, 96, 92, 93, 95, 94)
 DIM, RED, RESET = "\x1b[2m", "\x1b[31m", "\x1b[0m"
-ALARM = re.compile(r"\b(ERROR|CRITICAL|FATAL|PANIC)\b|^Traceback|^\w+(\.\w+)*Error\b")
+ALARM = re.compile(
+    r"\b(error|critical|fatal|panic)\b|^Traceback|^\w+(\.\w+)*Error\b", re.IGNORECASE
+)
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 CONTROLS = dict.fromkeys((*range(9), *range(10, 32), *range(127, 160)), "�")
 
@@ -60,11 +62,12 @@ class Output:
         self._colours: dict[str, int] = {}
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
-    def line(self, name: str, text: str) -> None:
-        """Show and keep one line."""
+    def line(self, name: str, text: str, *, quiet: bool = False) -> None:
+        """Keep one line, and show it: if it is not blank, and of quiet processes only alarms."""
         now = datetime.now().astimezone()
         self._keep(name, f"{now.isoformat(timespec='milliseconds')} {text}\n")
-        self._show(self._format(now.strftime("%H:%M:%S"), name, text))
+        if text.strip() and (not quiet or ALARM.search(text)):
+            self._show(self._format(now.strftime("%H:%M:%S"), name, text))
 
     def _format(self, time: str, name: str, text: str) -> str:
         column = f"{name:<{self._width}}"

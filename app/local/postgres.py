@@ -84,6 +84,7 @@ class Postgres:
             argv=(*who.prefix, postgres, "-D", str(self.data), *options),
             before=self.prepare,
             ready=self.ready,
+            quiet=True,
             stop_signal=signal.SIGINT,  # "fast": roll back what is open, then a clean shutdown
             orphan_signal=signal.SIGINT,
         )

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from app.local.program import Program
 
 POLL_S = 0.1
-SETTLE_S = 1.0  # a program without a check of its own is ready when it has lived so long
 LAST_WORDS_S = 2.0  # how long a dead program's own children may go on writing
 READ_BYTES = 65_536
 REMEMBERED_LINES = 50
@@ -37,7 +36,7 @@ class Process:
         self.first_ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._output, self._changed = output, changed
         self._life = Life()
-        self._stopping = asyncio.Event()
+        self._stopping, self._said = asyncio.Event(), asyncio.Event()
         self._last_lines: deque[str] = deque(maxlen=REMEMBERED_LINES)
         self._task = asyncio.create_task(self._keep(), name=program.name)
 
@@ -77,6 +76,9 @@ class Process:
     async def _live(self) -> str:
         """One start to its end; returns how it ended, in words."""
         self.state = State.STARTING
+        self._said = asyncio.Event()
+        if not self.program.says:
+            self._said.set()
         try:
             if self.program.before is not None:
                 await asyncio.to_thread(self.program.before)
@@ -133,7 +135,9 @@ class Process:
     def _write(self, lines: list[str]) -> None:
         for line in lines:
             self._last_lines.append(line)
-            self._output.line(self.program.name, line)
+            self._output.line(self.program.name, line, quiet=self.program.quiet)
+            if self.program.says in line:
+                self._said.set()
 
     async def _become_ready(self) -> None:
         """Note when the program is ready; kill it when it is not in time."""
@@ -153,10 +157,9 @@ class Process:
         self._changed()
 
     async def _ready(self) -> None:
-        if self.program.ready is None:
-            await asyncio.sleep(SETTLE_S)
-            return
-        while not await asyncio.to_thread(self.program.ready):  # noqa: ASYNC110 - it asks outside
+        await self._said.wait()
+        ready = self.program.ready
+        while ready is not None and not await asyncio.to_thread(ready):  # noqa: ASYNC110
             await asyncio.sleep(POLL_S)
 
     async def _pause(self) -> None:

@@ -21,15 +21,18 @@ if TYPE_CHECKING:
 class Program:
     """What the supervisor needs to know about one process. Calls may block: they run in a thread.
 
-    `before` runs ahead of every start, also after a crash. `ready` is asked until it says yes,
-    and does not raise; without one, a program counts as ready once it has lived for a second.
+    `before` runs ahead of every start, also after a crash. A program is ready when its output
+    holds the text `says`, if there is one, and `ready`, which does not raise, answers yes. Of a
+    `quiet` program the screen shows alarms only; its log file has every line.
     """
 
     name: str
     argv: tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=dict)
     before: Callable[[], None] | None = None
+    says: str = ""
     ready: Callable[[], bool] | None = None
+    quiet: bool = False
     start_timeout_s: float = 60.0
     stop_signal: signal.Signals = signal.SIGTERM
     stop_timeout_s: float = 10.0

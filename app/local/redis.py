@@ -45,6 +45,7 @@ class Redis:
             argv=(str(server), configuration, "--dir", str(self.directory)),
             before=self.prepare,
             ready=self.ready,
+            quiet=True,
         )
 
     def prepare(self) -> None:

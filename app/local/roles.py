@@ -36,19 +36,17 @@ class Roles:
         """Every role, in the order in which the log and `farm.json` name them."""
         return [
             self._role("api", ready=answers(self.api_port, "/readyz")),
-            self._role("dispatcher"),
-            self._role("courier"),
+            self._role("dispatcher", says="started"),
+            self._role("courier", says="started"),
             *(self._worker(number + 1) for number in range(self.workers)),
             self._role("flower", ready=answers(self.flower_port, "/healthcheck")),
         ]
 
     def _worker(self, number: int) -> Program:
         """Worker `number`: all count as ready when as many as were started have reported."""
-        name = f"worker-{number}"
         return self._role(
             "worker",
-            name=name,
-            more={"RENDERFARM_WORKER_NAME": name},
+            name=f"worker-{number}",
             ready=lambda: self.workers_alive() >= self.workers,
             start_timeout_s=WORKER_START_TIMEOUT_S,
             stop_timeout_s=WORKER_STOP_TIMEOUT_S,
@@ -59,7 +57,7 @@ class Roles:
         role: str,
         *,
         name: str = "",
-        more: Mapping[str, str] | None = None,
+        says: str = "",
         ready: Callable[[], bool] | None = None,
         start_timeout_s: float = 60.0,
         stop_timeout_s: float = 10.0,
@@ -69,7 +67,8 @@ class Roles:
         return Program(
             name=name or role,
             argv=(*COMMAND, role),
-            environment={**base, **self.environment, **(more or {})},
+            environment={**base, **self.environment},
+            says=says,
             ready=ready,
             start_timeout_s=start_timeout_s,
             stop_timeout_s=stop_timeout_s,

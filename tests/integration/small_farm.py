@@ -14,8 +14,8 @@ from app.local.program import Program
 from app.local.secret import private_json
 from app.local.supervisor import Supervisor
 
-POLITE = "trap 'echo bye from $0; exit 0' TERM; while :; do sleep 1 & wait; done"
-STUBBORN = "trap '' TERM; while :; do sleep 1 & wait; done"
+POLITE = "trap 'echo bye from $0; exit 0' TERM; echo ready; while :; do sleep 1 & wait; done"
+STUBBORN = "trap '' TERM; echo ready; while :; do sleep 1 & wait; done"
 
 
 async def main(folder: Path, *, stubborn: bool) -> None:
@@ -25,9 +25,14 @@ async def main(folder: Path, *, stubborn: bool) -> None:
     second = STUBBORN if stubborn else POLITE
 
     async def begin() -> None:
-        await farm.start(Program(name="first", argv=("sh", "-c", POLITE, "first")))
+        await farm.start(Program(name="first", argv=("sh", "-c", POLITE, "first"), says="ready"))
         await farm.start(
-            Program(name="second", argv=("sh", "-c", second, "second"), stop_timeout_s=1000.0)
+            Program(
+                name="second",
+                argv=("sh", "-c", second, "second"),
+                says="ready",
+                stop_timeout_s=1000.0,
+            )
         )
         private_json(folder / "pids.json", farm.pids)
 

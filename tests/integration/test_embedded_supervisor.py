@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from app.local import process
 from app.local.errors import StartError
 from app.local.output import Output
 from app.local.program import Program
@@ -29,12 +28,6 @@ if TYPE_CHECKING:
 SMALL_FARM = Path(__file__).with_name("small_farm.py")
 PATIENCE_S = 30.0
 POLL_S = 0.02
-
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A program without a check of its own is ready at once."""
-    monkeypatch.setattr(process, "SETTLE_S", 0.0)
 
 
 def shell(name: str, script: str, **more: object) -> Program:
@@ -159,6 +152,24 @@ def test_tiers_start_in_order(tmp_path: Path) -> None:
             await farm.start(shell("first", f"touch {flag}; exec sleep 1000", ready=flag.exists))
             await farm.start(shell("second", f"[ -e {flag} ] && exec sleep 1000"))
             assert list(farm.states.values()) == [State.READY, State.READY]
+
+    asyncio.run(scenario())
+
+
+def test_ready_when_it_says_so(tmp_path: Path) -> None:
+    """A program that announces itself is not ready before it has."""
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+
+    async def scenario() -> None:
+        async with supervisor(tmp_path / "log") as (farm, _):
+            program = shell("child", f"echo hello; cat {gate}; exec sleep 1000", says="started")
+            start = asyncio.create_task(farm.start(program))
+            await until_async((tmp_path / "log" / "child.log").exists)
+            assert farm.states == {"child": State.STARTING}
+            await asyncio.to_thread(gate.write_text, "started\n")
+            await start
+            assert farm.states == {"child": State.READY}
 
     asyncio.run(scenario())
 

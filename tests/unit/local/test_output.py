@@ -71,6 +71,20 @@ def test_screen_and_file_say_the_same(tmp_path: Path) -> None:
     assert (tmp_path / "log" / "api.log").read_text().endswith(" started\n")
 
 
+def test_quiet_process_shows_alarms_only(tmp_path: Path) -> None:
+    """Of a server's chatter the screen shows what is wrong; its file has all. Blanks show never."""
+    screen = io.StringIO()
+    log = Output(screen, tmp_path, colour=False)
+    for line in ("LOG: checkpoint", "FATAL: no space", "", "Fatal error loading the AOF"):
+        log.line("postgres", line, quiet=True)
+    log.line("api", " ")
+    assert [line.split("| ")[1] for line in screen.getvalue().splitlines()] == [
+        "FATAL: no space",
+        "Fatal error loading the AOF",
+    ]
+    assert len((tmp_path / "postgres.log").read_text().splitlines()) == 4
+
+
 def test_each_process_keeps_its_colour(tmp_path: Path) -> None:
     """With colour, two processes look different and a failure is red."""
     screen = Terminal()
