@@ -31,6 +31,7 @@ def test_arguments_come_first(folder: Path) -> None:
     environ = {"RENDERFARM_URL": "http://env", "RENDERFARM_API_KEY": "rf_env"}
     assert find("http://arg/", "rf_arg", environ) == Address("http://arg", "rf_arg")
     assert find(None, None, environ) == Address("http://env", "rf_env")
+    assert find(None, "rf_arg", {}) == Address("http://127.0.0.1:8000", "rf_arg")
     assert find(None, None, {}) == Address("http://127.0.0.1:8000", "rf_file")
 
 

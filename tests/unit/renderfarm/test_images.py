@@ -38,6 +38,16 @@ def test_an_image_is_itself_in_every_form(farm: Farm) -> None:
     assert (image.seed, image.size_bytes) == (3, len(image.bytes()))
 
 
+def test_saving_replaces_a_file_whole(farm: Farm, tmp_path: Path) -> None:
+    """Who is reading the old file reads it to its end, since the new one takes its place whole."""
+    path = tmp_path / "a.png"
+    path.write_bytes(b"old")
+    with path.open("rb") as reader:
+        farm.render("a").save(path)
+        assert reader.read() == b"old"
+    assert path.read_bytes().startswith(b"\x89PNG")
+
+
 def test_saving_needs_its_folder(farm: Farm, tmp_path: Path) -> None:
     """A missing folder is named, and not made."""
     with pytest.raises(FileNotFoundError, match="no folder"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import httpx
 import pytest
 
 from renderfarm import (
@@ -144,10 +145,30 @@ def test_as_completed_finds_old_jobs(connect: Callable[..., Farm]) -> None:
     """A job far behind the newest ones is not missed."""
     fake = FakeFarm(held=True)
     farm = connect(fake)
-    old = farm.submit("old")
+    stuck, old = farm.submit_many(["stuck", "old"])
     farm.submit_many([f"prompt {n}" for n in range(500)])
     fake.finish(old.id)
-    assert [job.id for job in farm.as_completed([old])] == [old.id]
+    assert next(farm.as_completed([stuck, old])).id == old.id
+
+
+def test_as_completed_asks_by_the_page(connect: Callable[..., Farm]) -> None:
+    """Hundreds of jobs that end together cost a few calls, and those known to be over none."""
+    fake = FakeFarm(held=True)
+    asked: list[httpx.Request] = []
+
+    def count(request: httpx.Request) -> httpx.Response:
+        asked.append(request)
+        return fake.handle_request(request)
+
+    farm = connect(httpx.MockTransport(count))
+    jobs = farm.submit_many([f"prompt {n}" for n in range(250)])
+    for job in jobs:
+        fake.finish(job.id)
+    asked.clear()
+    assert len(list(farm.as_completed(jobs))) == 250
+    assert len(asked) == 3
+    assert len(list(farm.as_completed(jobs))) == 250
+    assert len(asked) == 3
 
 
 def test_as_completed_is_bounded(connect: Callable[..., Farm], clock: Clock) -> None:
