@@ -1,0 +1,68 @@
+"""Taking and settling deliveries, against a real Postgres."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+from app.webhooks.deliveries import Outbox
+from app.webhooks.schedule import Answered, Delivered, RetryAt
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from tests.integration.courier.records import Records
+
+
+def test_many_claims_at_once_take_each_row_once(records: Records):
+    """However many couriers reach for the same rows, each row is given to one of them."""
+    outbox, together = Outbox(records.engine), threading.Barrier(8)
+    for _ in range(200):
+        records.announce("http://busy.test/")
+
+    def claims() -> list[UUID]:
+        together.wait()
+        taken: list[UUID] = []
+        while found := outbox.claim(room=3, cap=200, under_way={}):
+            taken += [delivery.id for delivery in found]
+        return taken
+
+    with ThreadPoolExecutor(8) as threads:
+        takers = [threads.submit(claims) for _ in range(8)]
+        ids = [made for taker in takers for made in taker.result()]
+    assert len(ids) == len(set(ids)) == 200
+
+
+def test_who_lost_the_lease_settles_nothing(records: Records):
+    """A courier that comes late cannot overwrite what another has taken since."""
+    outbox = Outbox(records.engine)
+    made = records.announce("http://127.0.0.1/")
+
+    def claim() -> Any:
+        (delivery,) = outbox.claim(room=9, cap=9, under_way={})
+        return delivery
+
+    late = claim()
+    records.make_due()
+    holder = claim()
+    assert not outbox.settle(late, Answered(500), RetryAt(5))
+    assert records.row(made)["tries"] == 0
+    assert outbox.settle(holder, Answered(200), Delivered())
+    assert not outbox.settle(late, Answered(500), RetryAt(5))
+    assert records.row(made)["state"] == "delivered"
+
+
+def test_a_full_endpoint_is_passed_over(records: Records):
+    """A claim takes no more of an endpoint than it has room for, counting what is under way."""
+    outbox = Outbox(records.engine)
+    for _ in range(5):
+        records.announce("http://busy.test/a?x#y")
+        records.announce("http://BUSY.test/b")
+        records.announce("http://idle.test?c")
+    first = outbox.claim(room=9, cap=3, under_way={})
+    busy, idle = (f"{records.tenant_id} {name}.test" for name in ("busy", "idle"))
+    assert sorted(d.endpoint for d in first) == sorted([busy] * 3 + [idle] * 3)
+    second = outbox.claim(room=9, cap=3, under_way={busy: 3, idle: 1})
+    assert [d.endpoint for d in second] == [idle] * 2
+    assert len(outbox.claim(room=1, cap=3, under_way={})) == 1
