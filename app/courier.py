@@ -150,16 +150,12 @@ async def listen(listener: Listener, courier: Courier) -> None:
     """Wake the courier when something is written. Only a shortcut: it looks every `POLL_S` too."""
     while not courier.stopping:
         try:
-            if await asyncio.to_thread(listener.wait, POLL_S, _any):
+            if await asyncio.to_thread(listener.wait, POLL_S):
                 courier.wake()
         except psycopg.OperationalError as error:
             log.warning("deaf", cause=_first_line(error))
             await asyncio.sleep(POLL_S)
     listener.close()
-
-
-def _any(_payload: str) -> bool:
-    return True
 
 
 def _first_line(error: Exception) -> str:

@@ -25,7 +25,7 @@ class FieldError:
     message: str
 
 
-class Refused(FarmError):  # noqa: N818 - it reads as what was done
+class Refused(FarmError):
     """A request that the farm does not take. Carries what the caller needs to mend it.
 
     `code` is stable and `status` is the HTTP answer; `fields` names each bad field.

@@ -1,0 +1,1 @@
+"""The queue adapters: a producer's cloud queue on one side, the farm's intake on the other."""

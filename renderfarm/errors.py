@@ -1,4 +1,3 @@
-# ruff: noqa: N818 - named for what happened, which reads better in an `except`
 """What can go wrong, split by what the caller can do about it.
 
 RenderfarmError

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger("workers.runtime")
 
 
-class RenderFailed(Exception):  # noqa: N818 - it is what happened to the render
+class RenderFailed(Exception):
     """The request's own fault, or its share of the device's; `code` is stable."""
 
     def __init__(self, code: str, message: str) -> None:
@@ -33,7 +33,7 @@ class RenderFailed(Exception):  # noqa: N818 - it is what happened to the render
         self.message = message
 
 
-class RenderCancelled(Exception):  # noqa: N818 - it is what happened to the render
+class RenderCancelled(Exception):
     """The job left the engine because it was asked to."""
 
 

@@ -25,14 +25,14 @@ class Listener:
         self._channel = channel
         self._connection: psycopg.Connection | None = None
 
-    def wait(self, timeout_s: float, wanted: Callable[[str], bool] = bool) -> bool:
-        """Until a notification whose payload is wanted, or so many seconds; whether one came.
+    def wait(self, timeout_s: float, wanted: Callable[[str], bool] | None = None) -> bool:
+        """Until a notification (whose payload is wanted), or so many seconds; whether one came.
 
         Raises `psycopg.OperationalError` while the database is away; the next call connects anew.
         """
         try:
             notices = self._connected().notifies(timeout=timeout_s)
-            came = any(wanted(notice.payload) for notice in notices)
+            came = any(wanted is None or wanted(notice.payload) for notice in notices)
             notices.close()
         except psycopg.OperationalError:
             self.close()

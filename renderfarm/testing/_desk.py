@@ -42,7 +42,7 @@ LIMITS = {
 }
 
 
-class Refusal(Exception):  # noqa: N818 - the answer it becomes, not a fault of the fake
+class Refusal(Exception):
     """What a farm answers instead of doing as asked."""
 
     def __init__(self, status: int, code: str, detail: str, **more: Any) -> None:

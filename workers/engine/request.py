@@ -16,7 +16,7 @@ class EngineError(Exception):
     """Base of everything that the engine raises on purpose."""
 
 
-class BadRequest(EngineError):  # noqa: N818 - the name is part of the engine's contract
+class BadRequest(EngineError):
     """A request that cannot run as it stands; `field` is at fault, `code` is stable."""
 
     def __init__(self, code: str, field: str, message: str) -> None:
@@ -26,11 +26,11 @@ class BadRequest(EngineError):  # noqa: N818 - the name is part of the engine's 
         self.message = message
 
 
-class DeviceLost(EngineError):  # noqa: N818 - the name is part of the engine's contract
+class DeviceLost(EngineError):
     """The device is poisoned: hand every job back and end the process."""
 
 
-class NotFinite(EngineError):  # noqa: N818 - reads as the fact that it reports
+class NotFinite(EngineError):
     """A job's latents or pixels hold a NaN or an infinity."""
 
 
