@@ -1,0 +1,59 @@
+# Everything a developer or a newcomer types. `make` alone lists it.
+# All of it works as root and as an ordinary user, and nothing is installed outside .venv.
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo up check test bench clean
+
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+help: ## List what can be made
+	@echo "Renderfarm. make ..."
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## Install everything into .venv; instant when nothing has changed
+	@:
+
+demo: setup ## Start a farm, render 16 prompts into demo/, stop it again (KEEP=1: leave it up)
+	@$(BIN)/python demo.py
+
+up: setup ## Start the whole farm here until Ctrl-C (ARGS="--port 0 --workers 2" reaches it)
+	@exec $(BIN)/renderfarm up $(ARGS)
+
+check: setup ## Lint, format, types and import directions
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+test: setup ## Run the tests (ARGS="-k courier" reaches pytest)
+	@HF_HUB_OFFLINE=1 $(BIN)/python -m pytest $(ARGS)
+
+bench: setup ## Measure the farm on this machine
+	@$(BIN)/python bench/run.py $(ARGS)
+
+clean: ## Remove what can be made again: .venv, demo/, caches. The data in var/ stays
+	rm -rf .venv demo dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -not -path './var/*' -prune -exec rm -rf {} +
+
+# torch comes first and by itself, so that whichever build of 2.13.0 pip is configured to find is the
+# one that the rest is resolved against: a CPU build stays a CPU build.
+$(STAMP): pyproject.toml constraints.txt bin/renderfarm bin/build_hook.py
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "setup: $(PYTHON) must be Python 3.11 or newer, and is: $$($(PYTHON) --version 2>&1)." >&2; \
+	  echo "       Name another one: make setup PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "setup: this Python cannot make virtual environments." >&2; \
+	  echo "       On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	@echo "setup 1/4: a virtual environment in .venv"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt pip
+	@echo "setup 2/4: torch (the largest part: 200 MB without CUDA, 3 GB with it)"
+	@$(BIN)/python -m pip install -c constraints.txt torch
+	@echo "setup 3/4: everything else"
+	@$(BIN)/python -m pip install -c constraints.txt --group all
+	@echo "setup 4/4: renderfarm itself, editable"
+	@$(BIN)/python -m pip install -q -c constraints.txt --no-build-isolation -e .
+	@touch $@
+	@echo "setup: done. Next: make demo, or make up"
