@@ -6,6 +6,7 @@ Nothing here touches the network, so both clients share all of it and a test nee
 from __future__ import annotations
 
 import json
+import re
 import uuid
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
@@ -194,7 +195,7 @@ def problem(answer: Answer, now: datetime) -> errors.ApiError:
 def retry_after_s(headers: Mapping[str, str], now: datetime) -> float | None:
     """Read `Retry-After`, in either of its forms (RFC 9110, 10.2.3)."""
     value = headers.get("retry-after", "").strip()
-    if value.isdecimal():
+    if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", value):
         return float(value)
     try:
         return max(0.0, (parsedate_to_datetime(value) - now).total_seconds())

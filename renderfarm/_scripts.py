@@ -138,11 +138,11 @@ def one_image(fields: Mapping[str, object]) -> None:
 
 
 def cancel(job_id: str, policy: Policy) -> Script[Job]:
-    """Cancel a job. Raises Conflict if it was final already."""
+    """Cancel a job, also one that is cancelled. Raises Conflict if it has ended otherwise."""
     try:
         return (yield from ask(_calls.cancel(job_id), policy))
     except errors.Conflict:
-        # Perhaps this very call did it, and its first answer was lost on the way.
+        # Perhaps this very call cancelled it, and its first answer was lost on the way.
         job = yield from ask(_calls.job(job_id), policy)
         if job.status is Status.CANCELLED:
             return job

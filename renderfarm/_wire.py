@@ -180,6 +180,8 @@ def _answer(response: httpx.Response) -> Answer:
 
 
 def _lost(error: httpx.RequestError) -> errors.TransportError:
-    lost = errors.TransportError(f"{error.request.url.host}: {error or type(error).__name__}")
+    url = error.request.url
+    reason = str(error) or type(error).__name__
+    lost = errors.TransportError(f"no answer from {url.scheme}://{url.netloc.decode()}: {reason}")
     lost.__cause__ = error
     return lost

@@ -79,7 +79,7 @@ class AsyncJob(_views.JobView):
         return self
 
     async def cancel(self) -> Self:
-        """Cancel it. Raises Conflict if it is final already."""
+        """Cancel it. Raises Conflict if it has ended otherwise."""
         self._see(await self._wire.run(_scripts.cancel(self.id, self._wire.limits.policy)))
         return self
 

@@ -77,7 +77,7 @@ class Job(_views.JobView):
         return self
 
     def cancel(self) -> Self:
-        """Cancel it. Raises Conflict if it is final already."""
+        """Cancel it. Raises Conflict if it has ended otherwise."""
         self._see(self._wire.run(_scripts.cancel(self.id, self._wire.limits.policy)))
         return self
 

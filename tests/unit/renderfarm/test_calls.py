@@ -125,6 +125,8 @@ def test_foreign_error_pages_are_understood(body: bytes) -> None:
     ("value", "seconds"),
     [
         ("7", 7.0),
+        ("1.5", 1.5),
+        ("1e9", None),
         ("Thu, 01 Jan 2026 00:00:30 GMT", 30.0),
         ("Wed, 31 Dec 2025 00:00:00 GMT", 0.0),
         ("soon", None),
