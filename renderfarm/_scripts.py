@@ -47,7 +47,7 @@ Script = Generator[Action, Reply, T]
 class Policy:
     """How often to try again, and by whose clock. `until` bounds by time instead of by count."""
 
-    max_retries: int = 4
+    max_retries: int = 6
     until: float | None = None
     clock: Callable[[], float] = time.monotonic
     random: Callable[[], float] = random.random

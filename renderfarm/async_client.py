@@ -106,7 +106,7 @@ class AsyncFarm:
     `url` and `api_key` default to RENDERFARM_URL and RENDERFARM_API_KEY, then to the farm that
     `renderfarm up` runs in this folder. `timeout_s` bounds one answer, `wait_s` a wait that names
     no time of its own, `max_retries` how often an unanswered or refused (429, 5xx) call is sent
-    again. `transport` is httpx's; `renderfarm.testing.FakeFarm` is one. `clock`, `sleep` and
+    again (6 outlast about 12 s, a farm's restart). `transport` is httpx's; `renderfarm.testing.FakeFarm` is one. `clock`, `sleep` and
     `jitter` are for tests. Raises FarmNotFound.
     """
 
@@ -117,7 +117,7 @@ class AsyncFarm:
         *,
         timeout_s: float = 30.0,
         wait_s: float = 600.0,
-        max_retries: int = 4,
+        max_retries: int = 6,
         transport: httpx.AsyncBaseTransport | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,

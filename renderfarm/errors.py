@@ -84,8 +84,9 @@ class ApiError(RenderfarmError):
 
     def __str__(self) -> str:
         """Say what was refused, each bad field on a line of its own, and the code to look up."""
-        lines = [f"{self.detail} ({self.status} {self.code})"]
-        return "\n".join(lines + [f"  {each.field}: {each.message}" for each in self.fields])
+        unsaid = [each for each in self.fields if each.message not in self.detail]
+        lines = [f"  {each.field}: {each.message}" for each in unsaid]
+        return "\n".join([f"{self.detail} ({self.status} {self.code})", *lines])
 
 
 class InvalidRequest(ApiError):

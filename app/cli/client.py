@@ -19,10 +19,12 @@ from renderfarm import Farm, InvalidRequest, ProgressEvent, RenderfarmError, Sta
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+    from datetime import datetime
 
     from renderfarm import Job, Model
     from renderfarm.types import Job as Snapshot
 
+RETRIES = 3  # a person sees what is wrong within two seconds, and can press the arrow key
 MACHINE = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 OUTPUT = click.option(
     "-o",
@@ -64,7 +66,7 @@ def with_farm(command: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(command)
     def wrapped(connect: Callable[[], Farm] | None, /, **options: Any) -> None:
         try:
-            with (connect or Farm)() as farm:
+            with connect() if connect else Farm(max_retries=RETRIES) as farm:
                 command(farm, **options)
         except (RenderfarmError, OSError, ValueError) as error:
             kind = click.UsageError if isinstance(error, InvalidRequest) else click.ClickException
@@ -214,9 +216,8 @@ def _save(job: Job, output: Path) -> list[Path]:
 def _job_row(job: Snapshot) -> tuple[object, ...]:
     asked = job.request
     size = f"{asked.get('width')}x{asked.get('height')}"
-    created = f"{job.created_at:%Y-%m-%d %H:%M:%S}" if job.created_at else ""
-    steps = asked.get("num_inference_steps")
-    return job.id, job.status, asked.get("model"), size, steps, created, asked.get("prompt")
+    last = (asked.get("num_inference_steps"), _moment(job.created_at), asked.get("prompt"))
+    return job.id, job.status, asked.get("model"), size, *last
 
 
 def _job_lines(job: Snapshot) -> Iterable[tuple[object, object]]:
@@ -226,14 +227,19 @@ def _job_lines(job: Snapshot) -> Iterable[tuple[object, object]]:
         yield "progress", f"{job.progress.step}/{job.progress.steps}"
     if job.error:
         yield "error", f"{job.error.message} ({job.error.code})"
-    for name in ("attempt", "created_at", "started_at", "finished_at"):
-        yield name, getattr(job, name)
+    yield "attempt", job.attempt
+    for name in ("created_at", "started_at", "finished_at"):
+        yield name, _moment(getattr(job, name))
     for name, seconds in asdict(job.timings).items():
-        yield name, seconds
-    for name, value in job.request.items():
-        yield name, value
+        if seconds is not None:
+            yield name, f"{seconds:.3f}"
+    yield from ((name, value) for name, value in job.request.items() if value is not None)
     for image in job.images:
         yield "image", image.url
+
+
+def _moment(at: datetime | None) -> str:
+    return f"{at:%Y-%m-%d %H:%M:%S}" if at else ""
 
 
 def _model_row(model: Model) -> tuple[object, ...]:

@@ -113,6 +113,13 @@ def test_problem_names_each_field() -> None:
     assert str(error) == "no (422 invalid_request)\n  width: odd\n  seed: low"
 
 
+def test_nothing_is_said_twice() -> None:
+    """A detail that tells the one bad field already is not followed by the same again."""
+    fields = [{"field": "width", "message": "must be even"}]
+    error = refused(422, {"code": "c", "detail": "width must be even", "fields": fields})
+    assert str(error) == "width must be even (422 c)"
+
+
 @pytest.mark.parametrize("body", [b"<html>Bad Gateway</html>", b"[1]", b'{"fields": 7}', b"\xff"])
 def test_foreign_error_pages_are_understood(body: bytes) -> None:
     """An error page of a proxy, or a strange problem, still is the error of its status."""
