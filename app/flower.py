@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from app.settings import Settings
 
-COLUMNS = "uuid,args,state,result,received,runtime,worker"
+COLUMNS = "uuid,args,state,result,runtime,received,worker"
 FORGET_WORKER_S = 60
 TASKS_IN_MEMORY = 10_000
 
@@ -61,7 +61,12 @@ def credential(settings: Settings) -> str:
 
 
 def readable(task: Any) -> Any:
-    """A task as the list shows it. Celery sends the repr of a result: a text in quotes."""
+    """A task as the list shows it: one column holds how it ended, well or not.
+
+    Celery sends the repr of a result, a text in quotes, and an error apart from it.
+    """
     if isinstance(task.result, str):
         task.result = task.result.strip("'\"")
+    elif task.exception:
+        task.result = task.exception
     return task

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -21,6 +22,7 @@ from app.settings import Settings
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+DEFAULT_DIRECTORY = Path("var")
 PORT = click.IntRange(0, 65_535)
 BANNER = """
   The farm is up.
@@ -30,14 +32,13 @@ BANNER = """
   Flower   {flower_url}   user {flower_user}, password {flower_password}
   Data     {directory}   (one log for each process in {directory}/log)
 
-  Your first picture, from another terminal in this folder:
+  Your first picture, from another terminal, in this folder:
     {command} submit "a red circle on a blue background" -o circle.png
   From anywhere else on this machine:
     export RENDERFARM_URL={url}
     export RENDERFARM_API_KEY={api_key}
 
   Ctrl-C stops everything. The next start finds the data and the key again.
-
 """
 
 
@@ -46,7 +47,7 @@ BANNER = """
     "--dir",
     "directory",
     type=click.Path(file_okay=False, path_type=Path),
-    default=Path("var"),
+    default=DEFAULT_DIRECTORY,
     show_default=True,
     help="Where the farm keeps its data, logs and secrets.",
 )
@@ -117,16 +118,18 @@ def banner(access: Access, directory: Path) -> str:
         flower_user=access.flower_user,
         flower_password=access.flower_password,
         directory=_short(directory),
-        command=_command(),
+        command=_command(directory),
     )
 
 
-def _command() -> str:
-    """How the reader's shell finds `renderfarm`: by name, or by its path in a virtual environment."""
+def _command(directory: Path) -> str:
+    """How the reader's shell finds `renderfarm`, and how that finds a farm elsewhere than ./var."""
     installed = Path(sys.executable).with_name("renderfarm")
-    if shutil.which("renderfarm") or not installed.exists():
-        return "renderfarm"
-    return _short(installed)
+    by_name = shutil.which("renderfarm") is not None or not installed.exists()
+    command = "renderfarm" if by_name else _short(installed)
+    if directory == DEFAULT_DIRECTORY.resolve():
+        return command
+    return f"RENDERFARM_DIR={shlex.quote(str(directory))} {command}"
 
 
 def _short(path: Path) -> str:

@@ -93,6 +93,7 @@ class Postgres:
         """Make the data unless it is there; wait for a server that is leaving; drop a stale pid."""
         if not self.data.exists():
             self._initialise()
+        self.data.chmod(0o700)  # Postgres insists; a copy of the folder may have lost it
         _wait_until_unused(self.data)
 
     def ready(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from uuid import UUID
 
 from app.broker import TASK, create_app, queue_of
 
@@ -11,8 +12,9 @@ if __name__ == "__main__":
 
     @app.task(name=TASK)
     def render(job_id: str) -> str:
-        """Answer what a worker answers for a job that went well."""
-        del job_id
+        """Answer what a worker answers for a job that went well; the nil job goes wrong."""
+        if UUID(job_id).int == 0:
+            raise RuntimeError("out of memory")
         return "succeeded 1 image 0.42 s"
 
     app.worker_main(["worker", "--pool=threads", "--concurrency=1", "-Q", queue_of("scenes")])

@@ -99,23 +99,26 @@ def eventually(question: Any) -> Any:
 
 
 def test_a_render_can_be_read_in_the_list(broker: str, flower: str) -> None:
-    """The list shows job id, model, size and outcome of a render, without its payload."""
-    job_id = uuid.uuid4()
+    """The list shows job id, model, size and outcome of each render, without its payload."""
+    good, bad = uuid.uuid4(), uuid.UUID(int=0)
     with role(str(HERE / "small_worker.py"), RENDERFARM_BROKER_URL=broker):
-        publish(create_app(broker), job_id, 0, REQUEST)
+        for job_id in (good, bad):
+            publish(create_app(broker), job_id, 0, REQUEST)
 
         def finished() -> dict[str, Any] | None:
             answer = httpx.get(f"{flower}/tasks/datatable", params=QUERY, auth=("farm", PASSWORD))
             rows: list[dict[str, Any]] = answer.raise_for_status().json()["data"]
-            return next((row for row in rows if row["state"] == "SUCCESS"), None)
+            ended = [row for row in rows if row["state"] in {"SUCCESS", "FAILURE"}]
+            return {row["uuid"]: row for row in ended} if len(ended) > 1 else None
 
-        row = eventually(finished)
-    assert row["uuid"] == f"{job_id}.1"
-    assert row["args"] == "scenes 128x64 20 steps: a <b>red</b> circle"
-    assert row["result"] == "succeeded 1 image 0.42 s"
+        shown = eventually(finished)
+    assert shown[f"{good}.1"]["args"] == "scenes 128x64 20 steps: a <b>red</b> circle"
+    assert shown[f"{good}.1"]["result"] == "succeeded 1 image 0.42 s"
+    assert shown[f"{bad}.1"]["state"] == "FAILURE"
+    assert shown[f"{bad}.1"]["result"] == "RuntimeError('out of memory')"
     page = httpx.get(f"{flower}/tasks", auth=("farm", PASSWORD)).text
     columns = [part.split('"')[0] for part in page.split('data-column="')[1:]]
-    assert columns == ["uuid", "args", "state", "result", "received", "runtime", "worker"]
+    assert columns == ["uuid", "args", "state", "result", "runtime", "received", "worker"]
 
 
 @pytest.mark.parametrize("path", ["/", "/tasks", "/tasks/datatable", "/api/tasks", "/api/workers"])
