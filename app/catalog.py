@@ -97,7 +97,7 @@ def load_catalog(file: Path, serve: frozenset[str] | None = None) -> Catalog:
         table = tomllib.loads(file.read_text())
     except OSError as error:
         raise CatalogError(f"cannot read {file}: {error.strerror}") from error
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise CatalogError(f"{file} is not TOML: {error}") from error
     if unknown := (serve or frozenset()) - table.keys():
         names = ", ".join(sorted(unknown))
@@ -123,31 +123,69 @@ def _model(file: Path, name: str, entry: Any) -> Model:
     allowed = {"pipeline", "path", "description", "delay_s", "schedulers", "defaults", "limits"}
     if unknown := entry.keys() - allowed:
         raise CatalogError(f"{where}: unknown setting {', '.join(sorted(unknown))}")
-    pipeline = entry.get("pipeline", "diffusers")
+    pipeline = _value(where, "pipeline", entry, "diffusers")
     if pipeline not in {"diffusers", "null"}:
         raise CatalogError(f"{where}: pipeline must be diffusers or null, not {pipeline!r}")
-    path = (file.parent / entry["path"]).resolve() if "path" in entry else None
+    path = (file.parent / _value(where, "path", entry, "")).resolve() if "path" in entry else None
     if pipeline == "diffusers" and (path is None or not (path / "model_index.json").is_file()):
         raise CatalogError(f"{where}: path must be a folder in the diffusers format, not {path}")
-    return Model(
+    model = Model(
         name=name,
         pipeline=pipeline,
         path=path,
-        description=entry.get("description", ""),
+        description=_value(where, "description", entry, ""),
         revision=_revision(path),
-        delay_s=float(entry.get("delay_s", 0.0)),
-        schedulers=tuple(entry.get("schedulers", SCHEDULERS)),
+        delay_s=_value(where, "delay_s", entry, 0.0),
+        schedulers=_schedulers(where, entry),
         defaults=_section(where, "defaults", Defaults, entry),
         limits=_section(where, "limits", Limits, entry),
     )
+    _check_defaults(where, model)
+    return model
 
 
 def _section(where: str, name: str, kind: type[T], entry: dict[str, Any]) -> T:
-    values = entry.get(name, {})
-    known = {f.name for f in fields(kind)}  # type: ignore[arg-type]
-    if unknown := values.keys() - known:
+    values: dict[str, Any] = _value(where, name, entry, {})
+    plain = {f.name: f.default for f in fields(kind)}  # type: ignore[arg-type]
+    if unknown := values.keys() - plain.keys():
         raise CatalogError(f"{where}: unknown {name} {', '.join(sorted(unknown))}")
-    return kind(**values)
+    return kind(**{n: _value(where, n, values, default) for n, default in plain.items()})
+
+
+def _value(where: str, name: str, table: dict[str, Any], default: T) -> T:
+    """The table's value, of the type of its default; a whole number will do for a float."""
+    value = table.get(name, default)
+    if isinstance(default, float) and type(value) is int:
+        value = float(value)
+    if type(value) is not type(default):
+        raise CatalogError(f"{where}: {name} must be a {type(default).__name__}, not {value!r}")
+    if isinstance(value, (int, float)) and not 0 <= value < float("inf"):
+        raise CatalogError(f"{where}: {name} must be a number from 0, not {value!r}")
+    return value
+
+
+def _schedulers(where: str, entry: dict[str, Any]) -> tuple[str, ...]:
+    chosen = _value(where, "schedulers", entry, list(SCHEDULERS))
+    if not chosen or not set(map(str, chosen)) <= set(SCHEDULERS):
+        raise CatalogError(f"{where}: schedulers must be some of {', '.join(SCHEDULERS)}")
+    return tuple(chosen)
+
+
+def _check_defaults(where: str, model: Model) -> None:
+    """Refuse defaults that the model's own limits would refuse in every request."""
+    defaults, limits = model.defaults, model.limits
+    for side in ("width", "height"):
+        pixels = getattr(defaults, side)
+        least, most = getattr(limits, f"min_{side}"), getattr(limits, f"max_{side}")
+        if not least <= pixels <= most or pixels % max(1, limits.multiple_of):
+            raise CatalogError(
+                f"{where}: the default {side} {pixels} is outside of the limits: from {least} to "
+                f"{most}, a multiple of {limits.multiple_of}"
+            )
+    if not 1 <= defaults.num_inference_steps <= limits.max_steps:
+        raise CatalogError(f"{where}: the default num_inference_steps must be 1 to max_steps")
+    if defaults.scheduler not in model.schedulers:
+        raise CatalogError(f"{where}: the default scheduler must be one of its schedulers")
 
 
 def _revision(path: Path | None) -> str:
@@ -156,5 +194,6 @@ def _revision(path: Path | None) -> str:
     for file in sorted(path.rglob("*")) if path else ():
         if file.suffix in {".json", ".safetensors", ".txt"} and file.is_file():
             digest.update(file.relative_to(path or file).as_posix().encode())
-            digest.update(hashlib.sha256(file.read_bytes()).digest())
+            with file.open("rb") as content:  # weights are larger than memory has room for
+                digest.update(hashlib.file_digest(content, "sha256").digest())
     return digest.hexdigest()[:12]

@@ -1,0 +1,110 @@
+"""`models.toml`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from app.catalog import Catalog, load_catalog
+from app.errors import CatalogError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NULL = '[quick]\npipeline = "null"\n'
+
+
+def load(folder: Path, text: str | bytes, *serve: str) -> Catalog:
+    """The catalog of a file with that text; serves the `null` entry `quick` unless told otherwise."""
+    file = folder / "models.toml"
+    file.write_bytes(text.encode() if isinstance(text, str) else text)
+    return load_catalog(file, frozenset(serve or {"quick"}))
+
+
+def test_null_models_are_served_only_when_named(tmp_path: Path) -> None:
+    """Without a choice every real model is served and no null one."""
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "model_index.json").write_text("{}")
+    file = tmp_path / "models.toml"
+    file.write_text('[real]\npath = "real"\n' + NULL)
+    assert list(load_catalog(file).models) == ["real"]
+    assert list(load_catalog(file, frozenset({"quick", "real"})).models) == ["real", "quick"]
+    assert load_catalog(file).default == "real"
+
+
+def test_what_is_left_out_has_a_default_and_is_public(tmp_path: Path) -> None:
+    """An entry may be nearly empty; what clients see has every limit and default."""
+    model = load(tmp_path, NULL + "[quick.limits]\nmax_steps = 70\n").models["quick"]
+    assert model.limits.max_steps == 70
+    assert model.public()["defaults"]["width"] == 512
+    assert "path" not in model.public()
+
+
+def test_the_revision_names_the_weights(tmp_path: Path) -> None:
+    """The same files give the same revision, other contents another."""
+    folder = tmp_path / "real"
+    folder.mkdir()
+    (folder / "model_index.json").write_text("{}")
+
+    def revision() -> str:
+        return load(tmp_path, '[real]\npath = "real"\n', "real").models["real"].revision
+
+    first = revision()
+    assert revision() == first
+    (folder / "unet.safetensors").write_bytes(b"1")
+    second = revision()
+    (folder / "unet.safetensors").write_bytes(b"2")
+    assert len({first, second, revision()}) == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("[quick", "not TOML"),
+        (b"\xff\xfe", "not TOML"),
+        ("", "has no model quick"),
+        ("quick = 3", "must be a table"),
+        (NULL + "colour = 1", "colour"),
+        ('[quick]\npipeline = "onnx"', "pipeline"),
+        ("[quick]", "path"),
+        ('[quick]\npath = "missing"', "path"),
+        ("[quick]\npath = 3", "path"),
+        (NULL + 'delay_s = "long"', "delay_s"),
+        (NULL + "delay_s = nan", "delay_s"),
+        (NULL + "delay_s = -1", "delay_s"),
+        (NULL + "description = 1", "description"),
+        (NULL + 'schedulers = "ddim"', "schedulers"),
+        (NULL + "schedulers = [1]", "schedulers"),
+        (NULL + "defaults = 3", "defaults"),
+        (NULL + "[quick.defaults]\ncolour = 1", "colour"),
+        (NULL + '[quick.defaults]\nwidth = "64"', "width"),
+        (NULL + "[quick.defaults]\nwidth = 64.5", "width"),
+        (NULL + "[quick.limits]\nmax_steps = true", "max_steps"),
+        (NULL + "[quick.limits]\nmax_width = 256\n[quick.defaults]\nwidth = 512", "width"),
+        (NULL + "[quick.defaults]\nheight = 66", "height"),
+        (NULL + "[quick.defaults]\nnum_inference_steps = 101", "num_inference_steps"),
+        (NULL + '[quick.defaults]\nscheduler = "magic"', "scheduler"),
+    ],
+)
+def test_a_bad_file_is_refused_with_the_place(
+    tmp_path: Path, text: str | bytes, wanted: str
+) -> None:
+    """Whatever is wrong in the file, the start stops with the file, and what is wrong, named."""
+    with pytest.raises(CatalogError, match=wanted) as caught:
+        load(tmp_path, text)
+    assert "models.toml" in str(caught.value)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    """A path that leads nowhere is said so."""
+    with pytest.raises(CatalogError, match=r"cannot read .*nowhere"):
+        load_catalog(tmp_path / "nowhere.toml")
+
+
+def test_a_file_without_a_servable_model_is_refused(tmp_path: Path) -> None:
+    """A farm that would serve nothing does not start."""
+    file = tmp_path / "models.toml"
+    file.write_text(NULL)
+    with pytest.raises(CatalogError, match="no model to serve"):
+        load_catalog(file)
