@@ -7,6 +7,7 @@ What is not set comes from an embedded farm that runs under `RENDERFARM_DIR` (`.
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -52,11 +53,14 @@ class Settings:
     def from_environment(cls, environ: Mapping[str, str]) -> Settings:
         """Read the settings; raises `SettingsError` naming the first bad variable."""
         read = _Reader(environ)
+        lease_s = read.number("LEASE_S", 30.0, 1.0)
         return cls(
             database_url=read.url("DATABASE_URL", {"postgresql", "postgresql+psycopg"}),
             broker_url=read.url("BROKER_URL", {"redis", "rediss"}),
             storage_url=read.url(
-                "STORAGE_URL", {"file", "s3", "gs", "az"}, f"file://{read.directory}/objects"
+                "STORAGE_URL",
+                {"file", "s3", "gs", "az"},
+                (read.directory / "objects").as_uri(),
             ),
             public_url=read.url("PUBLIC_URL", {"http", "https"}, "http://127.0.0.1:8000").rstrip(
                 "/"
@@ -68,8 +72,9 @@ class Settings:
             port=read.whole("PORT", 8000, 0, 65535),
             slots=read.whole("SLOTS", 16, 1, 1024),
             max_rows=read.whole("MAX_ROWS", 16, 1, 1024),
-            lease_s=read.number("LEASE_S", 30.0, 1.0),
-            renew_s=read.number("RENEW_S", 5.0, 0.1),
+            lease_s=lease_s,
+            # One renewal may fail and the lease still holds.
+            renew_s=read.number("RENEW_S", min(5.0, lease_s / 3), 0.1, lease_s / 2),
             hint_again_s=read.number("HINT_AGAIN_S", 5.0, 0.1),
             max_failures=read.whole("MAX_FAILURES", 3, 1, 100),
             max_crashes=read.whole("MAX_CRASHES", 3, 1, 100),
@@ -101,7 +106,7 @@ class _Reader:
 
     def url(self, name: str, schemes: set[str], default: str | None = None) -> str:
         value = self.text(name, default)
-        if urlsplit(value).scheme not in schemes:
+        if _scheme(value) not in schemes:
             wanted = ", ".join(f"{scheme}://" for scheme in sorted(schemes))
             raise SettingsError(f"RENDERFARM_{name} must start with one of {wanted}")
         return value
@@ -130,14 +135,17 @@ class _Reader:
             raise SettingsError(f"RENDERFARM_{name} must be from {least} to {most}, not {number}")
         return number
 
-    def number(self, name: str, default: float, least: float) -> float:
+    def number(
+        self, name: str, default: float, least: float, most: float = sys.float_info.max
+    ) -> float:
         value = self.text(name, str(default))
         try:
             number = float(value)
         except ValueError:
             raise SettingsError(f"RENDERFARM_{name} must be a number, not {value!r}") from None
-        if not least <= number < float("inf"):
-            raise SettingsError(f"RENDERFARM_{name} must be at least {least}, not {value}")
+        if not least <= number <= most:
+            upwards = "" if most == sys.float_info.max else f" and at most {most}"
+            raise SettingsError(f"RENDERFARM_{name} must be at least {least}{upwards}, not {value}")
         return number
 
     def flag(self, name: str) -> bool:
@@ -151,7 +159,7 @@ def _running_farm(directory: Path) -> dict[str, str]:
     """What the embedded farm in `directory` says of itself, by the names of the variables."""
     try:
         farm = json.loads((directory / "farm.json").read_text())
-    except (FileNotFoundError, PermissionError, json.JSONDecodeError):
+    except (OSError, ValueError):
         return {}
     return {
         name: str(farm[field])
@@ -160,5 +168,12 @@ def _running_farm(directory: Path) -> dict[str, str]:
             ("BROKER_URL", "broker_url"),
             ("PUBLIC_URL", "url"),
         )
-        if field in farm
+        if isinstance(farm, dict) and field in farm
     }
+
+
+def _scheme(url: str) -> str:
+    try:
+        return urlsplit(url).scheme
+    except ValueError:  # such as an unclosed bracket in a password
+        return ""
