@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import secrets
 from typing import TYPE_CHECKING, Annotated, Any, Literal
+from uuid import UUID  # noqa: TC003 - pydantic reads it off the annotation
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -17,7 +19,6 @@ from app.errors import FieldError, InvalidJson, InvalidRequest, TooLarge
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from uuid import UUID
 
     from app.catalog import Catalog, Model
 
@@ -56,7 +57,7 @@ class JobRequest(_Strict):
     scheduler: str | None = None
     image: str | None = None
     mask: str | None = None
-    strength: Annotated[float, Field(ge=0, le=1)] | None = None
+    strength: Annotated[float, Field(gt=0, le=1)] | None = None
     output_format: Literal["png", "jpeg", "webp"] = "png"
     priority: Annotated[int, Field(ge=-100, le=100)] = 0
     deadline_s: Annotated[float, Field(ge=1, le=604_800)] = 600
@@ -78,12 +79,34 @@ def parse(body: bytes, form: type[JobRequest] = JobRequest) -> JobRequest:
         request = form.model_validate_json(body)
     except ValidationError as error:
         raise _refusal(error) from None
+    if wrong := tuple(_unstorable(request)):
+        raise InvalidRequest(_summary(wrong), wrong)
     if len(json.dumps(request.metadata)) > LIMIT_METADATA_BYTES:
         raise InvalidRequest(
             "metadata is too large",
             (FieldError("metadata", f"must be at most {LIMIT_METADATA_BYTES} bytes of JSON"),),
         )
     return request
+
+
+def _unstorable(request: JobRequest) -> list[FieldError]:
+    message = "must have no NUL character, no NaN and no infinity in it"
+    fields = request.model_dump().items()
+    return [FieldError(name, message) for name, value in fields if not _storable(value)]
+
+
+def _storable(value: object) -> bool:
+    """Whether Postgres can hold the value as JSON."""
+    match value:
+        case str():
+            return "\0" not in value
+        case float():
+            return math.isfinite(value)
+        case list():
+            return all(map(_storable, value))
+        case dict():
+            return all(_storable(key) and _storable(inner) for key, inner in value.items())
+    return True
 
 
 def digest(request: JobRequest) -> bytes:
@@ -149,7 +172,7 @@ def _over_limits(full: Mapping[str, Any], model: Model) -> list[FieldError]:
     ]
     if full["scheduler"] not in model.schedulers:
         wrong.append(FieldError("scheduler", f"must be one of {', '.join(model.schedulers)}"))
-    if full["seed"] + full["num_images"] - 1 > MAX_SEED:
+    if full["seed"] + full["num_images"] > MAX_SEED:
         wrong.append(FieldError("seed", "seed + num_images must stay below 2**63"))
     wrong += _image_rules(full)
     return wrong
