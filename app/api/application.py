@@ -64,7 +64,7 @@ def compose(settings: Settings) -> Context:
         store=store,
         queries=queries,
         catalog=catalog,
-        door=Door(store, queries, catalog, settings.webhook_allow_private),
+        door=Door(store, catalog, settings.webhook_allow_private),
         storage=ObjectStorage(settings),
         hub=Hub(settings.database_url),
     )

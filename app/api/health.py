@@ -67,6 +67,13 @@ def _farm(context: Context) -> CollectorRegistry:
         jobs.labels(model, status).set(count)
     living = workers.living(context.engine)
     Gauge("renderfarm_workers", "Workers alive.", registry=registry).set(len(living))
+    for what in ("rows", "forwards"):
+        counted = Gauge(
+            f"renderfarm_engine_{what}", f"Engine {what} so far.", ["role"], registry=registry
+        )
+        for worker in living:
+            for role, count in worker["stats"].get(what, {}).items():
+                counted.labels(role).inc(count)
     slots = Gauge("renderfarm_slots", "Slots of living workers.", registry=registry)
     slots.set(sum(worker["slots"] for worker in living))
     return registry

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 router = APIRouter(prefix="/v1", tags=["jobs"])
 MAX_BATCH = 1000
+Key = Annotated[str | None, Header(alias="Idempotency-Key")]
 MAX_WAIT_S = 60.0
 MAX_PAGE = 200
 _BODY: dict[str, Any] = {
@@ -38,13 +39,13 @@ async def submit(
     request: Request,
     context: Ctx,
     tenant: Who,
-    key: Annotated[str | None, Header(alias="Idempotency-Key")] = None,
+    key: Key = None,
 ) -> JSONResponse:
     """Submit one job: 202 with the new job, 200 with the old one on a repeat of the same key."""
     raw = await body(request)
 
     def work() -> tuple[Stored, dict[str, Any]]:
-        (stored,) = accept(context.door, tenant, [parse(raw)], key)
+        (stored,) = accept(context.door, tenant, [(parse(raw), key)])
         images = context.queries.images([stored.row["id"]]).get(stored.row["id"], [])
         return stored, context.job_json(stored.row, images, ahead=not stored.created)
 
@@ -54,12 +55,15 @@ async def submit(
 
 
 @router.post("/jobs:batch", status_code=202)
-async def submit_batch(request: Request, context: Ctx, tenant: Who) -> JSONResponse:
+async def submit_batch(
+    request: Request, context: Ctx, tenant: Who, key: Key = None
+) -> JSONResponse:
     """Submit up to 1,000 jobs, `{"jobs": [...]}`: all are taken, or none."""
     raw = await body(request, LIMIT_BYTES * 16)
 
     def work() -> list[dict[str, Any]]:
-        stored = accept(context.door, tenant, _parse_batch(raw))
+        keyed = [(item, key and f"{key}.{n}") for n, item in enumerate(_parse_batch(raw))]
+        stored = accept(context.door, tenant, keyed)
         return [context.job_json(item.row, [], ahead=False) for item in stored]
 
     return JSONResponse({"jobs": await run_in_threadpool(work)}, status_code=202)

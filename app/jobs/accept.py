@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from app.errors import FieldError, InvalidRequest, OverQuota
+from app.errors import FieldError, InvalidRequest
 from app.jobs.ids import new_id
 from app.jobs.records import NewJob
 from app.jobs.request import JobRequest, QueueMessage, complete, digest
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from app.catalog import Catalog
-    from app.jobs.queries import Queries
     from app.jobs.records import Stored
     from app.jobs.store import Store
     from app.jobs.tenants import Tenant
@@ -33,30 +32,29 @@ class Door:
     """What accepting needs: the records, the catalog, and whether webhooks may go to private hosts."""
 
     store: Store
-    queries: Queries
     catalog: Catalog
     webhook_allow_private: bool = False
 
 
 def accept(
-    door: Door, tenant: Tenant, requests: Sequence[JobRequest], key: str | None = None
+    door: Door, tenant: Tenant, requests: Sequence[tuple[JobRequest, str | None]]
 ) -> list[Stored]:
     """Store submissions of one tenant, all or none; each answers with its job, new or old.
 
-    `key` is the idempotency key, for a single submission. Raises `InvalidRequest`,
-    `IdempotencyConflict` (same key, other body) or `OverQuota`; then nothing is stored.
+    Each comes with its idempotency key, if it has one. Raises `InvalidRequest`,
+    `IdempotencyConflict` (same key, other body) or `OverQuota`; then nothing is stored. A repeat
+    of what was accepted before counts towards no quota.
     """
+    new = [_new_job(door, tenant, request, key) for request, key in requests]
+    return door.store.insert(new, tenant.max_queued)
+
+
+def _new_job(door: Door, tenant: Tenant, request: JobRequest, key: str | None) -> NewJob:
     if key is not None and not 0 < len(key) <= MAX_KEY_CHARS:
         raise InvalidRequest(
             "bad Idempotency-Key",
             (FieldError("Idempotency-Key", f"must have 1 to {MAX_KEY_CHARS} characters"),),
         )
-    new = [_new_job(door, tenant, request, key) for request in requests]
-    _check_quota(door, tenant, len(new))
-    return door.store.insert(new)
-
-
-def _new_job(door: Door, tenant: Tenant, request: JobRequest, key: str | None) -> NewJob:
     if request.webhook:
         try:
             check_url(request.webhook.url, allow_private=door.webhook_allow_private)
@@ -73,12 +71,3 @@ def _new_job(door: Door, tenant: Tenant, request: JobRequest, key: str | None) -
         request_hash=digest(request),
         request=complete(request, door.catalog),
     )
-
-
-def _check_quota(door: Door, tenant: Tenant, count: int) -> None:
-    waiting = door.queries.waiting(tenant.id, tenant.max_queued)
-    if waiting + count > tenant.max_queued:
-        raise OverQuota(
-            f"{waiting} jobs are queued; {tenant.name} may queue {tenant.max_queued}",
-            retry_after_s=5,
-        )

@@ -73,12 +73,6 @@ class Queries:
         values = {name: row[name] for name in ("model", "priority", "created_at")}
         return int(self._rows(_POSITION, limit=POSITION_LIMIT, **values)[0]["count"])
 
-    def waiting(self, tenant_id: UUID, limit: int) -> int:
-        """How many jobs of the tenant are queued, counted up to `limit`."""
-        query = """SELECT count(*) FROM (SELECT 1 FROM jobs
-                   WHERE tenant_id = :tenant_id AND status = 'queued' LIMIT :limit) AS w"""
-        return int(self._rows(query, tenant_id=tenant_id, limit=limit)[0]["count"])
-
     def counts(self) -> dict[tuple[str, str], int]:
         """Jobs that wait or run, by (model, status)."""
         query = """SELECT model, status, count(*) FROM jobs

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Engine, text
 
-from app.errors import IdempotencyConflict
+from app.errors import IdempotencyConflict, OverQuota
 from app.jobs import outbox
 from app.jobs.records import Claim, Costs, Failure, NewImage, NewJob, Row, Stored
 from app.jobs.states import retry_delay_s
@@ -164,14 +164,17 @@ class Store:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def insert(self, new: Sequence[NewJob]) -> list[Stored]:
-        """Store submissions, all or none; each answers with its row, new or old, in the order given.
+    def insert(self, new: Sequence[NewJob], max_queued: int) -> list[Stored]:
+        """Store one tenant's submissions, all or none; each answers with its row, new or old.
 
-        Raises `IdempotencyConflict` where a key was used before with another body.
+        Raises `IdempotencyConflict` where a key was used before with another body, and `OverQuota`
+        if more than `max_queued` jobs of the tenant would wait.
         """
         values = json.dumps([_new_job(job) for job in new])
         with self._engine.begin() as connection:
             made = {row["id"]: row for row in _run(connection, _INSERT, jobs=values)}
+            if made:
+                _check_quota(connection, new[0], max_queued)
             outbox.announce(connection, made.values(), "queued")
             repeats = [job for job in new if job.id not in made]
             old = _same_jobs(connection, repeats) if repeats else {}
@@ -281,6 +284,19 @@ def _same_jobs(connection: Connection, repeats: Sequence[NewJob]) -> dict[str, R
     for job in repeats:
         _check_same(job, old.get(job.idempotency_key))
     return old
+
+
+def _check_quota(connection: Connection, job: NewJob, max_queued: int) -> None:
+    """Raise `OverQuota` when too many wait, the new ones included; counts no further than that."""
+    (row,) = _run(
+        connection,
+        """SELECT count(*) FROM (SELECT 1 FROM jobs WHERE tenant_id = :tenant_id
+           AND status = 'queued' LIMIT :most) AS waiting""",
+        tenant_id=job.tenant_id,
+        most=max_queued + 1,
+    )
+    if row["count"] > max_queued:
+        raise OverQuota(f"at most {max_queued} jobs may be queued", retry_after_s=5)
 
 
 def _check_same(job: NewJob, row: Row | None) -> None:
