@@ -23,7 +23,7 @@ from app.jobs import workers as records
 from app.jobs.store import Store
 from app.results.storage import ObjectStorage
 from workers.lease import Keeper
-from workers.models import engine_of
+from workers.models import device_of, engine_of
 from workers.runtime import Runtime
 from workers.slot import Slot
 
@@ -44,7 +44,7 @@ class Farm(bootsteps.StartStopStep):  # type: ignore[misc,unused-ignore]
     def create(self, worker: Any) -> Any:
         """Compose the parts; nothing runs yet."""
         settings: Settings = worker.app.farm_settings
-        self._engine = create_engine(settings.database_url, pool_size=settings.slots + 2)
+        self._engine = create_engine(settings.database_url, pool_size=min(settings.slots, 8) + 2)
         self._catalog = load_catalog(settings.models_file, settings.serve)
         self._store = Store(self._engine)
         self._runtime = Runtime(engine_of(self._catalog, settings.max_rows))
@@ -55,7 +55,7 @@ class Farm(bootsteps.StartStopStep):  # type: ignore[misc,unused-ignore]
             id=f"{platform.node()}:{os.getpid()}:{int(time.time())}",
             host=platform.node(),
             pid=os.getpid(),
-            device="cpu",
+            device=device_of(self._catalog),
             models=tuple(self._catalog.models),
             slots=settings.slots,
         )

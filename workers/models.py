@@ -32,6 +32,15 @@ def engine_of(catalog: Catalog, max_rows: int) -> Callable[[], Steps]:
     return build
 
 
+def device_of(catalog: Catalog) -> str:
+    """The device's name, such as `NVIDIA L4`; `cpu` without one, `none` if nothing needs one."""
+    if all(model.pipeline == "null" for model in catalog.models.values()):
+        return "none"
+    import torch  # noqa: PLC0415
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+
+
 def _load(models: Mapping[str, Model], max_rows: int) -> Steps:
     import torch  # noqa: PLC0415 - takes seconds to import
 
