@@ -108,14 +108,12 @@ def wrap(pipeline: Any, *, name: str) -> LoadedModel:
         for part, module in pipeline.components.items()
         if isinstance(module, torch.nn.Module)
     }
-    denoiser_multiple = pipeline.vae_scale_factor * (2 if "transformer" in modules else 1)
     proxies = {part: _proxy(name, part, module) for part, module in modules.items()}
-    return LoadedModel(
-        name=name,
-        tasks=_tasks(pipeline, proxies),
-        schedulers=schedulers.build(pipeline.scheduler),
-        size_multiple=math.lcm(8, denoiser_multiple),
-    )
+    tasks = _tasks(pipeline, proxies)
+    # Transformers take latents in patches of 2 x 2; pipelines with a UNet insist on 8 pixels.
+    multiple = pipeline.vae_scale_factor * (2 if "transformer" in modules else 1)
+    own = schedulers.build(pipeline.scheduler)
+    return LoadedModel(name, tasks, own, size_multiple=math.lcm(8, multiple))
 
 
 def render(view: Any, arguments: dict[str, Any]) -> list[NDArray[np.uint8]]:
@@ -128,16 +126,22 @@ def render(view: Any, arguments: dict[str, Any]) -> list[NDArray[np.uint8]]:
 
 def _tasks(pipeline: Any, proxies: dict[str, Proxy]) -> dict[str, Any]:
     """Make a pipeline of the same family for each task, of the same modules behind proxies."""
-    kinds = [(family, kind) for mapping in TASKS.values() for family, kind in mapping.items()]
-    family = next((family for family, kind in kinds if kind is type(pipeline)), None)
-    if family is None:
-        raise EngineError(f"{type(pipeline).__name__} is of no family that the engine knows")
+    family = _family(pipeline)
     made = {}
     for task, mapping in TASKS.items():
         if family in mapping and _fits(task, pipeline):
             made[task] = _rebuild(mapping[family], pipeline)
             vars(made[task]).update(proxies)
     return made
+
+
+def _family(pipeline: Any) -> str:
+    """Return the name under which diffusers' Auto classes know this pipeline's relatives."""
+    for mapping in TASKS.values():
+        for family, kind in mapping.items():
+            if kind is type(pipeline):
+                return str(family)
+    raise EngineError(f"{type(pipeline).__name__} is of no family that the engine knows")
 
 
 def _rebuild(kind: Any, pipeline: Any) -> Any:

@@ -26,6 +26,17 @@ FLOW = {"flow_euler": diffusers.FlowMatchEulerDiscreteScheduler}
 # What Stable Diffusion's own folders say; the classes' defaults are for pixel-space models.
 LATENT_DEFAULTS = {"clip_sample": False, "set_alpha_to_one": False, "skip_prk_steps": True}
 
+# What a model was trained with, and so every scheduler of it must share.
+TRAINED = (
+    "num_train_timesteps",
+    "beta_start",
+    "beta_end",
+    "beta_schedule",
+    "trained_betas",
+    "prediction_type",
+    "rescale_betas_zero_snr",
+)
+
 
 def build(own: Any) -> dict[str | None, Any]:
     """Return every scheduler that can stand in for a model's `own`, which has the name None."""
@@ -35,9 +46,18 @@ def build(own: Any) -> dict[str | None, Any]:
 
 
 def _convert(config: Any, kind: Any) -> Any:
+    """Make a scheduler of `kind` for the model whose own scheduler has this `config`.
+
+    `from_config` alone takes what the config leaves at a default from the defaults of `kind`, and
+    so may change the noise that the model was trained on.
+    """
     known = inspect.signature(kind).parameters
-    defaults = {key: value for key, value in LATENT_DEFAULTS.items() if key in known}
-    return kind.from_config({**defaults, **config})
+    implied = config.get("_use_default_values", ())
+    values: dict[str, Any] = {
+        key: value for key, value in LATENT_DEFAULTS.items() if key not in config or key in implied
+    }
+    values |= {key: config[key] for key in TRAINED if key in config}
+    return kind.from_config(config, **{key: values[key] for key in values if key in known})
 
 
 def for_job(scheduler: Any) -> Any:

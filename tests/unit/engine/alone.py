@@ -74,7 +74,9 @@ def stock_pixels(pipeline: Any, model: LoadedModel, asked: Request) -> list[np.n
     if asked.image is None or asked.mask is not None or asked.model in ("sd3", "flux"):
         arguments |= {"width": asked.width, "height": asked.height}
     if asked.image is not None:
-        arguments |= {"image": asked.image, "strength": asked.strength}
+        arguments |= {"image": asked.image}
+    if asked.strength is not None:
+        arguments["strength"] = asked.strength
     if asked.mask is not None:
         arguments["mask_image"] = asked.mask
     pixels = []

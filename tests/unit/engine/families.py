@@ -119,17 +119,20 @@ FAMILIES = {
 }
 
 
-def _unet(**settings: Any) -> diffusers.UNet2DConditionModel:
+def _unet(
+    cross_attention_dim: int, channels: int = 4, **settings: Any
+) -> diffusers.UNet2DConditionModel:
     return diffusers.UNet2DConditionModel(
         sample_size=8,
-        in_channels=4,
-        out_channels=4,
+        in_channels=channels,
+        out_channels=channels,
         block_out_channels=(8, 16),
         layers_per_block=1,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
         attention_head_dim=4,
         norm_num_groups=4,
+        cross_attention_dim=cross_attention_dim,
         **settings,
     )
 

@@ -310,6 +310,40 @@ def test_two_models_and_two_shapes_render_side_by_side(models: dict[str, LoadedM
     assert len(outcomes) == 2 * len(models)
 
 
+def test_finished_jobs_are_decoded_together(models: dict[str, LoadedModel]) -> None:
+    """Generators, which decoders do not use, do not keep two jobs from sharing the decoder."""
+    engine = engine_of(models)
+    engine.add(request("a"))
+    engine.add(request("b", seed=1))
+    run_until_idle(engine)
+    assert engine.stats.forwards["decoder"] == 1
+    assert engine.stats.rows["decoder"] == 2
+
+
+def test_whoever_is_nearest_to_the_end_leaves_first(models: dict[str, LoadedModel]) -> None:
+    """With room for one job at a time, a short one that comes late passes a long one."""
+    engine = engine_of(models, max_rows=2)
+    engine.add(request("long", num_inference_steps=12))
+    while engine.progress()["long"][0] < 2:
+        engine.step()
+    engine.add(request("short", num_inference_steps=3))
+    assert list(run_until_idle(engine)) == ["short", "long"]
+
+
+def test_a_long_job_does_not_starve(models: dict[str, LoadedModel]) -> None:
+    """While a short job arrives as soon as the last has left, the long one still finishes."""
+    engine = engine_of(models, max_rows=2)
+    engine.add(request("long", num_inference_steps=6))
+    arrived, ended = 0, set()
+    while "long" not in ended:
+        if engine.progress().keys() <= {"long"}:
+            engine.add(request(f"short {arrived}", num_inference_steps=1))
+            arrived += 1
+        ended |= {outcome.id for outcome in engine.step()}
+        assert arrived < 50, "the long job starves"
+    assert arrived > 2
+
+
 def test_gradients_are_as_before_after_a_step(models: dict[str, LoadedModel]) -> None:
     """A job left in mid-flight does not leave its gradient mode behind on the thread."""
     engine = engine_of(models)

@@ -1,0 +1,32 @@
+"""Faults: whose they are, told from what torch raises."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from workers.engine import faults
+from workers.engine.request import NotFinite
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "poisoned"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate"), "out_of_memory", False),
+        (torch.AcceleratorError("CUDA error: out of memory"), "out_of_memory", False),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "out_of_memory", False),
+        (MemoryError(), "out_of_memory", False),
+        (torch.AcceleratorError("an illegal instruction"), "render_failed", True),
+        (RuntimeError("CUDA error: device-side assert triggered"), "render_failed", True),
+        (RuntimeError("shapes cannot be multiplied"), "render_failed", False),
+        (ValueError("CUDA error: said a prompt"), "render_failed", False),
+        (NotFinite("NaN"), "not_finite", False),
+    ],
+)
+def test_an_error_has_a_code_and_may_be_the_devices(
+    error: Exception, code: str, *, poisoned: bool
+) -> None:
+    """Memory can be tried again, a poisoned device cannot, the rest is the job's own."""
+    assert faults.poisoned(error) is poisoned
+    if not poisoned:
+        assert faults.code(error) == code

@@ -1,0 +1,168 @@
+"""No job is lost or run twice, whatever is added, cancelled or at fault, and when."""
+
+from __future__ import annotations
+
+import itertools
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
+
+from tests.unit.engine.alone import request
+from workers.engine.engine import Engine
+from workers.engine.park import Proxy
+from workers.engine.request import Cancelled, Failed, Finished, Outcome, Request
+from workers.engine.rows import Entry
+
+ROWS_THAT_FIT = 5
+SICK = -1.0
+
+
+class Doubler(torch.nn.Module):
+    """A denoiser that doubles its rows, holds so many of them, and cannot stand a sick one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows_done = 0
+
+    def forward(self, sample: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+        """Return twice the sample."""
+        assert timestep.shape == (len(sample),)
+        if len(sample) > ROWS_THAT_FIT:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        if (sample < 0).any():
+            raise RuntimeError("a sick row")
+        self.rows_done += len(sample)
+        return sample * 2
+
+
+class Pipeline:
+    """The least that the engine takes for a pipeline: a loop around a denoiser."""
+
+    def __init__(self, unet: Proxy) -> None:
+        self.unet = unet
+
+    def __call__(self, start: float, steps: int, images: int, output_type: str) -> SimpleNamespace:
+        """Double `start` once a step; in the end each image is that number, out of 255."""
+        assert output_type == "pt"
+        sample = torch.full((images, 1), start)
+        for step in range(steps):
+            sample = self.unet(sample, step)
+        return SimpleNamespace(images=(sample / 255).reshape(images, 1, 1, 1).expand(-1, 3, 2, 2))
+
+
+class Model:
+    """Gives views of the pipeline, as a loaded model does."""
+
+    def __init__(self) -> None:
+        self.denoiser = Doubler()
+        entry = Entry.of("toy.unet.forward", "denoiser", self.denoiser)
+        self.pipeline = Pipeline(Proxy(self.denoiser, {"forward": entry}))
+
+    def view(self, asked: Request) -> tuple[Pipeline, dict[str, Any]]:
+        """Take the prompt for the number to start from."""
+        return self.pipeline, {
+            "start": float(asked.prompt),
+            "steps": asked.num_inference_steps,
+            "images": asked.num_images,
+        }
+
+
+class Interleavings(RuleBasedStateMachine):
+    """Adds, cancels and steps in any order, and keeps account of every job."""
+
+    jobs: Bundle[str] = Bundle("jobs")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = Model()
+        models: Any = {"toy": self.model}
+        self.engine = Engine(models, max_rows=7, clock=itertools.count().__next__)
+        self.asked: dict[str, Request] = {}
+        self.cancelled: set[str] = set()
+        self.outcomes: dict[str, Outcome] = {}
+
+    @rule(
+        target=jobs,
+        start=st.sampled_from([1.0, 2.0, 3.0, SICK]),
+        steps=st.integers(1, 5),
+        images=st.integers(1, 3),
+        priority=st.integers(-1, 1),
+        alone=st.booleans(),
+    )
+    def add(self, start: float, steps: int, images: int, priority: int, *, alone: bool) -> str:
+        """Add a job; one in four is sick."""
+        job = f"job {len(self.asked)}"
+        self.asked[job] = request(
+            job,
+            "toy",
+            prompt=str(start),
+            num_inference_steps=steps,
+            num_images=images,
+            priority=priority,
+            alone=alone,
+        )
+        self.engine.add(self.asked[job])
+        return job
+
+    @rule(job=consumes(jobs))
+    def cancel(self, job: str) -> None:
+        """Cancel a job, which may have ended."""
+        here = self.engine.cancel(job)
+        assert here == (job not in self.outcomes)
+        if here:
+            self.cancelled.add(job)
+
+    @rule()
+    def step(self) -> None:
+        """Let the engine make one step."""
+        for outcome in self.engine.step():
+            assert outcome.id not in self.outcomes, "a job ended twice"
+            self.outcomes[outcome.id] = outcome
+
+    @invariant()
+    def every_job_is_here_or_has_ended(self) -> None:
+        """A job is in the engine until its outcome is out, and never in both places."""
+        here = set(self.engine.progress())
+        assert here | set(self.outcomes) == set(self.asked)
+        assert not here & set(self.outcomes)
+
+    def teardown(self) -> None:
+        """Run to the end: each job has the outcome that it earned, and no row was run twice."""
+        steps = 0
+        while not self.engine.idle:
+            self.step()
+            steps += 1
+            assert steps < 1000, "a job starves"
+        self.every_job_is_here_or_has_ended()
+        for job, asked in self.asked.items():
+            self._check(asked, self.outcomes[job])
+        rows = sum(
+            asked.num_inference_steps * asked.num_images
+            for job, asked in self.asked.items()
+            if isinstance(self.outcomes[job], Finished)
+        )
+        most = sum(asked.num_inference_steps * asked.num_images for asked in self.asked.values())
+        assert rows <= self.model.denoiser.rows_done <= most
+        if not self.cancelled:
+            assert self.model.denoiser.rows_done == rows
+
+    def _check(self, asked: Request, outcome: Outcome) -> None:
+        if asked.id in self.cancelled:
+            assert outcome == Cancelled(asked.id)
+        elif float(asked.prompt) == SICK:
+            assert outcome == Failed(asked.id, "render_failed", "a sick row")
+        else:
+            assert isinstance(outcome, Finished)
+            level = float(asked.prompt) * 2**asked.num_inference_steps
+            assert len(outcome.pixels) == asked.num_images
+            for image in outcome.pixels:
+                assert np.array_equal(image, np.full((2, 2, 3), level, np.uint8))
+
+
+Interleavings.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestInterleavings = Interleavings.TestCase

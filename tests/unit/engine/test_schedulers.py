@@ -1,0 +1,58 @@
+"""Schedulers: by name, and one for each job that never waits for the device."""
+
+from __future__ import annotations
+
+import inspect
+
+import diffusers
+import pytest
+
+from workers.engine import schedulers
+
+DDIM = diffusers.DDIMScheduler(clip_sample=False, prediction_type="v_prediction")
+FLOW = diffusers.FlowMatchEulerDiscreteScheduler(shift=2.5)
+
+
+@pytest.mark.parametrize("name", schedulers.DIFFUSION)
+def test_each_name_takes_over_what_the_model_was_trained_for(name: str) -> None:
+    """A scheduler chosen by name keeps the model's prediction type and noise range."""
+    made = schedulers.build(DDIM)[name]
+    assert type(made) is schedulers.DIFFUSION[name]
+    for key in ("prediction_type", "beta_start", "beta_end", "beta_schedule"):
+        assert made.config[key] == DDIM.config[key], key
+    assert not made.config.get("clip_sample")
+
+
+def test_what_a_model_says_of_itself_wins() -> None:
+    """A setting that its own scheduler spells out is kept; one it leaves open suits latents."""
+    clipped = schedulers.build(diffusers.DDIMScheduler(clip_sample=True))
+    assert clipped["ddim"].config.clip_sample
+    assert clipped["pndm"].config.skip_prk_steps
+    open_ended = schedulers.build(diffusers.LCMScheduler())
+    assert not open_ended["ddim"].config.clip_sample
+
+
+def test_flow_models_have_flow_schedulers_alone() -> None:
+    """A name that would fail in the first step is not offered."""
+    offered = schedulers.build(FLOW)
+    assert set(offered) == {None, "flow_euler"}
+    assert offered["flow_euler"].config.shift == 2.5
+
+
+@pytest.mark.parametrize("name", [name for name in schedulers.DIFFUSION if name != "ddim"])
+def test_a_jobs_timesteps_stay_on_the_cpu(name: str) -> None:
+    """Asked to put its timesteps on a device, a job's copy keeps them and knows where it begins."""
+    scheduler = schedulers.for_job(schedulers.build(DDIM)[name])
+    scheduler.set_timesteps(5, device="meta")
+    assert scheduler.timesteps.device.type == "cpu"
+    assert getattr(scheduler, "begin_index", 0) == 0
+    assert "device" in inspect.signature(scheduler.set_timesteps).parameters
+
+
+def test_a_jobs_copy_is_its_own() -> None:
+    """What one job's scheduler does is not seen by another's."""
+    first, second = schedulers.for_job(DDIM), schedulers.for_job(DDIM)
+    first.set_timesteps(3)
+    second.set_timesteps(9)
+    assert (len(first.timesteps), len(second.timesteps)) == (3, 9)
+    assert DDIM.num_inference_steps is None
