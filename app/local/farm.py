@@ -7,10 +7,7 @@ import functools
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from sqlalchemy.exc import SQLAlchemyError
-
 from app.database import create_engine, migrate
-from app.jobs import workers
 from app.jobs.tenants import ensure_default
 from app.local import ports
 from app.local.postgres import Postgres
@@ -113,7 +110,6 @@ class Farm:
             api_port=self._port,
             flower_port=self._flower_port,
             workers=self.options.workers,
-            workers_alive=_counter(self.access.database_url),
         )
         await supervisor.start(*roles.programs())
         self._announced = True
@@ -139,18 +135,3 @@ def _prepare_records(access: Access) -> None:
     engine = create_engine(access.database_url, pool_size=1)
     ensure_default(engine, access.api_key)
     engine.dispose()
-
-
-def _counter(database_url: str) -> Callable[[], int]:
-    """Counts the living workers; none while the database can't be asked."""
-    engine = create_engine(database_url, pool_size=1)
-
-    def count() -> int:
-        try:
-            return workers.alive(engine)
-        except SQLAlchemyError:
-            return 0
-        finally:
-            engine.dispose()  # asked at starts only: no connection stays open between them
-
-    return count

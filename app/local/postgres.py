@@ -11,6 +11,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Self
@@ -28,6 +29,10 @@ LEAVE_TIMEOUT_S = 10.0  # how long a server that is shutting down may take to le
 POLL_S = 0.05
 ORPHANS = "pre-existing shared memory block"
 
+# When data are made, and after a crash, a thousand files must reach the disk. Linux can sync their
+# whole file system at once: seen to take 0.3 s instead of 4.5.
+SYNC_METHOD = "syncfs" if sys.platform == "linux" else "fsync"
+
 # A small machine's share; fsync and full_page_writes stay on, so a power cut loses no commit.
 CONFIGURATION = {
     "listen_addresses": ports.LOOPBACK,
@@ -40,8 +45,8 @@ CONFIGURATION = {
     "log_checkpoints": "off",
     "log_timezone": "UTC",
     "timezone": "UTC",
+    "recovery_init_sync_method": SYNC_METHOD,
 }
-
 INITDB = (
     f"--username={NAME}",
     "--auth-host=scram-sha-256",
@@ -50,6 +55,7 @@ INITDB = (
     "--locale=C",
     "--locale-provider=builtin",
     "--builtin-locale=C.UTF-8",
+    f"--sync-method={SYNC_METHOD}",
 )
 
 
