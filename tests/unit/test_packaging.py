@@ -1,0 +1,92 @@
+"""What a customer gets who installs the wheel, and what a checkout gets instead."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from email.parser import BytesHeaderParser
+from importlib.metadata import distribution
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+from zipfile import ZipFile
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from email.message import Message
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ZipFile]:
+    """The wheel, built from this checkout with what is installed: nothing is fetched."""
+    target = tmp_path_factory.mktemp("dist")
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(target)]
+    subprocess.run(command, check=True, cwd=REPOSITORY, capture_output=True)
+    (file,) = target.glob("*.whl")
+    with ZipFile(file) as archive:
+        yield archive
+
+
+@pytest.fixture(scope="module")
+def metadata(wheel: ZipFile) -> Message:
+    """The wheel's own description of itself."""
+    (name,) = (name for name in wheel.namelist() if name.endswith(".dist-info/METADATA"))
+    return BytesHeaderParser().parsebytes(wheel.read(name))
+
+
+def test_wheel_ships_the_sdk_alone(wheel: ZipFile) -> None:
+    """The wheel holds `renderfarm`, `queues` and its metadata: no `app`, no tests, no models."""
+    tops = {PurePosixPath(name).parts[0] for name in wheel.namelist()}
+    assert {top for top in tops if not top.endswith(".dist-info")} == {"renderfarm", "queues"}
+
+
+def test_wheel_ships_every_module(wheel: ZipFile) -> None:
+    """Every module of the two packages is in the wheel, with the mark that they are typed."""
+    names = set(wheel.namelist())
+    sources = {
+        path.relative_to(REPOSITORY).as_posix()
+        for package in ("renderfarm", "queues")
+        for path in (REPOSITORY / package).rglob("*.py")
+    }
+    assert sources - names == set()
+    assert "renderfarm/py.typed" in names
+
+
+def test_wheel_brings_no_command(wheel: ZipFile) -> None:
+    """The `renderfarm` command is the farm's: a customer's environment gets none."""
+    names = wheel.namelist()
+    assert not [name for name in names if "entry_points" in name or ".data/scripts" in name]
+
+
+def test_sdk_needs_httpx_alone(metadata: Message) -> None:
+    """Without extras, installing the SDK installs httpx and nothing else of ours to choose."""
+    required = metadata.get_all("Requires-Dist", [])
+    plain = [line for line in required if "extra ==" not in line]
+    assert [line.partition("<")[0] for line in plain] == ["httpx"]
+
+
+def test_extras_bring_one_cloud_each(metadata: Message) -> None:
+    """Each extra names its one library, so that no customer installs another cloud's."""
+    extras: dict[str, list[str]] = {name: [] for name in metadata.get_all("Provides-Extra", [])}
+    for line in metadata.get_all("Requires-Dist", []):
+        requirement, _, marker = line.partition(";")
+        if marker:
+            extras[marker.split("'")[1]].append(requirement.strip().partition(">")[0])
+    assert {name: brought for name, brought in extras.items() if len(brought) != 1} == {}
+    assert {"sqs", "pubsub", "servicebus", "redis"} <= extras.keys()
+
+
+def test_wheel_carries_its_licence(metadata: Message) -> None:
+    """The licence is named in the metadata and its text is shipped."""
+    assert metadata["License-Expression"] == "Apache-2.0"
+    assert metadata.get_all("License-File") == ["LICENSE"]
+
+
+def test_checkout_has_the_command() -> None:
+    """An editable install puts `renderfarm` beside its Python, and the command answers."""
+    command = Path(sys.executable).with_name("renderfarm")
+    done = subprocess.run([command, "--version"], check=True, capture_output=True, text=True)
+    assert distribution("renderfarm").version in done.stdout
