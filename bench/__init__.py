@@ -1,0 +1,1 @@
+"""Benchmarks: what the farm costs and gains beside what people glue together today."""
