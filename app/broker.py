@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import redis
 from celery import Celery
 
+from app.jobs.records import attempt_name
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from uuid import UUID
@@ -63,7 +65,7 @@ def publish(app: Celery, job_id: UUID, attempt: int, request: Mapping[str, Any])
     app.send_task(
         TASK,
         args=[str(job_id)],
-        task_id=f"{job_id}.{attempt + 1}",
+        task_id=attempt_name(job_id, attempt + 1),
         queue=queue_of(request["model"]),
         argsrepr=summary(request),
         kwargsrepr="",

@@ -8,12 +8,14 @@ import sys
 import structlog
 
 
-def configure(level: int = logging.INFO) -> None:
-    """Set up logging for a role's process. Libraries' warnings come in the same form."""
-    shared: list[structlog.typing.Processor] = [
-        structlog.stdlib.add_log_level,
-        structlog.processors.TimeStamper(fmt="%H:%M:%S.%f", utc=False),
-    ]
+def configure(level: int = logging.INFO, *, times: bool = True) -> None:
+    """Set up logging for a role's process. Libraries' warnings come in the same form.
+
+    Without `times` for a process whose lines someone else dates, as `renderfarm up` does.
+    """
+    shared: list[structlog.typing.Processor] = [structlog.stdlib.add_log_level]
+    if times:
+        shared.append(structlog.processors.TimeStamper(fmt="iso", utc=True))
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),

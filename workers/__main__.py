@@ -17,7 +17,7 @@ from workers.bootstep import Farm
 
 def main() -> None:
     """Start a Celery worker whose threads are slots and whose device thread runs the engine."""
-    log.configure()
+    log.configure(times=os.environ.get("RENDERFARM_LOG_TIMES") != "0")
     try:
         settings = Settings.from_environment(os.environ)
         catalog = load_catalog(settings.models_file, settings.serve)

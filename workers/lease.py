@@ -12,7 +12,9 @@ import time
 from typing import TYPE_CHECKING
 
 import structlog
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import SQLAlchemyError
+
+from app.jobs.records import attempt_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,14 +61,14 @@ class Keeper:
         while not stop.wait(min(PROGRESS_S, self._renew_s)):
             try:
                 self.round()
-            except DBAPIError as error:
-                log.warning("cannot renew", cause=str(error.orig).strip().splitlines()[0])
+            except SQLAlchemyError as error:
+                log.warning("cannot renew", cause=str(error).strip().splitlines()[0])
 
     def round(self) -> None:
         """Renew what is held, if it is time or something moved; let go of what is no longer ours."""
         with self._lock:
             before = dict(self._held)
-        now = {(i, a): self._runtime.progress_of(str(i)) for i, a in before}
+        now = {key: self._runtime.progress_of(attempt_name(*key)) for key in before}
         due = time.monotonic() - self._renewed_at >= self._renew_s
         if not now or not (due or now != before):
             return
@@ -77,6 +79,5 @@ class Keeper:
         self._renewed_at = time.monotonic()
         with self._lock:
             self._held.update({key: step for key, step in now.items() if key in self._held})
-        for job_id, attempt in now:
-            if job_id not in held and (job_id, attempt) in self._held:
-                self._runtime.cancel(str(job_id))
+        for key in now.keys() - held:
+            self._runtime.cancel(attempt_name(*key))

@@ -69,6 +69,8 @@ class Runtime:
         self._futures: dict[str, Future[Finished]] = {}
         self._progress: Mapping[str, tuple[int, int]] = {}
         self._ready: Future[None] = Future()
+        self._closing = threading.Lock()
+        self._ended: Exception | None = None
         self._thread = threading.Thread(target=self._run, name="device", daemon=True)
         self.engine: Steps | None = None
         self.stepped_at = time.monotonic()
@@ -87,7 +89,11 @@ class Runtime:
     def submit(self, request: Request) -> Future[Finished]:
         """Render; the future raises RenderFailed, RenderCancelled or DeviceLost."""
         future: Future[Finished] = Future()
-        self._inbox.put(("add", (request, future)))
+        with self._closing:
+            if self._ended is None:
+                self._inbox.put(("add", (request, future)))
+            else:
+                future.set_exception(self._ended)
         return future
 
     def cancel(self, job_id: str) -> None:
@@ -115,11 +121,11 @@ class Runtime:
         self._ready.set_result(None)
         try:
             self._serve(self.engine)
-        except DeviceLost as error:
-            self.lost = str(error)
-            log.critical("device lost", cause=str(error))
-            self._end_all(error)
-        self._end_all(RenderCancelled())
+            self._end_all(RenderCancelled())
+        except Exception as error:
+            self.lost = str(error) or type(error).__name__
+            log.critical("device lost", exc_info=None if isinstance(error, DeviceLost) else error)
+            self._end_all(DeviceLost(self.lost))
 
     def _serve(self, engine: Steps) -> None:
         while self._take(engine):
@@ -166,6 +172,9 @@ class Runtime:
                 future.set_exception(RenderCancelled())
 
     def _end_all(self, error: Exception) -> None:
+        """Resolve every future with the error, also those that are asked for from now on."""
+        with self._closing:
+            self._ended = self._ended or error
         while self._futures:
             _, future = self._futures.popitem()
             try:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import structlog
 from sqlalchemy.exc import DBAPIError, OperationalError
 
-from app.jobs.records import Claim, Costs, Failure, NewImage
+from app.jobs.records import Claim, Costs, Failure, NewImage, attempt_name
 from app.results.storage import StorageError
 from workers.encode import CONTENT_TYPES, decode, encode
 from workers.engine.request import DeviceLost, Finished, Request
@@ -48,6 +48,8 @@ class Slot:
 
     def render(self, job_id: UUID) -> str:
         """Do one job to its end; a line saying how it went. Raises RenderFailed if it failed."""
+        if self.runtime.closed:
+            return "not taken: the worker is stopping"
         claim = self.store.claim(job_id, self.worker_id, self.settings.lease_s)
         if claim is None:
             return "not due: taken by another, or ended"
@@ -145,7 +147,7 @@ def _request(claim: Claim) -> Request:
     for name, mode in (("image", "RGB"), ("mask", "L")):
         if claim.request[name] is not None:
             fields[name] = decode(claim.request[name], name, mode)
-    return Request(id=str(claim.id), alone=claim.alone, **fields)
+    return Request(id=attempt_name(claim.id, claim.attempt), alone=claim.alone, **fields)
 
 
 def _persist(write: Callable[[], T]) -> T:

@@ -24,7 +24,7 @@ def _role(run: Callable[[Settings], None]) -> Callable[[], None]:
 
     @functools.wraps(run)
     def framed() -> None:
-        log.configure()
+        log.configure(times=os.environ.get("RENDERFARM_LOG_TIMES") != "0")
         try:
             run(Settings.from_environment(os.environ))
         except FarmError as error:

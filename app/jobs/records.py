@@ -31,6 +31,14 @@ class Stored:
     created: bool
 
 
+def attempt_name(job_id: UUID, attempt: int) -> str:
+    """What an attempt is called in the engine and in Celery.
+
+    Not by the job's id alone: a lost attempt may still be in a worker that claims the next one.
+    """
+    return f"{job_id}.{attempt}"
+
+
 @dataclass(frozen=True, slots=True)
 class Claim:
     """A worker's hold on a job: `attempt` is the fence that each later statement carries."""

@@ -83,9 +83,9 @@ WITH held AS (
                     step = greatest(jobs.step, least(held.step, steps))
     FROM held
     WHERE jobs.id = held.id AND jobs.attempt = held.attempt AND status = 'running'
-    RETURNING jobs.id
+    RETURNING jobs.id, jobs.attempt
 )
-SELECT id, pg_notify('jobs', id || ' progress') FROM renewed
+SELECT id, attempt, pg_notify('jobs', id || ' progress') FROM renewed
 """
 
 _SUCCEED = _move(
@@ -196,12 +196,12 @@ class Store:
             None,
         )
 
-    def renew(self, held: Mapping[tuple[UUID, int], int], lease_s: float) -> set[UUID]:
-        """Lengthen the leases of `(id, attempt) -> step` and note the steps; the ids still held."""
+    def renew(self, held: Mapping[tuple[UUID, int], int], lease_s: float) -> set[tuple[UUID, int]]:
+        """Lengthen the leases of `(id, attempt) -> step` and note the steps; those still held."""
         values = [{"id": str(i), "attempt": a, "step": step} for (i, a), step in held.items()]
         with self._engine.begin() as connection:
             rows = _run(connection, _RENEW, held=json.dumps(values), lease_s=lease_s)
-        return {row["id"] for row in rows}
+        return {(row["id"], row["attempt"]) for row in rows}
 
     def succeed(self, job_id: UUID, attempt: int, images: Sequence[NewImage], costs: Costs) -> bool:
         """Running -> succeeded with its images; false if the attempt is no longer this one."""

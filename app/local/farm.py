@@ -79,6 +79,7 @@ class Farm:
         chosen = {"RENDERFARM_SERVE": self.options.models} if self.options.models else {}
         return {
             "RENDERFARM_DIR": str(self.options.directory),
+            "RENDERFARM_LOG_TIMES": "0",
             "RENDERFARM_DATABASE_URL": self.access.database_url,
             "RENDERFARM_BROKER_URL": self.access.broker_url,
             "RENDERFARM_PUBLIC_URL": self.access.url,
