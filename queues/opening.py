@@ -13,10 +13,14 @@ if TYPE_CHECKING:
 
 MODULES = {
     "memory": "queues.memory",
+    "redis": "queues.redis_stream",
+    "rediss": "queues.redis_stream",
 }
 """Which module serves a scheme."""
 
-EXTRAS: dict[str, str] = {}
+EXTRAS: dict[str, str] = {
+    "queues.redis_stream": "redis",
+}
 """Which extra of the wheel brings a module's SDK."""
 
 

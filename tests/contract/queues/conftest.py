@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 HARNESSES = {
     "memory": ("on_memory", "MemoryHarness"),
+    "redis": ("on_redis", "RedisHarness"),
 }
 
 

@@ -16,6 +16,7 @@ from queues.opening import EXTRAS, MODULES
     [
         ("kafka://topic", "memory://"),
         ("no url", "starts with"),
+        ("redis://127.0.0.1/0", "needs .stream="),
         ("memory://", "followed by a name"),
         ("memory://a?leases=3", "no option 'leases'"),
         ("memory://a?lease_s=long", "lease_s must be a number"),
