@@ -110,6 +110,7 @@ class Farm(bootsteps.StartStopStep):  # type: ignore[misc,unused-ignore]
                     time.sleep(0.05)
                 os._exit(DEVICE_LOST_EXIT)
             try:
-                records.beat(self._engine, self._worker.id, self._runtime.stats())
+                if not records.beat(self._engine, self._worker.id, self._runtime.stats()):
+                    records.register(self._engine, self._worker)  # forgotten while out of reach
             except DBAPIError as error:
                 log.warning("no heartbeat", cause=str(error.orig).strip().splitlines()[0])

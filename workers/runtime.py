@@ -84,7 +84,8 @@ class Runtime:
     def stop(self) -> None:
         """End the thread once its present step is done. What is unfinished is cancelled."""
         self._inbox.put(("stop", None))
-        self._thread.join()
+        if self._thread.is_alive():
+            self._thread.join()
 
     def submit(self, request: Request) -> Future[Finished]:
         """Render; the future raises RenderFailed, RenderCancelled or DeviceLost."""
@@ -95,6 +96,11 @@ class Runtime:
             else:
                 future.set_exception(self._ended)
         return future
+
+    @property
+    def ended(self) -> bool:
+        """Whether the device thread has ended: nothing will be rendered any more."""
+        return self._ended is not None
 
     def cancel(self, job_id: str) -> None:
         """Have a job leave at its next park, if it is still here."""
@@ -158,6 +164,8 @@ class Runtime:
             engine.add(request)
         except BadRequest as error:
             future.set_exception(RenderFailed(error.code, f"{error.field}: {error.message}"))
+        except Exception as error:  # noqa: BLE001 - a request's fault ends that request alone
+            future.set_exception(error)
         else:
             self._futures[request.id] = future
 

@@ -46,9 +46,9 @@ class Slot:
     settings: Settings
     worker_id: str
 
-    def render(self, job_id: UUID) -> str:
+    def render(self, job_id: UUID) -> str:  # noqa: PLR0911 - each ending has its line
         """Do one job to its end; a line saying how it went. Raises RenderFailed if it failed."""
-        if self.runtime.closed:
+        if self.runtime.ended:
             return "not taken: the worker is stopping"
         claim = self.store.claim(job_id, self.worker_id, self.settings.lease_s)
         if claim is None:

@@ -30,7 +30,7 @@ INVARIANTS: dict[str, str] = {
         HAVING count(e.id) <> j.attempt OR count(DISTINCT e.attempt) <> j.attempt""",
     "each attempt ended at most once": """
         SELECT job_id FROM events
-        WHERE type NOT IN ('queued', 'running') AND attempt > 0
+        WHERE type IN ('retried', 'rescued', 'released', 'succeeded', 'failed')
         GROUP BY job_id, attempt HAVING count(*) > 1""",
     "a succeeded job has every image it was asked for, of its last attempt": """
         SELECT j.id FROM jobs j LEFT JOIN images i ON i.job_id = j.id
@@ -42,9 +42,12 @@ INVARIANTS: dict[str, str] = {
         WHERE j.status <> 'succeeded'""",
     "the counters agree with the events": """
         SELECT j.id FROM jobs j LEFT JOIN events e ON e.job_id = j.id
-        GROUP BY j.id, j.crashes, j.releases
+        GROUP BY j.id
         HAVING count(*) FILTER (WHERE e.type = 'released') <> j.releases
-            OR count(*) FILTER (WHERE e.type = 'rescued') > j.crashes""",
+            OR count(*) FILTER (WHERE e.type = 'rescued') > j.crashes
+            OR count(*) FILTER (WHERE e.type = 'retried') > j.failures
+            OR count(*) FILTER (WHERE e.type IN ('rescued', 'retried', 'failed'))
+               <> j.crashes + j.failures""",
     "no lease is long gone": """
         SELECT id FROM jobs WHERE status = 'running'
           AND lease_until < now() - interval '30 s'""",

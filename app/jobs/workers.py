@@ -46,13 +46,14 @@ def register(engine: Engine, worker: Worker) -> None:
         connection.execute(statement, values)
 
 
-def beat(engine: Engine, worker_id: str, stats: Mapping[str, Any]) -> None:
-    """Say that the worker lives, and what it has done so far."""
+def beat(engine: Engine, worker_id: str, stats: Mapping[str, Any]) -> bool:
+    """Say that the worker lives, and what it has done so far; false if it is not on the list."""
     statement = text(
         "UPDATE workers SET seen_at = now(), stats = CAST(:stats AS jsonb) WHERE id = :id"
     )
     with engine.begin() as connection:
-        connection.execute(statement, {"id": worker_id, "stats": json.dumps(dict(stats))})
+        values = {"id": worker_id, "stats": json.dumps(dict(stats))}
+        return connection.execute(statement, values).rowcount > 0
 
 
 def leave(engine: Engine, worker_id: str) -> None:

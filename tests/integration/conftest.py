@@ -1,0 +1,82 @@
+"""One real Postgres and one real Redis for all tests; a database of its own for each module."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING
+
+import psycopg
+import pytest
+import redis
+from psycopg import sql
+
+from app.database import create_engine, migrate
+from app.local.postgres import Postgres
+from app.local.redis import Redis
+from tests.integration.records import Farm
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy import Engine
+
+TEMPLATE = "migrated"
+NUMBERS = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    """A server with a migrated database to copy. It need not survive a power cut."""
+    with Postgres(tmp_path_factory.mktemp("postgres")) as server:
+        with psycopg.connect(server.url, autocommit=True) as connection:
+            connection.execute("ALTER SYSTEM SET fsync = off")
+            connection.execute("ALTER SYSTEM SET synchronous_commit = off")
+            connection.execute("SELECT pg_reload_conf()")
+            connection.execute(f"CREATE DATABASE {TEMPLATE}")
+        migrate(server.url.rpartition("/")[0] + "/" + TEMPLATE)
+        yield server
+
+
+@pytest.fixture(scope="module")
+def database_url(postgres: Postgres) -> str:
+    """An empty database with the newest schema."""
+    name = f"farm_{next(NUMBERS)}"
+    with psycopg.connect(postgres.url, autocommit=True) as connection:
+        connection.execute(
+            sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(
+                sql.Identifier(name), sql.Identifier(TEMPLATE)
+            )
+        )
+    return postgres.url.rpartition("/")[0] + "/" + name
+
+
+@pytest.fixture(scope="module")
+def engine(database_url: str) -> Iterator[Engine]:
+    """Connections to the module's database."""
+    made = create_engine(database_url)
+    yield made
+    made.dispose()
+
+
+@pytest.fixture
+def farm(engine: Engine) -> Farm:
+    """The records of a farm with nothing in them but two tenants."""
+    found = Farm(engine)
+    found.reset()
+    return found
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
+    """A Redis server."""
+    with Redis(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture
+def broker(redis_server: Redis) -> Iterator[redis.Redis]:
+    """A client of an empty Redis."""
+    client = redis.Redis.from_url(redis_server.url, decode_responses=True)
+    client.flushall()
+    yield client
+    client.close()
