@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tomllib
 from email.parser import BytesHeaderParser
 from importlib.metadata import distribution
 from pathlib import Path, PurePosixPath
@@ -11,6 +12,9 @@ from typing import TYPE_CHECKING
 from zipfile import ZipFile
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -90,3 +94,44 @@ def test_checkout_has_the_command() -> None:
     command = Path(sys.executable).with_name("renderfarm")
     done = subprocess.run([command, "--version"], check=True, capture_output=True, text=True)
     assert distribution("renderfarm").version in done.stdout
+
+
+def test_everything_installed_is_pinned() -> None:
+    """What the groups bring, and what that brings in turn, is pinned at the version installed here."""
+    lines = (REPOSITORY / "constraints.txt").read_text().split()
+    pins = {str(canonicalize_name(name)): version for name, version in map(_pin, lines)}
+    installed = _brought_by_the_groups()
+    assert len(installed) > 100
+    assert {name: version for name, version in installed.items() if pins.get(name) != version} == {}
+
+
+def _pin(line: str) -> tuple[str, str]:
+    name, _, version = line.partition("==")
+    return name, version
+
+
+def _brought_by_the_groups() -> dict[str, str]:
+    """Every package that the groups need on this machine, by name, with its version but no suffix."""
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
+    groups = project["dependency-groups"].values()
+    plain = [entry for group in groups for entry in group if isinstance(entry, str)]
+    left = [Requirement(line) for line in (*plain, *project["project"]["dependencies"])]
+    found: dict[str, str] = {}
+    seen: set[tuple[str, frozenset[str]]] = set()
+    while left:
+        wanted = left.pop()
+        name, extras = canonicalize_name(wanted.name), frozenset(wanted.extras)
+        if (name, extras) in seen:
+            continue
+        seen.add((name, extras))
+        found[name] = Version(distribution(name).version).public
+        left += _needs(name, extras)
+    return found
+
+
+def _needs(name: str, extras: frozenset[str]) -> Iterator[Requirement]:
+    for line in distribution(name).requires or ():
+        requirement = Requirement(line)
+        marker = requirement.marker
+        if marker is None or any(marker.evaluate({"extra": each}) for each in ("", *extras)):
+            yield requirement
