@@ -30,8 +30,8 @@ check: setup ## Lint, format, types and import directions
 test: setup ## Run the tests (ARGS="-k courier" reaches pytest)
 	@HF_HUB_OFFLINE=1 $(BIN)/python -m pytest $(ARGS)
 
-bench: setup ## Measure the farm on this machine
-	@$(BIN)/python bench/run.py $(ARGS)
+bench: setup ## Measure the farm on this machine, beside a hand-made app (ARGS="--help")
+	@$(BIN)/python -m bench $(ARGS)
 
 clean: ## Remove what can be made again: .venv, demo/, caches. The data in var/ stays
 	rm -rf .venv demo dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
