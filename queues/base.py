@@ -14,6 +14,9 @@ from queues.errors import NotSent
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+REASON = "renderfarm-reason"
+"""The attribute that says why a message is in a dead-letter, where the service has no place for it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
@@ -59,9 +62,9 @@ class Queue(Protocol):
     and return those of them that were lost: no longer in hand, so nothing was done and they come
     again. SQS and Pub/Sub do not always know; an empty answer from them is their best knowledge.
 
-    **Outages.** A verb that cannot reach the service raises `Unavailable` within about ten
-    seconds, and works again by itself when the service is back. A message that was in hand comes
-    again.
+    **Outages.** A verb that cannot reach the service raises `Unavailable`, mostly at once and at
+    the latest after half a minute, and works again by itself when the service is back. A message
+    that was in hand comes again.
 
     **Close** hands back at once what was fetched ahead but not handed out. What is in hand stays
     leased: `retry` it first. No thread and no socket stays behind.

@@ -15,11 +15,13 @@ MODULES = {
     "memory": "queues.memory",
     "redis": "queues.redis_stream",
     "rediss": "queues.redis_stream",
+    "sqs": "queues.sqs",
 }
 """Which module serves a scheme."""
 
 EXTRAS: dict[str, str] = {
     "queues.redis_stream": "redis",
+    "queues.sqs": "sqs",
 }
 """Which extra of the wheel brings a module's SDK."""
 

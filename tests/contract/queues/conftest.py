@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 HARNESSES = {
     "memory": ("on_memory", "MemoryHarness"),
     "redis": ("on_redis", "RedisHarness"),
+    "sqs": ("on_sqs", "SqsHarness"),
 }
 
 

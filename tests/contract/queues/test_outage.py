@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from queues import Outgoing, Queue, Unavailable
+from queues import Outgoing, Queue, Refused, Unavailable
 from tests.contract.queues.harness import eventually, one
 
 if TYPE_CHECKING:
@@ -20,9 +20,13 @@ def _killable(place: Place) -> None:
     place.need("outage")
 
 
+# A server that forgets is given its queues a moment after it listens: until then it refuses.
+AWAY = (Unavailable, Refused)
+
+
 def sends(queue: Queue, body: bytes) -> bool:
     """Whether the queue takes a message now."""
-    with suppress(Unavailable):
+    with suppress(*AWAY):
         queue.put([Outgoing(body)])
         return True
     return False
@@ -30,7 +34,7 @@ def sends(queue: Queue, body: bytes) -> bool:
 
 def receives(queue: Queue) -> set[bytes]:
     """What the queue hands out now, acknowledged; nothing while it is away."""
-    with suppress(Unavailable):
+    with suppress(*AWAY):
         messages = queue.receive(wait_s=1)
         queue.ack(messages)
         return {message.body for message in messages}

@@ -17,6 +17,8 @@ from queues.opening import EXTRAS, MODULES
         ("kafka://topic", "memory://"),
         ("no url", "starts with"),
         ("redis://127.0.0.1/0", "needs .stream="),
+        ("sqs://eu-central-1", "sqs://REGION/QUEUE"),
+        ("sqs://eu-central-1/q?max_deliveries=3", "no option 'max_deliveries'"),
         ("memory://", "followed by a name"),
         ("memory://a?leases=3", "no option 'leases'"),
         ("memory://a?lease_s=long", "lease_s must be a number"),

@@ -1,0 +1,188 @@
+"""`sqs://REGION/QUEUE`: Amazon SQS, standard and FIFO (`QUEUE` ends with `.fifo`), on boto3.
+
+Credentials and endpoint come by boto3's own variables (`AWS_*`, `AWS_ENDPOINT_URL`). The queue's
+redrive policy says how often a message is delivered and which queue is its dead-letter.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from contextlib import contextmanager
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import boto3  # type: ignore[import-untyped]
+from botocore.config import Config  # type: ignore[import-untyped]
+from botocore.exceptions import (  # type: ignore[import-untyped]
+    BotoCoreError,
+    ClientError,
+    HTTPClientError,
+)
+from botocore.exceptions import ConnectionError as NoConnection
+
+from queues import sqs_entries as entries
+from queues.base import REASON, Message, Outgoing, Queue, refuse
+from queues.errors import BadAddress, Refused, Unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from queues.address import Address
+
+MAX_WAIT_S = 20
+MAX_DELAY_S = 43_200
+MAX_REASON_CHARS = 1000
+ANSWER_TIMEOUT_S = MAX_WAIT_S + 5
+
+
+class SqsQueue(Queue):
+    """One SQS queue. `lease_s` is asked for with each receive, whatever the queue's own is."""
+
+    def __init__(self, client: Any, name: str, *, lease_s: float) -> None:
+        self.lease_s = lease_s
+        self._client = client
+        self._name = name
+
+    def put(self, messages: Sequence[Outgoing]) -> None:
+        """Send in batches; on a FIFO queue the id is the deduplication id."""
+        faults = {each.id: entries.fault(each) for each in messages}
+        refused = {job_id: reason for job_id, reason in faults.items() if reason}
+        sound = [each for each in messages if each.id not in refused]
+        refuse(refused | self._send(self._url, sound))
+
+    def _send(self, url: str, messages: Sequence[Outgoing]) -> dict[str, str]:
+        """Send what has no fault; return why the queue refused some of it, by id."""
+        refused = {}
+        for batch in entries.batches(messages):
+            made = [entries.entry(n, each, fifo=self._fifo) for n, each in enumerate(batch)]
+            for failed in self._call("send_message_batch", url, made):
+                refused[batch[int(failed["Id"])].id] = failed.get("Message") or failed["Code"]
+        return refused
+
+    def receive(self, limit: int = 10, wait_s: float = 0.0) -> list[Message]:
+        """Poll, long while there is nothing, and then as often as it brings more."""
+        deadline = time.monotonic() + wait_s
+        taken: list[Message] = []
+        while len(taken) < limit:
+            left_s = 0.0 if taken else max(0.0, deadline - time.monotonic())
+            batch = self._poll(min(entries.BATCH, limit - len(taken)), left_s)
+            taken += batch
+            if not batch and (taken or time.monotonic() >= deadline):
+                break
+        return taken
+
+    def _poll(self, limit: int, wait_s: float) -> list[Message]:
+        with _errors(self._name):
+            answer = self._client.receive_message(
+                QueueUrl=self._url,
+                MaxNumberOfMessages=limit,
+                WaitTimeSeconds=min(MAX_WAIT_S, math.ceil(wait_s)),
+                VisibilityTimeout=math.ceil(self.lease_s),
+                MessageAttributeNames=["All"],
+                MessageSystemAttributeNames=["ApproximateReceiveCount"],
+            )
+        return [entries.message(raw) for raw in answer.get("Messages", [])]
+
+    def ack(self, messages: Sequence[Message]) -> list[Message]:
+        """Delete the messages."""
+        return self._settle("delete_message_batch", messages)
+
+    def retry(self, messages: Sequence[Message], delay_s: float = 0.0) -> list[Message]:
+        """Let the visibility end after `delay_s`, at most twelve hours."""
+        return self._show_after(messages, min(MAX_DELAY_S, math.ceil(delay_s)))
+
+    def extend(self, messages: Sequence[Message]) -> list[Message]:
+        """Let the visibility end after another `lease_s`."""
+        return self._show_after(messages, math.ceil(self.lease_s))
+
+    def _show_after(self, messages: Sequence[Message], seconds: int) -> list[Message]:
+        return self._settle("change_message_visibility_batch", messages, VisibilityTimeout=seconds)
+
+    def reject(self, messages: Sequence[Message], reason: str) -> list[Message]:
+        """Send copies to the dead-letter queue, the reason as an attribute, then delete.
+
+        A crash between the two leaves a message in both queues, never in none.
+        """
+        beside = {REASON: reason[:MAX_REASON_CHARS]}
+        copies = [Outgoing(each.body, each.id, beside | dict(each.attributes)) for each in messages]
+        if copies:
+            refuse(self._send(self._dead_letter_url, copies))
+        return self.ack(messages)
+
+    def _settle(self, verb: str, messages: Sequence[Message], **how: int) -> list[Message]:
+        lost = []
+        for start in range(0, len(messages), entries.BATCH):
+            batch = messages[start : start + entries.BATCH]
+            made = [
+                {"Id": str(n), "ReceiptHandle": each.receipt, **how} for n, each in enumerate(batch)
+            ]
+            lost += [batch[int(each["Id"])] for each in self._call(verb, self._url, made)]
+        return lost
+
+    def _call(self, verb: str, url: str, made: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """One batch call; returns the entries that failed by our fault."""
+        with _errors(self._name):
+            answer = getattr(self._client, verb)(QueueUrl=url, Entries=made)
+        failed: list[dict[str, Any]] = answer.get("Failed", [])
+        if theirs := [each for each in failed if not each["SenderFault"]]:
+            raise Unavailable(f"SQS failed to serve {self._name}: {theirs[0]['Code']}")
+        return failed
+
+    @property
+    def _fifo(self) -> bool:
+        return self._name.endswith(".fifo")
+
+    @cached_property
+    def _url(self) -> str:
+        with _errors(self._name):
+            return str(self._client.get_queue_url(QueueName=self._name)["QueueUrl"])
+
+    @cached_property
+    def _dead_letter_url(self) -> str:
+        with _errors(self._name):
+            found = self._client.get_queue_attributes(
+                QueueUrl=self._url, AttributeNames=["RedrivePolicy"]
+            )
+            policy = found.get("Attributes", {}).get("RedrivePolicy")
+            if policy is None:
+                raise Refused(f"{self._name} has no dead-letter queue: give it a redrive policy")
+            account, name = entries.name_of(policy)
+            answer = self._client.get_queue_url(QueueName=name, QueueOwnerAWSAccountId=account)
+        return str(answer["QueueUrl"])
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+
+@contextmanager
+def _errors(name: str) -> Iterator[None]:
+    try:
+        yield
+    except ClientError as error:
+        status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+        code = error.response["Error"]["Code"]
+        if status >= 500 or "Throttl" in code or code == "RequestThrottled":
+            raise Unavailable(f"SQS does not serve {name} now: {error}") from error
+        raise Refused(f"SQS refused {name}: {error}") from error
+    except (NoConnection, HTTPClientError) as error:
+        raise Unavailable(f"SQS cannot be reached: {error}") from error
+    except BotoCoreError as error:
+        raise Refused(f"SQS cannot be asked: {error}") from error
+
+
+def open_address(address: Address) -> SqsQueue:
+    """The queue at `sqs://REGION/QUEUE?lease_s=30`."""
+    address.allow("lease_s")
+    if not address.path:
+        raise BadAddress("sqs:// needs a region and a queue: sqs://REGION/QUEUE")
+    config = Config(
+        region_name=address.host,
+        connect_timeout=3,
+        read_timeout=ANSWER_TIMEOUT_S,
+        retries={"mode": "standard", "total_max_attempts": 2},
+    )
+    # A session of its own: boto3's default one is not safe to build clients from in threads.
+    client = boto3.session.Session().client("sqs", config=config)
+    return SqsQueue(client, address.path, lease_s=address.lease_s)

@@ -1,0 +1,93 @@
+"""Messages as SQS has them: entries of batches, at most ten and 1 MiB together."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+from queues.base import Message, Outgoing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+LIMIT_BYTES = 1_048_576
+BATCH = 10
+MAX_ATTRIBUTES = 10
+_FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def fault(message: Outgoing) -> str | None:
+    """Why SQS cannot carry this message; None when it can."""
+    try:
+        text = message.body.decode()
+    except UnicodeDecodeError:
+        return "SQS carries text only; this body is not UTF-8"
+    if not text:
+        return "SQS carries no empty body"
+    if _FORBIDDEN.search(text):
+        return "SQS carries no control characters"
+    if size_bytes(message) > LIMIT_BYTES:
+        return f"larger than {LIMIT_BYTES} bytes"
+    return None
+
+
+def size_bytes(message: Outgoing) -> int:
+    """What SQS counts: the body, and names, types and values of the attributes."""
+    beside = (len(name.encode()) + len(value.encode()) for name, value in _pairs(message))
+    return len(message.body) + sum(beside) + len("String") * len(message.attributes)
+
+
+def batches(messages: Sequence[Outgoing]) -> Iterator[list[Outgoing]]:
+    """Cut into runs that one call may hold."""
+    run: list[Outgoing] = []
+    total = 0
+    for message in messages:
+        size = size_bytes(message)
+        if run and (len(run) == BATCH or total + size > LIMIT_BYTES):
+            yield run
+            run, total = [], 0
+        run.append(message)
+        total += size
+    if run:
+        yield run
+
+
+def entry(number: int, message: Outgoing, *, fifo: bool) -> dict[str, Any]:
+    """One message of a batch. On a FIFO queue a message without a group is a group of its own."""
+    made: dict[str, Any] = {
+        "Id": str(number),
+        "MessageBody": message.body.decode(),
+        "MessageAttributes": {
+            name: {"DataType": "String", "StringValue": value} for name, value in _pairs(message)
+        },
+    }
+    if fifo:
+        made["MessageGroupId"] = message.group or message.id
+        made["MessageDeduplicationId"] = message.id
+    return made
+
+
+def _pairs(message: Outgoing) -> list[tuple[str, str]]:
+    """The attributes that SQS takes: the first ten, and none without a value."""
+    return [(name, value) for name, value in message.attributes.items() if value][:MAX_ATTRIBUTES]
+
+
+def message(raw: Mapping[str, Any]) -> Message:
+    """A message as it was received."""
+    attributes = raw.get("MessageAttributes", {}).items()
+    return Message(
+        body=raw["Body"].encode(),
+        id=raw["MessageId"],
+        attempt=int(raw["Attributes"]["ApproximateReceiveCount"]),
+        attributes={
+            name: each["StringValue"] for name, each in attributes if "StringValue" in each
+        },
+        receipt=raw["ReceiptHandle"],
+    )
+
+
+def name_of(redrive_policy: str) -> tuple[str, str]:
+    """The account and the name of the dead-letter queue in a redrive policy."""
+    *_, account, name = json.loads(redrive_policy)["deadLetterTargetArn"].split(":")
+    return account, name
