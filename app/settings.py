@@ -39,6 +39,7 @@ class Settings:
     max_rows: int
     lease_s: float
     renew_s: float
+    watchdog_s: float
     hint_again_s: float
     max_failures: int
     max_crashes: int
@@ -75,6 +76,7 @@ class Settings:
             lease_s=lease_s,
             # One renewal may fail and the lease still holds.
             renew_s=read.number("RENEW_S", min(5.0, lease_s / 3), 0.1, lease_s / 2),
+            watchdog_s=read.number("WATCHDOG_S", 60.0, 1.0),
             hint_again_s=read.number("HINT_AGAIN_S", 5.0, 0.1),
             max_failures=read.whole("MAX_FAILURES", 3, 1, 100),
             max_crashes=read.whole("MAX_CRASHES", 3, 1, 100),

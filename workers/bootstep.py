@@ -48,9 +48,7 @@ class Farm(bootsteps.StartStopStep):  # type: ignore[misc,unused-ignore]
         self._catalog = load_catalog(settings.models_file, settings.serve)
         self._store = Store(self._engine)
         self._runtime = Runtime(engine_of(self._catalog, settings.max_rows))
-        self._keeper = Keeper(
-            self._store, self._runtime, lease_s=settings.lease_s, renew_s=settings.renew_s
-        )
+        self._keeper = Keeper(self._store, self._runtime, settings)
         self._worker = records.Worker(
             id=f"{platform.node()}:{os.getpid()}:{int(time.time())}",
             host=platform.node(),

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from app.jobs.records import Claim
     from app.jobs.store import Store
+    from app.settings import Settings
     from workers.runtime import Runtime
 
 log = structlog.get_logger("workers.lease")
@@ -31,11 +32,12 @@ PROGRESS_S = 0.5
 class Keeper:
     """Renews the leases of all held jobs every `renew_s`, and sooner when their steps moved."""
 
-    def __init__(self, store: Store, runtime: Runtime, *, lease_s: float, renew_s: float) -> None:
+    def __init__(self, store: Store, runtime: Runtime, settings: Settings) -> None:
         self._store = store
         self._runtime = runtime
-        self._lease_s = lease_s
-        self._renew_s = renew_s
+        self._lease_s = settings.lease_s
+        self._renew_s = settings.renew_s
+        self._watchdog_s = settings.watchdog_s
         self._held: dict[tuple[UUID, int], int] = {}
         self._lock = threading.Lock()
         self._renewed_at = time.monotonic()
@@ -72,7 +74,7 @@ class Keeper:
         due = time.monotonic() - self._renewed_at >= self._renew_s
         if not now or not (due or now != before):
             return
-        if self._runtime.stuck_s() > self._lease_s:
+        if self._runtime.stuck_s() > self._watchdog_s:
             log.error("device stuck", jobs=len(now), seconds=round(self._runtime.stuck_s(), 1))
             return
         held = self._store.renew(now, self._lease_s)
