@@ -59,6 +59,11 @@ class InvalidRequest(Refused):
     status = 422
     code = "invalid_request"
 
+    def within(self, place: str) -> InvalidRequest:
+        """The same refusal of a request that is one of several: `place` comes before each field."""
+        fields = tuple(FieldError(f"{place}.{f.field}", f.message) for f in self.fields)
+        return InvalidRequest(f"{place}: {self.detail}", fields)
+
 
 class IdempotencyConflict(Refused):
     """The idempotency key was used before, with another body."""

@@ -28,7 +28,13 @@ def configure(level: int = logging.INFO, *, times: bool = True) -> None:
             foreign_pre_chain=shared,
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.dev.ConsoleRenderer(colors=False, pad_event_to=0, sort_keys=False),
+                structlog.dev.ConsoleRenderer(
+                    colors=False,
+                    pad_event_to=0,
+                    sort_keys=False,
+                    # The default shows every local variable: keys and passwords, and for seconds.
+                    exception_formatter=structlog.dev.plain_traceback,
+                ),
             ],
         )
     )

@@ -45,6 +45,8 @@ async def _stream(context: Context, tenant: Tenant, job_id: UUID) -> AsyncIterat
     with context.hub.watch(str(job_id)) as changed:
         while True:
             job = await run_in_threadpool(context.job, tenant, job_id)
+            if status is None:  # the first state says how far the job is
+                step = job["progress"]["step"]
             if job["progress"]["step"] != step:
                 step = job["progress"]["step"]
                 spoke_at = time.monotonic()

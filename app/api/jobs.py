@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from typing import TYPE_CHECKING, Annotated, Any
+from uuid import UUID
 
 from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import JSONResponse
@@ -63,7 +64,7 @@ async def submit_batch(
 
     def work() -> list[dict[str, Any]]:
         keyed = [(item, key and f"{key}.{n}") for n, item in enumerate(_parse_batch(raw))]
-        stored = accept(context.door, tenant, keyed)
+        stored = accept(context.door, tenant, keyed, within="jobs")
         return [context.job_json(item.row, [], ahead=False) for item in stored]
 
     return JSONResponse({"jobs": await run_in_threadpool(work)}, status_code=202)
@@ -93,12 +94,12 @@ async def list_jobs(  # noqa: PLR0917 - FastAPI gives them by name
     context: Ctx,
     tenant: Who,
     status: Status | None = None,
-    model: str | None = None,
+    model: Annotated[str | None, Query(pattern=r"^[^\x00]*$")] = None,
     limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 50,
     cursor: str | None = None,
 ) -> dict[str, Any]:
     """The tenant's jobs, newest first; `cursor` of one answer brings the next page."""
-    before = as_id(cursor) if cursor else None
+    before = _cursor(cursor) if cursor else None
     return await run_in_threadpool(
         _page, context, tenant, limit, status=status, model=model, before=before
     )
@@ -119,6 +120,14 @@ async def cancel(job_id: str, context: Ctx, tenant: Who) -> dict[str, Any]:
     return await run_in_threadpool(work)
 
 
+def _cursor(text: str) -> UUID:
+    try:
+        return UUID(text)
+    except ValueError:
+        message = "must be the cursor of an earlier answer"
+        raise InvalidRequest(f"cursor {message}", (FieldError("cursor", message),)) from None
+
+
 def _page(context: Context, tenant: Tenant, limit: int, **filters: Any) -> dict[str, Any]:
     rows = context.queries.page(tenant.id, limit=limit, **filters)
     images = context.queries.images([row["id"] for row in rows])
@@ -129,7 +138,7 @@ def _page(context: Context, tenant: Tenant, limit: int, **filters: Any) -> dict[
 def _parse_batch(raw: bytes) -> list[JobRequest]:
     try:
         batch = json.loads(raw)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidJson(f"the body is not valid JSON: {error}") from None
     jobs = batch.get("jobs") if isinstance(batch, dict) else None
     if not isinstance(jobs, list) or not 0 < len(jobs) <= MAX_BATCH or len(batch) > 1:
@@ -142,5 +151,4 @@ def _parse_one(n: int, job: object) -> JobRequest:
     try:
         return parse(json.dumps(job).encode())
     except InvalidRequest as error:
-        fields = tuple(FieldError(f"jobs.{n}.{f.field}", f.message) for f in error.fields)
-        raise InvalidRequest(f"jobs.{n}: {error.detail}", fields) from None
+        raise error.within(f"jobs.{n}") from None

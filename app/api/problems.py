@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 from fastapi.responses import JSONResponse
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 
@@ -31,7 +31,8 @@ def install(app: FastAPI) -> None:
     """Answer every error of the application as a problem."""
     app.add_exception_handler(Refused, refused)
     app.add_exception_handler(HTTPException, _http)
-    app.add_exception_handler(DBAPIError, _away)
+    app.add_exception_handler(OperationalError, _away)
+    app.add_exception_handler(InterfaceError, _away)
     app.add_exception_handler(PoolTimeoutError, _away)
     app.add_exception_handler(StorageError, _away)
     app.add_exception_handler(Exception, _bug)

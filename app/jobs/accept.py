@@ -37,15 +37,25 @@ class Door:
 
 
 def accept(
-    door: Door, tenant: Tenant, requests: Sequence[tuple[JobRequest, str | None]]
+    door: Door,
+    tenant: Tenant,
+    requests: Sequence[tuple[JobRequest, str | None]],
+    *,
+    within: str = "",
 ) -> list[Stored]:
     """Store submissions of one tenant, all or none; each answers with its job, new or old.
 
-    Each comes with its idempotency key, if it has one. Raises `InvalidRequest`,
+    Each comes with its idempotency key, if it has one; `within` is what a caller calls the list, in
+    which a refusal then names the place. Raises `InvalidRequest`,
     `IdempotencyConflict` (same key, other body) or `OverQuota`; then nothing is stored. A repeat
     of what was accepted before counts towards no quota.
     """
-    new = [_new_job(door, tenant, request, key) for request, key in requests]
+    new = []
+    for n, (request, key) in enumerate(requests):
+        try:
+            new.append(_new_job(door, tenant, request, key))
+        except InvalidRequest as error:
+            raise (error.within(f"{within}.{n}") if within else error) from None
     return door.store.insert(new, tenant.max_queued)
 
 
