@@ -48,5 +48,7 @@ def decode(data_url: str, field: str, mode: str) -> Image.Image:
                 "bad_image", f"{field}: {picture.width}x{picture.height} is too large"
             )
         return picture.convert(mode)
+    except Image.DecompressionBombError as error:
+        raise RenderFailed("bad_image", f"{field}: {error}") from error
     except (binascii.Error, UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
         raise RenderFailed("bad_image", f"{field}: not a readable picture") from error
