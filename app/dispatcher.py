@@ -39,17 +39,22 @@ GATHER_S = 0.005  # lets a burst of submissions become one round
 PAUSES_S = (0.1, 0.5, 1.0, 2.0)
 AWAY = (BrokerError, redis.RedisError, DBAPIError, psycopg.OperationalError)
 
-# A bounded number of candidates per tenant: the cost does not grow with the backlog.
-_CANDIDATES = """
-SELECT head.* FROM tenants CROSS JOIN LATERAL (
-    SELECT id, tenant_id, priority, extract(epoch FROM now() - created_at)::float AS waited_s
-    FROM jobs
-    WHERE status = 'queued' AND model = :model AND tenant_id = tenants.id
-      AND run_after <= now() AND deadline_at > now()
-      AND (hinted_at IS NULL OR hinted_at < now() - make_interval(secs => :again_s))
-    ORDER BY priority DESC, created_at LIMIT :room
-) AS head
+_DUE = """
+SELECT id, tenant_id, priority, extract(epoch FROM now() - created_at)::float AS waited_s
+FROM jobs
+WHERE status = 'queued' AND model = :model AND tenant_id = tenants.id
+  AND run_after <= now() AND deadline_at > now()
+  AND (hinted_at IS NULL OR hinted_at < now() - make_interval(secs => :again_s))
 """
+# A bounded number of candidates per tenant: the cost does not grow with the backlog. The oldest are
+# among them whatever their priority, or a stream of urgent jobs would keep them from ageing.
+_CANDIDATES = f"""
+SELECT head.* FROM tenants CROSS JOIN LATERAL (
+    ({_DUE} ORDER BY priority DESC, created_at LIMIT :room)
+    UNION
+    ({_DUE} ORDER BY created_at LIMIT :room)
+) AS head
+"""  # noqa: S608 - both parts are ours
 _RUNNING = "SELECT model, tenant_id, count(*) FROM jobs WHERE status = 'running' GROUP BY 1, 2"
 
 

@@ -245,9 +245,11 @@ class Store:
         return [row["id"] for row in self._move(_EXPIRE, "expired", limit=limit)]
 
     def hint(self, ids: Sequence[UUID]) -> list[Row]:
-        """Note that the workers are being told of these jobs; the rows still queued."""
+        """Note that the workers are being told of these jobs; the rows still queued, in order."""
+        place = {job_id: n for n, job_id in enumerate(ids)}
         with self._engine.begin() as connection:
-            return _run(connection, _HINT, ids=list(ids))
+            rows = _run(connection, _HINT, ids=list(ids))
+        return sorted(rows, key=lambda row: place[row["id"]])
 
     def _move(self, sql: str, event: str | None, **values: Any) -> list[Row]:
         with self._engine.begin() as connection:

@@ -107,7 +107,13 @@ Index(
     postgresql_where=text("status IN ('queued', 'running')"),
 )
 Index("jobs_of_tenant", jobs.c.tenant_id, jobs.c.id.desc())
-Index("jobs_waiting_of_tenant", jobs.c.tenant_id, postgresql_where=text("status = 'queued'"))
+Index(
+    "jobs_waiting_of_tenant",
+    jobs.c.tenant_id,
+    jobs.c.model,
+    jobs.c.created_at,
+    postgresql_where=text("status = 'queued'"),
+)
 
 images = Table(
     "images",

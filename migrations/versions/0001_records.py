@@ -74,7 +74,8 @@ CREATE INDEX jobs_queue ON jobs (model, tenant_id, priority DESC, created_at) WH
 CREATE INDEX jobs_leases ON jobs (lease_until) WHERE status = 'running';
 CREATE INDEX jobs_deadlines ON jobs (deadline_at) WHERE status IN ('queued', 'running');
 CREATE INDEX jobs_of_tenant ON jobs (tenant_id, id DESC);
-CREATE INDEX jobs_waiting_of_tenant ON jobs (tenant_id) WHERE status = 'queued';
+CREATE INDEX jobs_waiting_of_tenant ON jobs (tenant_id, model, created_at)
+    WHERE status = 'queued';
 
 CREATE TABLE images (
     job_id       uuid NOT NULL REFERENCES jobs ON DELETE CASCADE,

@@ -1,0 +1,300 @@
+"""The dispatcher between a real Postgres and a real Redis."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from app import broker as carrier
+from app.dispatcher import Dispatcher, Leadership, run
+from app.jobs import workers
+from app.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+    from uuid import UUID
+
+    import redis
+    from sqlalchemy import Engine
+
+    from app.local.redis import Redis
+    from tests.integration.records import Farm
+
+AGAIN_S = 5.0
+PATIENCE_S = 60.0  # only a test that fails waits this long
+
+
+@pytest.fixture
+def dispatcher(engine: Engine, redis_server: Redis, broker: redis.Redis) -> Dispatcher:
+    """A dispatcher on an empty broker."""
+    del broker
+    celery = carrier.create_app(redis_server.url)
+    return Dispatcher(engine, celery, carrier.connect(redis_server.url), AGAIN_S)
+
+
+def worker(farm: Farm, slots: int, *models: str, name: str = "w") -> None:
+    """A worker that has just said that it lives."""
+    workers.register(
+        farm.engine, workers.Worker(name, "host", 1, "cpu", models or ("null",), slots)
+    )
+
+
+def hints(broker: redis.Redis, model: str = "null") -> list[str]:
+    """The job ids that lie in a model's queue, the next one to be taken first."""
+    found = []
+    for raw in reversed(broker.lrange(carrier.queue_of(model), 0, -1)):  # type: ignore[arg-type]
+        headers = json.loads(raw)["headers"]
+        found.append(headers["id"].partition(".")[0])
+    return found
+
+
+def ids(jobs: list[UUID]) -> list[str]:
+    """Ids as the hints have them."""
+    return [str(job_id) for job_id in jobs]
+
+
+def test_each_model_has_its_queue(dispatcher: Dispatcher, farm: Farm, broker: redis.Redis) -> None:
+    """A hint, which is the job's id alone, goes to the queue of the job's model."""
+    worker(farm, 4, "null", "other")
+    one, two = farm.queued(), farm.queued(model="other")
+    assert dispatcher.round() == 2
+    assert (hints(broker), hints(broker, "other")) == ([str(one)], [str(two)])
+    (raw,) = broker.lrange("render.null", 0, -1)  # type: ignore[misc]
+    headers = json.loads(raw)["headers"]
+    assert headers["id"] == f"{one}.1"
+    assert headers["argsrepr"] == "null 64x64 10 steps: a red circle"
+
+
+def test_no_hints_without_workers(dispatcher: Dispatcher, farm: Farm, broker: redis.Redis) -> None:
+    """Without a living worker, or one for the model, the backlog stays in Postgres."""
+    farm.queued()
+    assert dispatcher.round() == 0
+    worker(farm, 4, "other")
+    assert dispatcher.round() == 0
+    worker(farm, 4)
+    farm.execute("UPDATE workers SET seen_at = now() - interval '16 s'")
+    assert dispatcher.round() == 0
+    assert broker.keys("render.*") == []
+
+
+def test_the_window_bounds_what_lies_in_the_broker(
+    dispatcher: Dispatcher, farm: Farm, broker: redis.Redis
+) -> None:
+    """Twice the free slots and no more; what a worker takes makes room for the next."""
+    jobs = [farm.queued() for _ in range(12)]
+    worker(farm, 2)
+    assert (dispatcher.round(), dispatcher.round()) == (4, 0)
+    assert hints(broker) == ids(jobs[:4])
+    for _ in range(2):
+        broker.rpop("render.null")
+    farm.claimed(jobs[0])
+    farm.claimed(jobs[1])
+    assert dispatcher.round() == 0  # both slots are busy: two hints are enough
+    farm.store.cancel(jobs[0], farm.tenant.id)
+    farm.store.cancel(jobs[1], farm.tenant.id)
+    assert dispatcher.round() == 2
+    assert hints(broker) == ids(jobs[2:6])
+
+
+def test_slots_of_several_workers_add_up(
+    dispatcher: Dispatcher, farm: Farm, broker: redis.Redis
+) -> None:
+    """The window is the farm's, not one worker's."""
+    for _ in range(12):
+        farm.queued()
+    worker(farm, 2, name="a")
+    worker(farm, 3, name="b")
+    assert dispatcher.round() == 10
+    assert len(hints(broker)) == 10
+
+
+def test_what_is_not_due_is_not_hinted(
+    dispatcher: Dispatcher, farm: Farm, broker: redis.Redis
+) -> None:
+    """A retry that lies ahead, a deadline that has passed, a running or ended job: no hint."""
+    ahead, late, runs, gone = (farm.queued() for _ in range(4))
+    farm.execute("UPDATE jobs SET run_after = now() + interval '1 h' WHERE id = :i", i=ahead)
+    farm.outdate(late)
+    farm.claimed(runs)
+    farm.store.cancel(gone, farm.tenant.id)
+    worker(farm, 8)
+    assert dispatcher.round() == 0
+    assert hints(broker) == []
+
+
+def test_a_hint_that_leads_nowhere_is_sent_again(
+    dispatcher: Dispatcher, farm: Farm, broker: redis.Redis
+) -> None:
+    """A job that is still queued after `again_s` is hinted anew, and not a moment before."""
+    job_id = farm.queued()
+    worker(farm, 4)
+    assert (dispatcher.round(), dispatcher.round()) == (1, 0)
+    farm.execute("UPDATE jobs SET hinted_at = now() - make_interval(secs => :s)", s=AGAIN_S - 2)
+    assert dispatcher.round() == 0
+    farm.execute("UPDATE jobs SET hinted_at = now() - make_interval(secs => :s)", s=AGAIN_S + 1)
+    assert dispatcher.round() == 1
+    assert hints(broker) == [str(job_id)] * 2
+
+
+def test_a_job_that_comes_back_is_hinted_at_once(
+    dispatcher: Dispatcher, farm: Farm, broker: redis.Redis
+) -> None:
+    """Released or rescued, a job does not wait for `again_s`; its next attempt has its own name."""
+    job_id = farm.queued()
+    worker(farm, 4)
+    dispatcher.round()
+    broker.flushall()
+    farm.claimed(job_id)
+    farm.store.release(job_id, 1)
+    assert dispatcher.round() == 1
+    (raw,) = broker.lrange("render.null", 0, -1)  # type: ignore[misc]
+    assert json.loads(raw)["headers"]["id"] == f"{job_id}.2"
+
+
+def test_a_broker_that_forgets_everything_loses_no_job(
+    dispatcher: Dispatcher, farm: Farm, broker: redis.Redis
+) -> None:
+    """After FLUSHALL every job is hinted again."""
+    jobs = [farm.queued() for _ in range(6)]
+    worker(farm, 4)
+    assert dispatcher.round() == 6
+    broker.flushall()
+    assert dispatcher.round() == 0
+    farm.execute("UPDATE jobs SET hinted_at = now() - interval '1 h'")
+    assert dispatcher.round() == 6
+    assert sorted(hints(broker)) == sorted(ids(jobs))
+
+
+def test_tenants_alternate_and_priority_leads(
+    dispatcher: Dispatcher, farm: Farm, broker: redis.Redis
+) -> None:
+    """A long queue of one tenant does not hold up another, and urgent jobs go first."""
+    anns = [farm.queued() for _ in range(5)]
+    bens = [farm.insert(farm.new(tenant=farm.other))[0].row["id"] for _ in range(2)]
+    urgent = farm.queued(priority=10)
+    worker(farm, 3)
+    dispatcher.round()
+    took = hints(broker)
+    assert took[0] == str(urgent)
+    # The urgent one counted for its tenant, so the other tenant is next.
+    assert took[1:] == ids([bens[0], anns[0], bens[1], anns[1], anns[2]])
+
+
+def test_a_tenants_own_urgent_jobs_do_not_starve_its_old_ones(
+    dispatcher: Dispatcher, farm: Farm, broker: redis.Redis
+) -> None:
+    """Waiting raises a job's rank also when more urgent jobs than fit come in all the time."""
+    old = farm.queued(priority=-5)
+    farm.execute("UPDATE jobs SET created_at = now() - interval '20 min'")
+    for _ in range(30):
+        farm.queued(priority=5)
+    worker(farm, 2)
+    dispatcher.round()
+    assert hints(broker)[0] == str(old)
+
+
+def settings(database_url: str, redis_server: Redis, tmp_path: Path) -> Settings:
+    """The settings of a dispatcher's process."""
+    return Settings.from_environment(
+        {
+            "RENDERFARM_DATABASE_URL": database_url,
+            "RENDERFARM_BROKER_URL": redis_server.url,
+            "RENDERFARM_DIR": str(tmp_path),
+        }
+    )
+
+
+@pytest.fixture
+def begin(database_url: str, redis_server: Redis, tmp_path: Path) -> Iterator[Callable[[], None]]:
+    """Starts a dispatcher's loop in a thread; stops all that were started."""
+    stop, threads = threading.Event(), []
+
+    def start() -> None:
+        what = settings(database_url, redis_server, tmp_path)
+        threads.append(threading.Thread(target=run, args=(what, stop)))
+        threads[-1].start()
+
+    yield start
+    stop.set()
+    for thread in threads:
+        thread.join()
+
+
+def until(condition: Callable[[], Any]) -> Any:
+    """What the condition says once it holds."""
+    give_up_at = time.monotonic() + PATIENCE_S
+    while not (found := condition()):
+        assert time.monotonic() < give_up_at, "it never came to hold"
+        threading.Event().wait(0.01)
+    return found
+
+
+def leaders(farm: Farm) -> list[int]:
+    """The server processes whose connections hold the dispatchers' lock."""
+    rows = farm.rows(
+        """SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted AND objid = :key
+           AND database = (SELECT oid FROM pg_database WHERE datname = current_database())""",
+        key=Leadership.KEY,
+    )
+    return [row["pid"] for row in rows]
+
+
+def test_one_leads_and_the_other_takes_over(
+    farm: Farm, broker: redis.Redis, begin: Callable[[], None]
+) -> None:
+    """Of two dispatchers one works; when its connection dies, one of them goes on."""
+    worker(farm, 4)
+    begin()
+    begin()
+    (leader,) = until(lambda: leaders(farm))
+    first = farm.queued()
+    until(lambda: hints(broker) == [str(first)])
+    farm.execute("SELECT pg_terminate_backend(:pid)", pid=leader)
+    until(lambda: leaders(farm) not in ([], [leader]))
+    assert len(leaders(farm)) == 1
+    second = farm.queued()
+    until(lambda: hints(broker) == ids([first, second]))
+
+
+def test_the_lock_is_given_back(engine: Engine, farm: Farm) -> None:
+    """Whoever stops leading lets another lead at once, and a leader leads until then."""
+    one, other = Leadership(engine), Leadership(engine)
+    assert one.held()
+    assert not other.held()
+    assert one.held()
+    one.drop()
+    assert other.held()
+    other.drop()
+    assert leaders(farm) == []
+
+
+def test_the_loop_reaps_too(farm: Farm, begin: Callable[[], None]) -> None:
+    """A dispatcher's process rescues lost jobs and ends late ones."""
+    lost, late = farm.claimed().id, farm.queued()
+    farm.lose(lost)
+    farm.outdate(late)
+    begin()
+    until(lambda: farm.state(late)[0] == "expired")
+    until(lambda: "rescued" in farm.events(lost))
+
+
+def test_the_loop_waits_for_a_broker_that_is_away(
+    farm: Farm, redis_server: Redis, broker: redis.Redis, begin: Callable[[], None]
+) -> None:
+    """While Redis is gone nothing is lost; once it is back the hint goes out."""
+    worker(farm, 4)
+    begin()
+    until(lambda: leaders(farm))
+    redis_server.stop()
+    try:
+        job_id = farm.queued()
+        until(lambda: leaders(farm) == [])  # it has noticed
+    finally:
+        redis_server.start()
+    farm.execute("UPDATE jobs SET hinted_at = NULL WHERE status = 'queued'")
+    until(lambda: str(job_id) in hints(broker))
