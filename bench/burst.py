@@ -12,6 +12,7 @@ import numpy as np
 import psycopg
 from PIL import Image
 
+from bench import processor
 from bench.errors import BenchError
 from bench.figures import percentile
 from bench.plan import GUIDANCE
@@ -75,6 +76,7 @@ def _burst_on_handmade(side: Side, plan: Plan, ids: dict[str, list[str]]) -> Fig
 
 def _burst(side: Side, plan: Plan, ids: dict[str, list[str]]) -> tuple[Figures, datetime]:
     asks = plan.burst_asks()
+    used_s = processor.seconds(side.pids)
     began = datetime.now(UTC)
     ids[side.name] = side.submit_all(asks)
     ends = await_ended(side, began, len(asks), plan)
@@ -85,6 +87,7 @@ def _burst(side: Side, plan: Plan, ids: dict[str, list[str]]) -> tuple[Figures, 
         "first_s": latencies_s[0],
         "p95_latency_s": percentile(latencies_s, 95),
         "last_s": latencies_s[-1],
+        "cpu_per_image_s": (processor.seconds(side.pids) - used_s) / len(asks),
     }
     return figures, ends[-1]
 

@@ -31,6 +31,7 @@ LATENCY: Sequence[Line] = (
 THROUGHPUT: Sequence[Line] = (
     ("jobs/s, until all had ended", "jobs_per_s"),
     ("jobs/s, until all were accepted", "accepted_per_s"),
+    ("processor time per job, all processes", "cpu_per_job_s"),
     ("a submitting call, median", "call_p50_s"),
     ("a submitting call, 95th percentile", "call_p95_s"),
 )
@@ -40,6 +41,7 @@ BURST: Sequence[Line] = (
     ("first picture", "first_s"),
     ("95th percentile", "p95_latency_s"),
     ("last picture", "last_s"),
+    ("processor time per picture, all processes", "cpu_per_image_s"),
     ("rows per denoiser forward", "rows_per_forward"),
     ("jobs per denoiser forward", "jobs_per_forward"),
 )

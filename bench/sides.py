@@ -77,6 +77,8 @@ class Side(Protocol):
 
     name: str
     database_url: str
+    pids: tuple[int, ...]
+    """The processes it is made of, or that started them; its client is not among them."""
 
     def submit(self, ask: Ask) -> str:
         """Hand in one job; its id."""
@@ -101,6 +103,7 @@ class FarmSide:
 
     def __init__(self, access: Mapping[str, Any], plan: Plan) -> None:
         self.database_url = str(access["database_url"])
+        self.pids = tuple(access["processes"].values())
         self._patience_s = plan.patience_s
         self._farm = Farm(access["url"], access["api_key"])
 
@@ -142,8 +145,11 @@ class HandmadeSide:
 
     name = "handmade"
 
-    def __init__(self, url: str, key: str, database_url: str, plan: Plan) -> None:
+    def __init__(
+        self, url: str, key: str, database_url: str, pids: tuple[int, ...], plan: Plan
+    ) -> None:
         self.database_url = database_url
+        self.pids = pids
         self._plan = plan
         self._http = httpx.Client(base_url=url, headers={"Authorization": f"Bearer {key}"})
 

@@ -56,10 +56,9 @@ def stage(folder: Path, model: Path, plan: Plan) -> Iterator[Stage]:
     """Start the farm and the hand-made app in `folder`; stop both however the block ends."""
     with contextlib.ExitStack() as stack:
         access = _farm(stack, folder / "farm", model, plan)
-        url, database_url = _handmade(stack, folder / "handmade", model, plan)
+        handmade = _handmade(stack, folder / "handmade", model, plan)
         farm = FarmSide(access, plan)
         stack.callback(farm.close)
-        handmade = HandmadeSide(url, KEY, database_url, plan)
         stack.callback(handmade.close)
         yield Stage(farm, handmade)
 
@@ -94,10 +93,8 @@ def _farm(stack: contextlib.ExitStack, folder: Path, model: Path, plan: Plan) ->
     return found
 
 
-def _handmade(
-    stack: contextlib.ExitStack, folder: Path, model: Path, plan: Plan
-) -> tuple[str, str]:
-    """Its own Postgres and Redis, its API, and a worker for each queue; URL and database.
+def _handmade(stack: contextlib.ExitStack, folder: Path, model: Path, plan: Plan) -> HandmadeSide:
+    """Its own Postgres and Redis, its API, and a worker for each queue.
 
     The device's worker has one thread, as its device has room for one job. The null worker has as
     many as the farm has slots, to be as quick as it can be.
@@ -111,28 +108,32 @@ def _handmade(
     environment |= {"HANDMADE_PORT": str(port), "PYTHONPATH": str(REPOSITORY)}
     url = f"http://{ports.LOOPBACK}:{port}"
     python = (sys.executable, "-m")
-    _run(stack, folder / "api.log", Program(
+    pids = [postgres.pid, redis.pid]
+    pids += [_run(stack, folder / "api.log", Program(
         name="handmade-api",
         argv=(*python, "bench.handmade.api"),
         environment=environment,
         ready=answers(port, "/healthz"),
-    ))  # fmt: skip
+    ))]  # fmt: skip
     for queue, threads in (("scenes", 1), ("null", plan.farm_slots)):
         log = folder / f"{queue}.log"
-        _run(stack, log, Program(
+        pids += [_run(stack, log, Program(
             name=f"handmade-{queue}",
             argv=(*python, "bench.handmade.worker", queue, str(threads)),
             environment=environment,
             ready=functools.partial(_says_ready, log),
             start_timeout_s=START_TIMEOUT_S,
-        ))  # fmt: skip
-    return url, postgres.url
+        ))]  # fmt: skip
+    known = tuple(pid for pid in pids if pid is not None)
+    return HandmadeSide(url, KEY, postgres.url, known, plan)
 
 
-def _run(stack: contextlib.ExitStack, log: Path, program: Program) -> None:
+def _run(stack: contextlib.ExitStack, log: Path, program: Program) -> int | None:
+    """Start it, and have the stack stop it; its pid."""
     child = Child(program, log)
     stack.callback(child.stop)
     child.start()
+    return child.pid
 
 
 def _says_ready(log: Path) -> bool:

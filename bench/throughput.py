@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from bench import processor
 from bench.figures import percentile
 from bench.rounds import play
 from bench.sides import await_ended
@@ -42,12 +43,15 @@ def _single(side: Side, plan: Plan) -> Figures:
         return time.monotonic() - started
 
     asks = plan.null_asks(plan.throughput_jobs)
+    used_s = processor.seconds(side.pids)
     began = datetime.now(UTC)
     with ThreadPoolExecutor(plan.client_threads) as pool:
         calls_s = list(pool.map(submit, asks))
     accepted_s = (datetime.now(UTC) - began).total_seconds()
+    rate = _rate(side, began, accepted_s, plan)
     return {
-        **_rate(side, began, accepted_s, plan),
+        **rate,
+        "cpu_per_job_s": (processor.seconds(side.pids) - used_s) / len(asks),
         "call_p50_s": statistics.median(calls_s),
         "call_p95_s": percentile(calls_s, 95),
     }
@@ -56,9 +60,12 @@ def _single(side: Side, plan: Plan) -> Figures:
 def _batch(side: Side, plan: Plan) -> Figures:
     """All jobs in one call."""
     asks = plan.null_asks(plan.throughput_jobs)
+    used_s = processor.seconds(side.pids)
     began = datetime.now(UTC)
     side.submit_all(asks)
-    return _rate(side, began, (datetime.now(UTC) - began).total_seconds(), plan)
+    accepted_s = (datetime.now(UTC) - began).total_seconds()
+    rate = _rate(side, began, accepted_s, plan)
+    return {**rate, "cpu_per_job_s": (processor.seconds(side.pids) - used_s) / len(asks)}
 
 
 def _rate(side: Side, began: datetime, accepted_s: float, plan: Plan) -> Figures:
