@@ -1,0 +1,31 @@
+"""An emulator as a process of its own, that can be killed and started again on its port."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+
+class EmulatorProcess:
+    """`python -m MODULE --port PORT ...`, ready when it has printed its first line."""
+
+    def __init__(self, module: str, *options: str) -> None:
+        self._command = [sys.executable, "-m", module, *options]
+        self.port = 0
+        self.start()
+
+    def start(self) -> None:
+        """Start it, on the port it had before."""
+        self._process = subprocess.Popen(
+            [*self._command, "--port", str(self.port)], stdout=subprocess.PIPE, text=True
+        )
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        self.port = int(line.strip().rpartition(":")[2].partition("/")[0].partition(";")[0])
+
+    def kill(self) -> None:
+        """Kill it with SIGKILL."""
+        self._process.kill()
+        self._process.wait()
+        assert self._process.stdout is not None
+        self._process.stdout.close()

@@ -1,0 +1,162 @@
+"""One Pub/Sub subscription: who has which message until when. No network, no threads, no clock.
+
+Follows https://cloud.google.com/pubsub/docs/subscription-overview. Not there: exactly-once
+delivery, filters, snapshots, seek.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from google.pubsub_v1 import types
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+MAX_RETRY_DELAY_S = 600.0
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """One message of the subscription. `holder` has it until `due_at`; with none it is due then."""
+
+    message: types.PubsubMessage
+    due_at: float
+    ack_id: str = ""
+    holder: object | None = None
+    failures: int = 0
+    """How often it was handed back, or its deadline passed."""
+
+
+@dataclass(slots=True)
+class Subscription:
+    """All messages of a subscription, oldest first. Whoever calls holds the server's lock."""
+
+    settings: types.Subscription
+    forward: Callable[[str, types.PubsubMessage], None]
+    """Publishes to a topic: for messages that go to the dead-letter."""
+    entries: list[Entry] = field(default_factory=list)
+
+    def add(self, message: types.PubsubMessage, now: float) -> None:
+        """Take a newly published message in."""
+        self.entries.append(Entry(message, now))
+
+    def take(
+        self, limit: int, deadline_s: float, holder: object, now: float
+    ) -> list[types.ReceivedMessage]:
+        """Hand out up to `limit` messages that are due, each for `deadline_s`."""
+        self._expire(now)
+        taken = []
+        for entry in self._due(holder, now):
+            if len(taken) == limit:
+                break
+            entry.ack_id, entry.holder = secrets.token_hex(16), holder
+            entry.due_at = now + deadline_s
+            taken.append(
+                types.ReceivedMessage(
+                    ack_id=entry.ack_id,
+                    message=entry.message,
+                    delivery_attempt=entry.failures + 1 if self._max_attempts else 0,
+                )
+            )
+        return taken
+
+    def acknowledge(self, ack_ids: Iterable[str], now: float) -> None:
+        """Forget messages. An id whose deadline has passed does nothing."""
+        for entry in self._held(ack_ids, now):
+            self.entries.remove(entry)
+
+    def modify(self, ack_ids: Iterable[str], deadline_s: float, now: float) -> None:
+        """Set the deadlines anew; 0 hands the messages back."""
+        for entry in self._held(ack_ids, now):
+            if deadline_s:
+                entry.due_at = now + deadline_s
+            else:
+                self._fail(entry, now)
+
+    def hand_back(self, ack_ids: Iterable[str], now: float) -> None:
+        """Undo a delivery that did not arrive; it costs no attempt."""
+        for entry in self._held(ack_ids, now):
+            entry.holder, entry.due_at = None, now
+
+    def held_by(self, holder: object, now: float) -> int:
+        """How many messages this holder has."""
+        self._expire(now)
+        return sum(entry.holder is holder for entry in self.entries)
+
+    def next_due_at(self) -> float:
+        """When something may happen by itself."""
+        return min((entry.due_at for entry in self.entries), default=float("inf"))
+
+    @property
+    def _max_attempts(self) -> int:
+        return int(self.settings.dead_letter_policy.max_delivery_attempts)
+
+    def _held(self, ack_ids: Iterable[str], now: float) -> list[Entry]:
+        self._expire(now)
+        wanted = set(ack_ids)
+        return [each for each in self.entries if each.holder and each.ack_id in wanted]
+
+    def _expire(self, now: float) -> None:
+        for entry in [each for each in self.entries if each.holder and each.due_at <= now]:
+            self._fail(entry, now)
+
+    def _due(self, holder: object, now: float) -> Iterator[Entry]:
+        """What may be handed out; a key's messages in order, and to one holder at a time."""
+        blocked: set[str] = set()
+        for entry in list(self.entries):
+            key = entry.message.ordering_key if self.settings.enable_message_ordering else ""
+            if key in blocked:
+                continue
+            if entry.holder is None and entry.due_at <= now:
+                yield entry
+            elif key and entry.holder is not holder:
+                blocked.add(key)
+
+    def _fail(self, entry: Entry, now: float) -> None:
+        """Nobody has it any more: it waits as the retry policy says, or is dead."""
+        if entry.holder is None:
+            return
+        entry.holder = None
+        entry.failures += 1
+        if self._max_attempts and entry.failures >= self._max_attempts:
+            self.entries.remove(entry)
+            self.forward(self.settings.dead_letter_policy.dead_letter_topic, self._dead(entry))
+            return
+        entry.due_at = now + self._retry_delay_s(entry.failures)
+        self._repeat_after(entry, now)
+
+    def _repeat_after(self, first: Entry, now: float) -> None:
+        """A redelivery in a key brings all later messages of the key again."""
+        key = first.message.ordering_key
+        if not key or not self.settings.enable_message_ordering:
+            return
+        for entry in self.entries[self.entries.index(first) + 1 :]:
+            if entry.holder is not None and entry.message.ordering_key == key:
+                entry.holder, entry.due_at = None, now
+                entry.failures += 1
+
+    def _retry_delay_s(self, failures: int) -> float:
+        if "retry_policy" not in self.settings:
+            return 0.0
+        policy = self.settings.retry_policy
+        least = policy.minimum_backoff.total_seconds()
+        most = policy.maximum_backoff.total_seconds() or MAX_RETRY_DELAY_S
+        return float(min(most, least * 2 ** (failures - 1)))
+
+    def _dead(self, entry: Entry) -> types.PubsubMessage:
+        _, project, _, name = self.settings.name.split("/")
+        prefix = "CloudPubSubDeadLetterSource"
+        beside = {
+            f"{prefix}DeliveryCount": str(entry.failures),
+            f"{prefix}Subscription": name,
+            f"{prefix}SubscriptionProject": project,
+            f"{prefix}TopicPublishTime": entry.message.publish_time.isoformat(),
+        }
+        return types.PubsubMessage(
+            data=entry.message.data,
+            attributes={**entry.message.attributes, **beside},
+            ordering_key=entry.message.ordering_key,
+        )
