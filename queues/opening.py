@@ -16,12 +16,14 @@ MODULES = {
     "redis": "queues.redis_stream",
     "rediss": "queues.redis_stream",
     "sqs": "queues.sqs",
+    "pubsub": "queues.pubsub",
 }
 """Which module serves a scheme."""
 
 EXTRAS: dict[str, str] = {
     "queues.redis_stream": "redis",
     "queues.sqs": "sqs",
+    "queues.pubsub": "pubsub",
 }
 """Which extra of the wheel brings a module's SDK."""
 

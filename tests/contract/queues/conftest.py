@@ -16,6 +16,7 @@ HARNESSES = {
     "memory": ("on_memory", "MemoryHarness"),
     "redis": ("on_redis", "RedisHarness"),
     "sqs": ("on_sqs", "SqsHarness"),
+    "pubsub": ("on_pubsub", "PubSubHarness"),
 }
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from queues import Message, Outgoing, Queue, Refused
-from tests.contract.queues.harness import one
+from tests.contract.queues.harness import eventually, one
 
 if TYPE_CHECKING:
     from tests.contract.queues.harness import Place
@@ -83,6 +83,23 @@ def test_two_consumers_never_hold_one_message(place: Place) -> None:
     with ThreadPoolExecutor() as pool:
         hands = [message for mine in pool.map(drain, (first, second)) for message in mine]
     assert sorted(int(message.body) for message in hands) == list(range(40))
+
+
+def test_an_idle_consumer_keeps_nothing_back(place: Place) -> None:
+    """What one consumer fetched ahead and does not ask for comes to those who ask."""
+    idle = place.queue(short=True)
+    busy = place.again(idle)
+    idle.put([Outgoing(str(n).encode()) for n in range(10)])
+    one(idle)
+    found: set[bytes] = set()
+
+    def settle() -> int:
+        messages = busy.receive(wait_s=1)
+        busy.ack(messages)
+        found.update(message.body for message in messages)
+        return len(found)
+
+    assert eventually(settle, lambda count: count >= 9) >= 9
 
 
 def test_a_queue_that_is_not_there_is_refused(place: Place) -> None:

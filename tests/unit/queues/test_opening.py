@@ -19,6 +19,7 @@ from queues.opening import EXTRAS, MODULES
         ("redis://127.0.0.1/0", "needs .stream="),
         ("sqs://eu-central-1", "sqs://REGION/QUEUE"),
         ("sqs://eu-central-1/q?max_deliveries=3", "no option 'max_deliveries'"),
+        ("pubsub://project", "pubsub://PROJECT/TOPIC"),
         ("memory://", "followed by a name"),
         ("memory://a?leases=3", "no option 'leases'"),
         ("memory://a?lease_s=long", "lease_s must be a number"),
@@ -55,7 +56,7 @@ def test_a_missing_sdk_names_its_extra(module: str, monkeypatch: pytest.MonkeyPa
     scheme = next(scheme for scheme, name in MODULES.items() if name == module)
     for name in [name for name in sys.modules if name == module or name.startswith("queues.")]:
         monkeypatch.delitem(sys.modules, name)
-    for sdk in ("redis", "boto3", "google.cloud", "azure.servicebus"):
+    for sdk in ("redis", "boto3", "grpc", "azure.servicebus"):
         monkeypatch.setitem(sys.modules, sdk, None)
     with pytest.raises(MissingExtra, match=rf"renderfarm\[{EXTRAS[module]}\]"):
         open_queue(f"{scheme}://host/name")

@@ -1,0 +1,273 @@
+"""`pubsub://PROJECT/TOPIC?subscription=NAME`: Google Pub/Sub, on google-cloud-pubsub.
+
+Credentials come by Google's own variables (`GOOGLE_APPLICATION_CREDENTIALS`), an emulator by
+`PUBSUB_EMULATOR_HOST`. The subscription's dead-letter policy says how often a message is delivered
+and which topic is its dead-letter; without that policy Pub/Sub counts no deliveries.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+import time
+from contextlib import contextmanager
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import grpc  # type: ignore[import-untyped]
+from google.api_core import exceptions
+from google.api_core.retry import Retry, if_exception_type
+from google.auth.exceptions import GoogleAuthError, TransportError
+from google.pubsub_v1 import PublisherClient, SubscriberClient
+from google.pubsub_v1.services.publisher.transports import PublisherGrpcTransport
+from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcTransport
+from google.pubsub_v1.types import PubsubMessage
+
+from queues.base import REASON, Message, Outgoing, Queue, refuse
+from queues.errors import BadAddress, Refused, Unavailable
+from queues.pubsub_stream import Stream
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from google.pubsub_v1.types import ReceivedMessage
+
+    from queues.address import Address
+
+LIMIT_BYTES = 10_000_000
+BATCH = 1000
+MAX_REASON_BYTES = 1024
+MAX_DELAY_S = 600
+CALL_TIMEOUT_S = 5.0
+OPENING_S = 1.0
+"""How long a receive waits for a stream that was just opened, though it need not wait at all."""
+AWAY = (
+    exceptions.ServerError,
+    exceptions.TooManyRequests,
+    exceptions.RetryError,
+    exceptions.Aborted,
+    exceptions.Cancelled,
+    exceptions.Unknown,
+    TransportError,
+)
+AGAIN = Retry(
+    if_exception_type(exceptions.ServiceUnavailable, exceptions.Aborted),
+    initial=0.1,
+    maximum=1.0,
+    timeout=CALL_TIMEOUT_S,
+)
+
+
+class PubSubQueue(Queue):
+    """A topic to send to and, where `subscription` is given, a subscription of it to receive from."""
+
+    def __init__(
+        self, project: str, topic: str, subscription: str | None, *, lease_s: float, ahead: int
+    ) -> None:
+        self.lease_s = lease_s
+        self._topic = f"projects/{project}/topics/{topic}"
+        self._name = subscription
+        self._path = f"projects/{project}/subscriptions/{subscription}"
+        self._ahead = ahead
+        self._lock = threading.Lock()
+        self._stream: Stream | None = None
+
+    def put(self, messages: Sequence[Outgoing]) -> None:
+        """Publish in batches; the group is the ordering key."""
+        large = {each.id for each in messages if len(each.body) > LIMIT_BYTES}
+        empty = {each.id for each in messages if not each.body and not each.attributes}
+        for batch in _batches([each for each in messages if each.id not in large | empty]):
+            self._publish(self._topic, batch)
+        refuse(
+            dict.fromkeys(large, f"larger than {LIMIT_BYTES} bytes")
+            | dict.fromkeys(empty, "Pub/Sub carries no empty message")
+        )
+
+    def _publish(self, topic: str, batch: Sequence[Outgoing]) -> None:
+        raw = [
+            PubsubMessage(
+                data=each.body, attributes=dict(each.attributes), ordering_key=each.group or ""
+            )
+            for each in batch
+        ]
+        with _errors(topic):
+            self._publisher.publish(topic=topic, messages=raw, retry=AGAIN, timeout=CALL_TIMEOUT_S)
+
+    def receive(self, limit: int = 10, wait_s: float = 0.0) -> list[Message]:
+        """Take what the stream has fetched; open it first, and again when it has ended."""
+        deadline = time.monotonic() + wait_s
+        while True:
+            stream, fresh = self._open_stream()
+            left_s = max(OPENING_S if fresh else 0.0, deadline - time.monotonic())
+            if fetched := stream.take(limit, left_s):
+                return self._hand_out(fetched)
+            if stream.fault is not None and (fresh or not isinstance(stream.fault, AWAY)):
+                with _errors(self._path):
+                    raise stream.fault
+            if not stream.ended:
+                return []
+
+    def _open_stream(self) -> tuple[Stream, bool]:
+        """The stream, and whether it was opened just now. The service ends each now and then."""
+        if self._name is None:
+            raise BadAddress("to receive, pubsub:// needs ?subscription=")
+        with self._lock, _errors(self._path):
+            if self._stream is not None and not self._stream.ended:
+                return self._stream, False
+            self._stream = Stream(
+                self._subscriber, self._path, math.ceil(self.lease_s), self._ahead
+            )
+            return self._stream, True
+
+    def _hand_out(self, fetched: Sequence[tuple[float, ReceivedMessage]]) -> list[Message]:
+        """Give what has waited in the buffer a whole lease, and drop what has waited it out."""
+        good = [(age, raw) for age, raw in fetched if age < self.lease_s * 0.9]
+        messages = [_message(raw) for _, raw in good]
+        waited = (age > self.lease_s / 4 for age, _ in good)
+        self.extend([each for each, old in zip(messages, waited, strict=True) if old])
+        return messages
+
+    def ack(self, messages: Sequence[Message]) -> list[Message]:
+        """Acknowledge; Pub/Sub does not tell which ids it no longer knew."""
+        for start in range(0, len(messages), BATCH):
+            ids = [each.receipt for each in messages[start : start + BATCH]]
+            with _errors(self._path):
+                self._subscriber.acknowledge(
+                    subscription=self._path, ack_ids=ids, retry=AGAIN, timeout=CALL_TIMEOUT_S
+                )
+        return []
+
+    def retry(self, messages: Sequence[Message], delay_s: float = 0.0) -> list[Message]:
+        """Let the deadline end after `delay_s`, at most ten minutes."""
+        return self._deadline(messages, min(MAX_DELAY_S, math.ceil(delay_s)))
+
+    def extend(self, messages: Sequence[Message]) -> list[Message]:
+        """Let the deadline end after another `lease_s`."""
+        return self._deadline(messages, math.ceil(self.lease_s))
+
+    def _deadline(self, messages: Sequence[Message], seconds: int) -> list[Message]:
+        for start in range(0, len(messages), BATCH):
+            ids = [each.receipt for each in messages[start : start + BATCH]]
+            with _errors(self._path):
+                self._subscriber.modify_ack_deadline(
+                    subscription=self._path,
+                    ack_ids=ids,
+                    ack_deadline_seconds=seconds,
+                    retry=AGAIN,
+                    timeout=CALL_TIMEOUT_S,
+                )
+        return []
+
+    def reject(self, messages: Sequence[Message], reason: str) -> list[Message]:
+        """Publish copies to the dead-letter topic, the reason as an attribute, then acknowledge.
+
+        A crash between the two leaves a message in both, never in none.
+        """
+        short = reason.encode()[:MAX_REASON_BYTES].decode(errors="ignore")
+        copies = [
+            Outgoing(each.body, each.id, {**each.attributes, REASON: short}) for each in messages
+        ]
+        for batch in _batches(copies):
+            self._publish(self._dead_letter, batch)
+        return self.ack(messages)
+
+    @cached_property
+    def _dead_letter(self) -> str:
+        with _errors(self._path):
+            found = self._subscriber.get_subscription(
+                subscription=self._path, retry=AGAIN, timeout=CALL_TIMEOUT_S
+            )
+        topic = found.dead_letter_policy.dead_letter_topic
+        if not topic:
+            raise Refused(f"{self._path} has no dead-letter topic: give it a dead-letter policy")
+        return str(topic)
+
+    @cached_property
+    def _publisher(self) -> PublisherClient:
+        if channel := _emulator():
+            return PublisherClient(transport=PublisherGrpcTransport(channel=channel))
+        return PublisherClient()
+
+    @cached_property
+    def _subscriber(self) -> SubscriberClient:
+        if channel := _emulator():
+            return SubscriberClient(transport=SubscriberGrpcTransport(channel=channel))
+        return SubscriberClient()
+
+    def close(self) -> None:
+        """End the stream, which hands back what it fetched ahead; close the channels."""
+        with self._lock:
+            stream, self._stream = self._stream, None
+        if stream is not None:
+            stream.close()
+        for client in ("_publisher", "_subscriber"):
+            if opened := self.__dict__.pop(client, None):
+                opened.transport.close()
+
+
+def _batches(messages: Sequence[Outgoing]) -> Iterator[list[Outgoing]]:
+    """Cut into requests: of one ordering key each, within the limits of a request."""
+    keys: dict[str | None, list[Outgoing]] = {}
+    for message in messages:
+        keys.setdefault(message.group, []).append(message)
+    for alike in keys.values():
+        run: list[Outgoing] = []
+        total = 0
+        for message in alike:
+            size = len(message.body)
+            if run and (len(run) == BATCH or total + size > LIMIT_BYTES * 0.9):
+                yield run
+                run, total = [], 0
+            run.append(message)
+            total += size
+        yield run
+
+
+def _message(raw: ReceivedMessage) -> Message:
+    return Message(
+        body=raw.message.data,
+        id=raw.message.message_id,
+        attempt=raw.delivery_attempt or 1,
+        attributes=dict(raw.message.attributes),
+        receipt=raw.ack_id,
+    )
+
+
+def _emulator() -> grpc.Channel | None:
+    host = os.environ.get("PUBSUB_EMULATOR_HOST")
+    if not host:
+        return None
+    limit = ("grpc.max_receive_message_length", 2 * LIMIT_BYTES)
+    return grpc.insecure_channel(
+        host,
+        options=[
+            limit,
+            ("grpc.use_local_subchannel_pool", 1),
+            ("grpc.max_reconnect_backoff_ms", 2000),
+        ],
+    )
+
+
+@contextmanager
+def _errors(name: str) -> Iterator[None]:
+    try:
+        yield
+    except AWAY as error:
+        raise Unavailable(f"Pub/Sub does not serve {name} now: {error}") from error
+    except (exceptions.GoogleAPIError, GoogleAuthError) as error:
+        raise Refused(f"Pub/Sub refused {name}: {error}") from error
+
+
+def open_address(address: Address) -> PubSubQueue:
+    """The queue at `pubsub://PROJECT/TOPIC?subscription=NAME&lease_s=30&ahead=1000`."""
+    address.allow("subscription", "lease_s", "ahead")
+    if not address.path:
+        raise BadAddress("pubsub:// needs a project and a topic: pubsub://PROJECT/TOPIC")
+    return PubSubQueue(
+        address.host,
+        address.path,
+        address.options.get("subscription"),
+        lease_s=address.lease_s,
+        ahead=int(address.number("ahead", 1000, 1)),
+    )

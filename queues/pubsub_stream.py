@@ -1,0 +1,123 @@
+"""One open streaming pull, read by a thread of its own into a buffer."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from google.api_core.exceptions import GoogleAPICallError
+from google.pubsub_v1.types import StreamingPullRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from google.pubsub_v1 import SubscriberClient
+    from google.pubsub_v1.types import ReceivedMessage
+
+HEARTBEAT_S = 30.0
+CLOSE_TIMEOUT_S = 2.0
+CALL_TIMEOUT_S = 5.0
+
+
+class Stream:
+    """Fetches ahead, at most `ahead` messages not settled, each leased for `lease_s`.
+
+    `fault` is why it ended, if not by `close`. What was fetched and not taken is handed back when
+    the stream ends; and it ends by itself when nobody has taken anything for half a lease, so that
+    no message grows old in here. The dispatch of the SDK's own `subscribe` is not used: it renews
+    leases whether the holder still works or not.
+    """
+
+    def __init__(
+        self, client: SubscriberClient, subscription: str, lease_s: int, ahead: int
+    ) -> None:
+        self.fault: GoogleAPICallError | None = None
+        self.ended = False
+        self._client = client
+        self._first = StreamingPullRequest(
+            subscription=subscription,
+            stream_ack_deadline_seconds=lease_s,
+            max_outstanding_messages=ahead,
+        )
+        self._lease_s = lease_s
+        self._changed = threading.Condition()
+        self._closing = threading.Event()
+        self._fetched: deque[tuple[float, ReceivedMessage]] = deque()
+        self._taken_at = time.monotonic()
+        self._call: Any = None
+        self._thread = threading.Thread(target=self._read, name="pubsub-stream", daemon=True)
+        self._thread.start()
+
+    def take(self, limit: int, wait_s: float) -> list[tuple[float, ReceivedMessage]]:
+        """Up to `limit` messages with their ages in seconds; waits for the first, or for the end."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._fetched or self.ended, wait_s)
+            now = self._taken_at = time.monotonic()
+            count = min(limit, len(self._fetched))
+            fetched = [self._fetched.popleft() for _ in range(count)]
+        return [(now - at, message) for at, message in fetched]
+
+    def close(self) -> None:
+        """End the stream and hand back what was not taken."""
+        self._closing.set()
+        self._thread.join(CLOSE_TIMEOUT_S)
+        if self._thread.is_alive():
+            self._cancel()
+            self._thread.join()
+
+    def _read(self) -> None:
+        try:
+            self._call = self._client.streaming_pull(
+                requests=self._requests(), retry=None, timeout=None
+            )
+            for response in self._call:
+                self._keep(response.received_messages)
+        except GoogleAPICallError as error:
+            if not self._closing.is_set():
+                self.fault = error
+        finally:
+            self._end()
+
+    def _requests(self) -> Iterator[StreamingPullRequest]:
+        """Open the stream and keep it alive; to return is to ask the service for its end."""
+        yield self._first
+        while not self._closing.wait(min(HEARTBEAT_S, self._lease_s / 4)):
+            if self._idle:
+                self._closing.set()
+                self._cancel()
+            else:
+                yield StreamingPullRequest()
+
+    @property
+    def _idle(self) -> bool:
+        with self._changed:
+            return bool(self._fetched) and time.monotonic() - self._taken_at > self._lease_s / 2
+
+    def _keep(self, messages: Any) -> None:
+        with self._changed:
+            now = time.monotonic()
+            self._fetched.extend((now, message) for message in messages)
+            self._changed.notify_all()
+
+    def _end(self) -> None:
+        with self._changed:
+            left = [message.ack_id for _, message in self._fetched]
+            self._fetched.clear()
+            self.ended = True
+            self._changed.notify_all()
+        if left:
+            with suppress(GoogleAPICallError):  # then they come when their leases end
+                self._client.modify_ack_deadline(
+                    subscription=self._first.subscription,
+                    ack_ids=left,
+                    ack_deadline_seconds=0,
+                    retry=None,
+                    timeout=CALL_TIMEOUT_S,
+                )
+
+    def _cancel(self) -> None:
+        if self._call is not None:
+            self._call.cancel()
