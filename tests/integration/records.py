@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 
 LEASE_S = 30.0
 COSTS = Costs(render_s=0.5, store_s=0.1, gpu_seconds=0.25, cost_usd=0.01)
-EMPTY = """DELETE FROM outbox; DELETE FROM jobs; DELETE FROM keys; DELETE FROM tenants;
-           DELETE FROM workers"""
+EMPTY = "DELETE FROM outbox; DELETE FROM jobs; DELETE FROM keys; DELETE FROM tenants"
 HASH = bytes(range(32))
 REQUEST: dict[str, Any] = {
     "prompt": "a red circle", "model": "null", "negative_prompt": "", "width": 64, "height": 64,
@@ -49,10 +48,12 @@ class Farm:
         """Another tenant."""
         return tenants.ensure_tenant(self.engine, "ben")
 
-    def reset(self) -> None:
-        """Empty every table."""
+    def reset(self, *, workers: bool = True) -> None:
+        """Empty every table; that of the workers may be left, where some are at work."""
         with self.engine.begin() as connection:
             connection.exec_driver_sql(EMPTY)
+            if workers:
+                connection.exec_driver_sql("DELETE FROM workers")
 
     def execute(self, statement: str, **values: Any) -> None:
         """Run and commit a statement."""

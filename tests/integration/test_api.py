@@ -29,16 +29,16 @@ from app.local import ports
 from app.results.signing import file_url
 from app.settings import Settings
 from tests.integration.records import COSTS, images
+from tests.integration.waiting import PATIENCE_S, until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from app.api.context import Context
     from app.local.postgres import Postgres
     from tests.integration.records import Farm
 
 SECRET = "0123456789abcdef"
-PATIENCE_S = 60.0  # only a test that fails waits this long
 
 
 class Server:
@@ -67,15 +67,6 @@ class Server:
     def __exit__(self, *_: object) -> None:
         self._server.should_exit = True
         self._thread.join()
-
-
-def until(condition: Callable[[], Any]) -> Any:
-    """What the condition says once it holds."""
-    give_up_at = time.monotonic() + PATIENCE_S
-    while not (found := condition()):
-        assert time.monotonic() < give_up_at, "it never came to hold"
-        threading.Event().wait(0.005)
-    return found
 
 
 @pytest.fixture(scope="module")

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -13,6 +12,7 @@ from app import broker as carrier
 from app.dispatcher import Dispatcher, Leadership, run
 from app.jobs import workers
 from app.settings import Settings
+from tests.integration.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from tests.integration.records import Farm
 
 AGAIN_S = 5.0
-PATIENCE_S = 60.0  # only a test that fails waits this long
 
 
 @pytest.fixture
@@ -223,15 +222,6 @@ def begin(database_url: str, redis_server: Redis, tmp_path: Path) -> Iterator[Ca
     stop.set()
     for thread in threads:
         thread.join()
-
-
-def until(condition: Callable[[], Any]) -> Any:
-    """What the condition says once it holds."""
-    give_up_at = time.monotonic() + PATIENCE_S
-    while not (found := condition()):
-        assert time.monotonic() < give_up_at, "it never came to hold"
-        threading.Event().wait(0.01)
-    return found
 
 
 def leaders(farm: Farm) -> list[int]:

@@ -1,0 +1,242 @@
+"""One slot of a worker, in this process, between real records, a real store and a scripted device."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from app.jobs.ids import new_id
+from app.results.storage import ObjectStorage
+from app.settings import Settings
+from tests.integration.waiting import PATIENCE_S, until
+from workers.engine.request import Cancelled, DeviceLost, Finished
+from workers.lease import Keeper
+from workers.runtime import RenderFailed, Runtime
+from workers.slot import Slot
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
+    from uuid import UUID
+
+    from tests.integration.records import Farm
+    from workers.engine.request import Outcome, Request
+
+
+class Device:
+    """An engine whose jobs end when the test says so: `ending` makes an outcome, or raises."""
+
+    def __init__(self) -> None:
+        self.here: dict[str, Request] = {}
+        self.cancelled: list[str] = []
+        self.endings: dict[str, Callable[[Request], Outcome]] = {}
+        self._changed = threading.Event()
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is here."""
+        return not self.here
+
+    def add(self, request: Request) -> None:
+        """Take it. The same name twice would be a mistake of the slot."""
+        assert request.id not in self.here
+        self.here[request.id] = request
+
+    def cancel(self, job_id: str) -> bool:
+        """Have it leave."""
+        self.cancelled.append(job_id)
+        return job_id in self.here
+
+    def end(self, name: str, how: Callable[[Request], Outcome]) -> None:
+        """Let a job end, at the next step."""
+        self.endings[name] = how
+        self._changed.set()
+
+    def step(self) -> list[Outcome]:
+        """End whom the test ends, and who was asked to leave."""
+        self._changed.wait(0.01)
+        self._changed.clear()
+        ended: list[Outcome] = [Cancelled(name) for name in set(self.cancelled) & self.here.keys()]
+        due = self.endings.keys() & self.here.keys()
+        ended += [self.endings.pop(name)(self.here[name]) for name in due]
+        for outcome in ended:
+            self.here.pop(outcome.id)
+        return ended
+
+    def progress(self) -> Mapping[str, tuple[int, int]]:
+        """One step of each."""
+        return dict.fromkeys(self.here, (1, 10))
+
+    def summary(self) -> dict[str, Any]:
+        """Nothing to tell."""
+        return {}
+
+
+def picture(request: Request) -> Finished:
+    """A black picture."""
+    pixels = np.zeros((request.height, request.width, 3), dtype=np.uint8)
+    return Finished(request.id, [pixels], (request.seed,), 3.6, 10)
+
+
+def lost(_: Request) -> Outcome:
+    """The device is gone."""
+    raise DeviceLost("fell off the bus")
+
+
+class Bench:
+    """A slot, its device, and threads to render in."""
+
+    def __init__(self, farm: Farm, folder: Path) -> None:
+        settings = Settings.from_environment(
+            {
+                "RENDERFARM_DATABASE_URL": "postgresql://unused/farm",
+                "RENDERFARM_BROKER_URL": "redis://unused/0",
+                "RENDERFARM_DIR": str(folder),
+                "RENDERFARM_USD_PER_GPU_HOUR": "10",
+            }
+        )
+        self.objects = folder / "objects"
+        self.device = Device()
+        self.runtime = Runtime(lambda: self.device)
+        self.keeper = Keeper(farm.store, self.runtime, settings)
+        storage = ObjectStorage(settings)
+        self.slot = Slot(farm.store, storage, self.runtime, self.keeper, settings, "w")
+        self.threads = ThreadPoolExecutor()
+        self.runtime.start()
+
+    def begin(self, job_id: UUID, attempt: int = 1) -> Future[str]:
+        """Render in a thread; returns once the device has the attempt."""
+        answer = self.threads.submit(self.slot.render, job_id)
+        until(lambda: f"{job_id}.{attempt}" in self.device.here or answer.done())
+        return answer
+
+    def renew(self) -> None:
+        """One round of the keeper, as if it were time."""
+        self.keeper._renewed_at -= 1000.0
+        self.keeper.round()
+
+    def close(self) -> None:
+        """End the device thread and the slots'."""
+        self.runtime.stop()
+        self.threads.shutdown()
+
+
+@pytest.fixture
+def bench(farm: Farm, tmp_path: Path) -> Iterator[Bench]:
+    """A slot at work; afterwards the records hold every invariant."""
+    made = Bench(farm, tmp_path)
+    yield made
+    made.close()
+    assert farm.breaches() == []
+
+
+def test_a_job_is_claimed_rendered_stored_and_finished(farm: Farm, bench: Bench) -> None:
+    """The object lies where its key says before the job has succeeded, and the costs are told."""
+    job_id = farm.queued()
+    answer = bench.begin(job_id)
+    bench.device.end(f"{job_id}.1", picture)
+    assert answer.result(PATIENCE_S).startswith("succeeded: 1 image")
+    (image,) = farm.rows("SELECT * FROM images")
+    assert image["key"] == f"{farm.tenant.id}/{job_id}/1/0.png"
+    assert (bench.objects / image["key"]).stat().st_size == image["bytes"]
+    row = farm.job(job_id)
+    assert (row["gpu_seconds"], row["cost_usd"]) == (3.6, pytest.approx(0.01))
+    assert bench.keeper.count == 0
+
+
+def test_a_second_hint_renders_nothing(farm: Farm, bench: Bench) -> None:
+    """A hint for a job that runs, has ended or never was is dropped."""
+    job_id = farm.queued()
+    answer = bench.begin(job_id)
+    assert bench.slot.render(job_id).startswith("not due")
+    assert bench.slot.render(new_id()).startswith("not due")
+    bench.device.end(f"{job_id}.1", picture)
+    answer.result(PATIENCE_S)
+    assert bench.slot.render(job_id).startswith("not due")
+    assert farm.events(job_id) == ["queued", "running", "succeeded"]
+
+
+def test_a_picture_that_comes_too_late_is_dropped(farm: Farm, bench: Bench) -> None:
+    """A job that was cancelled while it was rendered stays cancelled and gets no images."""
+    job_id = farm.queued()
+    answer = bench.begin(job_id)
+    farm.store.cancel(job_id, farm.tenant.id)
+    bench.device.end(f"{job_id}.1", picture)
+    assert answer.result(PATIENCE_S).startswith("dropped")
+    assert farm.state(job_id) == ("cancelled", 1)
+    assert farm.rows("SELECT * FROM images") == []
+
+
+def test_a_cancelled_job_leaves_the_device(farm: Farm, bench: Bench) -> None:
+    """The next renewal learns of it and frees the slot; the job stays cancelled."""
+    job_id = farm.queued()
+    answer = bench.begin(job_id)
+    farm.store.cancel(job_id, farm.tenant.id)
+    bench.renew()
+    assert answer.result(PATIENCE_S).startswith("left")
+    assert farm.events(job_id) == ["queued", "running", "cancelled"]
+
+
+def test_a_worker_may_claim_again_what_it_lost(farm: Farm, bench: Bench) -> None:
+    """The lost attempt may still be on the device: the next one is another job to it."""
+    job_id = farm.queued()
+    old = bench.begin(job_id)
+    farm.lose(job_id)
+    farm.store.rescue(3)
+    new = bench.begin(job_id, attempt=2)
+    assert f"{job_id}.1" in bench.device.here
+    bench.renew()
+    assert old.result(PATIENCE_S).startswith("left")
+    bench.device.end(f"{job_id}.2", picture)
+    assert new.result(PATIENCE_S).startswith("succeeded")
+    assert farm.state(job_id) == ("succeeded", 2)
+
+
+def test_a_lost_device_hands_its_jobs_back(farm: Farm, bench: Bench) -> None:
+    """Every job on it is queued again at no cost, and no further job is claimed."""
+    one, other = farm.queued(), farm.queued()
+    answers = [bench.begin(one), bench.begin(other)]
+    bench.device.end(f"{one}.1", lost)
+    for answer in answers:
+        with pytest.raises(DeviceLost):
+            answer.result(PATIENCE_S)
+    for job_id in (one, other):
+        assert farm.events(job_id) == ["queued", "running", "released"]
+    assert bench.slot.render(one).startswith("not taken")
+    assert farm.state(one) == ("queued", 1)
+
+
+def test_stopping_hands_jobs_back(farm: Farm, bench: Bench) -> None:
+    """What is on the device when the worker stops is queued again at no cost."""
+    job_id = farm.queued()
+    answer = bench.begin(job_id)
+    bench.runtime.stop()
+    assert answer.result(PATIENCE_S).startswith("released")
+    assert farm.job(job_id)["releases"] == 1
+
+
+def test_a_failed_render_fails_the_job_and_the_task(farm: Farm, bench: Bench) -> None:
+    """The task ends with the job's error, so that Flower shows it as failed too."""
+    job_id = farm.queued(image="data:image/png;base64,AAAA")
+    with pytest.raises(RenderFailed, match="bad_image"):
+        bench.slot.render(job_id)
+    assert farm.state(job_id) == ("failed", 1)
+
+
+def test_a_bug_of_ours_costs_the_job_an_attempt(farm: Farm, bench: Bench) -> None:
+    """What nobody foresaw is tried again, and is named when the tries are spent."""
+    job_id = farm.queued(output_format="gif")
+    for attempt in (1, 2):
+        answer = bench.begin(job_id, attempt)
+        bench.device.end(f"{job_id}.{attempt}", picture)
+        assert answer.result(PATIENCE_S) == "retried: internal_error"
+        farm.execute("UPDATE jobs SET run_after = now() WHERE id = :i", i=job_id)
+    answer = bench.begin(job_id, 3)
+    bench.device.end(f"{job_id}.3", picture)
+    with pytest.raises(RenderFailed):
+        answer.result(PATIENCE_S)
+    assert farm.job(job_id)["error"]["code"] == "internal_error"

@@ -1,0 +1,267 @@
+"""Real Celery workers, as processes of their own, between a real Postgres and a real Redis.
+
+They render with the null engine, so everything but the device is what runs in production.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from app import broker, dispatcher
+from app.jobs import workers
+from app.local.program import Program
+from app.settings import REPOSITORY, Settings
+from tests.integration.records import Farm
+from tests.integration.waiting import PATIENCE_S, until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+    from uuid import UUID
+
+    from sqlalchemy import Engine
+
+    from app.local.redis import Redis
+
+MODELS = """
+[quick]
+pipeline = "null"
+[slow]
+pipeline = "null"
+delay_s = 0.5
+[never]
+pipeline = "null"
+delay_s = 86400
+[drained]
+pipeline = "null"
+delay_s = 86400
+"""
+
+
+class Plant:
+    """A dispatcher, and workers to be started and ended as a test wants."""
+
+    def __init__(self, engine: Engine, environment: dict[str, str], folder: Path) -> None:
+        self.engine = engine
+        self.folder = folder
+        self._environment = environment
+        self._started: list[subprocess.Popen[bytes]] = []
+
+    def start(self, serve: str, slots: int = 8) -> subprocess.Popen[bytes]:
+        """A worker that serves these models; returns when it has reported."""
+        before = {row["id"] for row in workers.living(self.engine)}
+        process = self.spawn(RENDERFARM_SERVE=serve, RENDERFARM_SLOTS=str(slots))
+        until(lambda: {row["id"] for row in workers.living(self.engine)} - before)
+        return process
+
+    def spawn(self, **changes: str) -> subprocess.Popen[bytes]:
+        """A worker's process; it ends with this one at the latest."""
+        environment = self._environment | changes
+        argv = (sys.executable, "-m", "workers")
+        program = Program(name="worker", argv=argv, environment=environment)
+        with (self.folder / "worker.log").open("ab") as log:
+            process = subprocess.Popen(
+                program.tethered, env=program.variables, cwd=REPOSITORY, stdout=log, stderr=log
+            )
+        self._started.append(process)
+        return process
+
+    def end(self) -> None:
+        """Kill what still runs."""
+        for process in self._started:
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture(scope="module")
+def plant(
+    engine: Engine,
+    database_url: str,
+    redis_server: Redis,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Plant]:
+    """A running dispatcher with short times, and no worker yet."""
+    folder = tmp_path_factory.mktemp("plant")
+    (folder / "models.toml").write_text(MODELS)
+    environment = {
+        "RENDERFARM_DATABASE_URL": database_url,
+        "RENDERFARM_BROKER_URL": redis_server.url,
+        "RENDERFARM_DIR": str(folder),
+        "RENDERFARM_MODELS": str(folder / "models.toml"),
+        "RENDERFARM_SERVE": "quick",
+        "RENDERFARM_LEASE_S": "2",
+        "RENDERFARM_RENEW_S": "0.4",
+        "RENDERFARM_HINT_AGAIN_S": "1",
+    }
+    stop = threading.Event()
+    settings = Settings.from_environment(environment)
+    loop = threading.Thread(target=dispatcher.run, args=(settings, stop))
+    loop.start()
+    made = Plant(engine, {**os.environ, **environment}, folder)
+    yield made
+    made.end()
+    stop.set()
+    loop.join()
+
+
+@pytest.fixture(scope="module")
+def crew(plant: Plant) -> Plant:
+    """The plant with one worker that serves `quick` and `never`."""
+    plant.start("quick,never")
+    return plant
+
+
+@pytest.fixture
+def farm(engine: Engine) -> Farm:
+    """The records, emptied of all but the workers."""
+    found = Farm(engine)
+    found.reset(workers=False)
+    return found
+
+
+def queue(farm: Farm, count: int, model: str) -> list[UUID]:
+    """So many jobs, submitted at once."""
+    return [s.row["id"] for s in farm.insert(*(farm.new(model=model) for _ in range(count)))]
+
+
+def count(farm: Farm, status: str) -> int:
+    """How many jobs are in that state."""
+    return farm.rows("SELECT count(*) FROM jobs WHERE status = :s", s=status)[0]["count"]
+
+
+def test_two_hundred_jobs_at_once_succeed_exactly_once(farm: Farm, crew: Plant) -> None:
+    """Each is claimed once, rendered once and stored once, and no invariant is broken."""
+    jobs = queue(farm, 200, "quick")
+    until(lambda: count(farm, "succeeded") == 200)
+    assert all(farm.events(job_id) == ["queued", "running", "succeeded"] for job_id in jobs)
+    assert farm.breaches() == []
+    stored = farm.rows("SELECT * FROM images")
+    assert len(stored) == 200
+    for image in stored:
+        data = (crew.folder / "objects" / image["key"]).read_bytes()
+        assert (len(data), hashlib.sha256(data).hexdigest()) == (image["bytes"], image["sha256"])
+
+
+def test_every_image_of_a_job_is_stored_with_its_seed(farm: Farm, crew: Plant) -> None:
+    """Image n has the seed plus n, in the format asked for."""
+    del crew
+    job_id = farm.queued(model="quick", num_images=3, seed=40, output_format="webp", steps=3)
+    until(lambda: farm.state(job_id)[0] == "succeeded")
+    rows = farm.rows("SELECT * FROM images WHERE job_id = :i ORDER BY n", i=job_id)
+    assert [row["seed"] for row in rows] == [40, 41, 42]
+    assert {(row["content_type"], row["width"], row["height"]) for row in rows} == {
+        ("image/webp", 64, 64)
+    }
+    assert farm.breaches() == []
+
+
+def test_a_picture_that_is_none_fails_its_job_at_once(farm: Farm, crew: Plant) -> None:
+    """The job's own fault costs one attempt and names the field."""
+    del crew
+    job_id = farm.queued(model="quick", image="data:image/png;base64,AAAA", strength=0.5)
+    until(lambda: farm.state(job_id)[0] == "failed")
+    row = farm.job(job_id)
+    assert (row["attempt"], row["error"]["code"]) == (1, "bad_image")
+    assert "image" in row["error"]["message"]
+    assert farm.breaches() == []
+
+
+def test_a_store_that_fails_for_a_while_costs_another_attempt(farm: Farm, crew: Plant) -> None:
+    """What cannot be stored is tried again later, and succeeds when the store is back."""
+    objects = crew.folder / "objects"
+    objects.mkdir(exist_ok=True)
+    blocked = objects / str(farm.tenant.id)
+    blocked.write_text("a file where a folder should be")
+    job_id = farm.queued(model="quick")
+    until(lambda: "retried" in farm.events(job_id))
+    assert farm.job(job_id)["error"]["code"] == "storage_unavailable"
+    blocked.unlink()
+    until(lambda: farm.state(job_id)[0] == "succeeded")
+    assert farm.breaches() == []
+
+
+def test_cancelling_frees_the_slot(farm: Farm, crew: Plant, redis_server: Redis) -> None:
+    """A worker full of jobs that never end takes new ones once those are cancelled."""
+    del crew
+    stuck = queue(farm, 8, "never")
+    until(lambda: count(farm, "running") == 8)
+    job_id = farm.queued(model="quick")
+    carrier = broker.connect(redis_server.url)
+    until(lambda: carrier.llen(broker.queue_of("quick")))  # its hint waits for a slot
+    assert farm.state(job_id) == ("queued", 0)
+    for held in stuck:
+        farm.store.cancel(held, farm.tenant.id)
+    until(lambda: farm.state(job_id)[0] == "succeeded")
+    assert farm.breaches() == []
+
+
+def test_a_running_job_keeps_its_lease(farm: Farm, crew: Plant) -> None:
+    """A job that takes longer than its lease is not taken from a worker that lives."""
+    del crew
+    job_id = farm.queued(model="never")
+    until(lambda: farm.state(job_id)[0] == "running")
+    first = farm.job(job_id)["lease_until"]
+    until(lambda: (farm.job(job_id)["lease_until"] - first).total_seconds() > 2.0)
+    assert farm.state(job_id) == ("running", 1)
+    farm.store.cancel(job_id, farm.tenant.id)
+
+
+def test_a_worker_that_was_forgotten_comes_back(farm: Farm, crew: Plant) -> None:
+    """A worker that lost its place on the list while out of reach takes it again."""
+    farm.execute("DELETE FROM workers")
+    until(lambda: workers.alive(crew.engine))
+
+
+def test_killing_a_worker_loses_nothing(farm: Farm, plant: Plant) -> None:
+    """After kill -9 in the middle a second worker ends every job, each exactly once."""
+    first = plant.start("slow")
+    jobs = queue(farm, 40, "slow")
+    until(lambda: count(farm, "succeeded") >= 8 and count(farm, "running") > 0)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    held = farm.rows("SELECT id FROM jobs WHERE status = 'running'")
+    plant.start("slow")
+    until(lambda: count(farm, "succeeded") == 40)
+    assert held
+    assert all(farm.job(row["id"])["crashes"] == 1 for row in held)
+    assert all(farm.events(job_id).count("succeeded") == 1 for job_id in jobs)
+    assert farm.breaches() == []
+
+
+def test_a_worker_that_is_told_to_stop_hands_its_jobs_back(farm: Farm, plant: Plant) -> None:
+    """SIGTERM ends it with 0; what it held is queued again, at no cost, and it is off the list."""
+    process = plant.start("drained", slots=4)
+    jobs = queue(farm, 4, "drained")
+    until(lambda: count(farm, "running") == 4)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(PATIENCE_S) == 0
+    for job_id in jobs:
+        row = farm.job(job_id)
+        assert (row["status"], row["releases"], row["crashes"]) == ("queued", 1, 0)
+        assert farm.events(job_id) == ["queued", "running", "released"]
+    assert process.pid not in {row["pid"] for row in workers.living(plant.engine)}
+    assert farm.breaches() == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("SLOTS", "none"), ("SERVE", "nobody")],
+)
+def test_a_worker_that_cannot_run_says_why(plant: Plant, name: str, value: str) -> None:
+    """A bad setting ends the start, not with 0, and in one line."""
+    log = plant.folder / "worker.log"
+    log.touch()
+    begin = log.stat().st_size
+    process = plant.spawn(**{f"RENDERFARM_{name}": value})
+    assert process.wait(PATIENCE_S) != 0
+    said = log.read_bytes()[begin:].decode()
+    assert "Traceback" not in said
+    assert name in said or value in said
