@@ -44,12 +44,23 @@ def device_of(catalog: Catalog) -> str:
 def _load(models: Mapping[str, Model], max_rows: int) -> Steps:
     import torch  # noqa: PLC0415 - takes seconds to import
 
+    _quieten()
     from workers.engine.engine import Engine  # noqa: PLC0415
     from workers.engine.pipelines import load  # noqa: PLC0415
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     loaded = {n: load(m.path, name=n, device=device) for n, m in models.items() if m.path}
     return Engine(loaded, max_rows=max_rows)
+
+
+def _quieten() -> None:
+    """Keep the libraries' progress bars and advice out of the worker's log; errors stay."""
+    import diffusers  # noqa: PLC0415
+    import transformers  # noqa: PLC0415
+
+    for library in (diffusers, transformers):
+        library.utils.logging.set_verbosity_error()
+        library.utils.logging.disable_progress_bar()
 
 
 class Mixed:

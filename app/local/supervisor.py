@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from app.local.program import Program
     from app.local.restart import State
 
+SAME_SIGNAL_S = 0.5
+
 
 class Supervisor:
     """The processes of one farm. Make it inside a running event loop, in the main thread."""
@@ -27,6 +29,7 @@ class Supervisor:
         self._output, self._changed = output, changed
         self._tiers: list[list[Process]] = []
         self._asked_to_stop = asyncio.Event()
+        self._asked_at = 0.0
 
     @property
     def pids(self) -> dict[str, int]:
@@ -65,12 +68,18 @@ class Supervisor:
             await self.stop()
 
     def interrupt(self) -> None:
-        """Ask the farm to stop; asked again, it is killed."""
-        if self._asked_to_stop.is_set():
+        """Ask the farm to stop; asked again, it is killed.
+
+        What comes within `SAME_SIGNAL_S` is the same wish: some tools signal a process and its
+        group at once.
+        """
+        now = asyncio.get_running_loop().time()
+        if not self._asked_to_stop.is_set():
+            self._output.line(SPEAKER, "stopping (Ctrl-C again to kill)")
+            self._asked_to_stop.set()
+            self._asked_at = now
+        elif now - self._asked_at > SAME_SIGNAL_S:
             self.kill()
-            return
-        self._output.line(SPEAKER, "stopping (Ctrl-C again to kill)")
-        self._asked_to_stop.set()
 
     async def stop(self) -> None:
         """Stop every process, the last tier first."""
