@@ -20,7 +20,7 @@ from app.local.errors import StartError
 from app.local.output import Output
 from app.local.program import Program
 from app.local.restart import State
-from app.local.supervisor import Supervisor
+from app.local.supervisor import SAME_SIGNAL_S, Supervisor
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -209,6 +209,9 @@ def test_second_signal_kills(tmp_path: Path) -> None:
         while "stopping" not in farm.stdout.readline():
             assert farm.poll() is None
         assert alive(pids["second"])
+
+        asked_at = time.monotonic()
+        until(lambda: time.monotonic() > asked_at + SAME_SIGNAL_S)
         farm.send_signal(signal.SIGINT)
         assert farm.wait(PATIENCE_S) == 0
         assert not any(alive(pid) for pid in pids.values())
