@@ -17,6 +17,10 @@ class CatalogError(FarmError):
     """The models file is missing or unusable; the message names the file and the entry."""
 
 
+class BadName(FarmError):
+    """A tenant can't be called so; the message says what can."""
+
+
 @dataclass(frozen=True, slots=True)
 class FieldError:
     """One thing wrong with one field of a request."""

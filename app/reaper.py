@@ -9,7 +9,7 @@ import threading
 from typing import TYPE_CHECKING
 
 import structlog
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import SQLAlchemyError
 
 from app.jobs import workers
 
@@ -51,5 +51,5 @@ class Reaper:
             try:
                 while self.round() and not stop.is_set():
                     pass
-            except DBAPIError as error:
-                log.warning("waiting", cause=str(error.orig).strip().splitlines()[0])
+            except SQLAlchemyError as error:
+                log.warning("waiting", cause=str(error).partition("\n")[0])

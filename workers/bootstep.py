@@ -61,6 +61,7 @@ class Farm(bootsteps.StartStopStep):  # type: ignore[misc,unused-ignore]
         worker.app.farm_slot = Slot(
             self._store, storage, self._runtime, self._keeper, settings, self._worker.id
         )
+        self._watchdog_s = settings.watchdog_s
         self._stop = threading.Event()
         return self
 
@@ -103,6 +104,9 @@ class Farm(bootsteps.StartStopStep):  # type: ignore[misc,unused-ignore]
     def _beat(self) -> None:
         """Say that we live, until told to stop; end the process if the device is lost."""
         while not self._stop.wait(BEAT_S):
+            if self._runtime.stuck_s() > self._watchdog_s:
+                log.critical("device stuck", jobs=self._keeper.count)
+                os._exit(DEVICE_LOST_EXIT)  # the thread can't be ended; the reaper rescues its jobs
             if self._runtime.lost:
                 while self._keeper.count:
                     time.sleep(0.05)

@@ -14,6 +14,7 @@ from prometheus_client import (
     generate_latest,
 )
 from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
 
 from app.api.context import Context, Ctx, Who
 from app.jobs import workers
@@ -46,10 +47,12 @@ def readyz(context: Ctx) -> dict[str, Any]:
 
 @router.get("/metrics", tags=["health"])
 def metrics(context: Ctx) -> Response:
-    """The farm's figures in Prometheus' text format."""
-    return Response(
-        generate_latest(_farm(context)) + generate_latest(), media_type=CONTENT_TYPE_LATEST
-    )
+    """The farm's figures in Prometheus' text format; this process's alone while Postgres is away."""
+    try:
+        farm = generate_latest(_farm(context))
+    except SQLAlchemyError:
+        farm = b""
+    return Response(farm + generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
 
 @router.get("/v1/models", tags=["models"])

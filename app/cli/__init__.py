@@ -7,8 +7,11 @@ asked for. The order here is the order that `renderfarm --help` shows.
 from __future__ import annotations
 
 import importlib
+from typing import Any
 
 import click
+
+from app.errors import FarmError
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "up": ("app.cli.up:up", "Start the whole farm here, with its own Postgres and Redis."),
@@ -45,6 +48,13 @@ class LazyGroup(click.Group):
         module, _, name = COMMANDS[cmd_name][0].partition(":")
         command: click.Command = getattr(importlib.import_module(module), name)
         return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; what the farm refuses is one line, not a stack trace."""
+        try:
+            return super().invoke(ctx)
+        except FarmError as error:
+            raise click.ClickException(str(error)) from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List names and one-liners without importing any command."""

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import click
 from rich.console import Console
 from rich.table import Table
+from sqlalchemy.exc import OperationalError
 
 from app.database import create_engine
-from app.errors import FarmError
 from app.jobs import tenants
 from app.jobs import workers as records
 from app.jobs.audit import INVARIANTS
@@ -27,14 +27,18 @@ SHOWN = 10
 
 
 def _settings() -> Settings:
-    try:
-        return Settings.from_environment(os.environ)
-    except FarmError as error:
-        raise click.ClickException(str(error)) from error
+    return Settings.from_environment(os.environ)
 
 
 def _engine() -> Engine:
-    return create_engine(_settings().database_url, pool_size=1)
+    """The records, seen to be in reach."""
+    engine = create_engine(_settings().database_url, pool_size=1)
+    try:
+        engine.connect().close()
+    except OperationalError as error:
+        cause = str(error.orig).strip().splitlines()[0]
+        raise click.ClickException(f"the database is not in reach: {cause}") from error
+    return engine
 
 
 @click.group()

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sqlalchemy import Engine, RowMapping, text
 
-from app.errors import NotFound
+from app.errors import BadName, NotFound
 from app.jobs.ids import new_id
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 PREFIX = "rf_"
 DEFAULT_TENANT = "default"
+NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,11 @@ def find_by_name(engine: Engine, name: str) -> Tenant:
 
 
 def ensure_tenant(engine: Engine, name: str) -> Tenant:
-    """The tenant of that name, made if it is not there."""
+    """The tenant of that name, made if it is not there. Raises `BadName`."""
+    if not NAME.fullmatch(name):
+        raise BadName(
+            f"{name!r} is no name for a tenant: use lower-case letters, digits, - and _, at most 63"
+        )
     secret = "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
     statement = text("""INSERT INTO tenants (id, name, webhook_secret) VALUES (:id, :name, :secret)
                         ON CONFLICT (name) DO NOTHING""")
