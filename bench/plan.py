@@ -46,7 +46,7 @@ class Plan:
     patience_s: float = 300.0
 
     def quick(self) -> Plan:
-        """The same in about a minute: to see that it works, not to quote."""
+        """The same in a minute or two: to see that it works, not to quote."""
         return replace(
             self, repeats=2, latency_jobs=5, throughput_jobs=100, burst_jobs=16, burst_steps=(2, 4)
         )
