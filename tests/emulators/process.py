@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
@@ -20,8 +21,9 @@ class EmulatorProcess:
             [*self._command, "--port", str(self.port)], stdout=subprocess.PIPE, text=True
         )
         assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        self.port = int(line.strip().rpartition(":")[2].partition("/")[0].partition(";")[0])
+        found = re.search(r"127\.0\.0\.1:(\d+)", self._process.stdout.readline())
+        assert found is not None, "the emulator did not start"
+        self.port = int(found[1])
 
     def kill(self) -> None:
         """Kill it with SIGKILL."""
