@@ -17,6 +17,7 @@ MODULES = {
     "rediss": "queues.redis_stream",
     "sqs": "queues.sqs",
     "pubsub": "queues.pubsub",
+    "servicebus": "queues.servicebus",
 }
 """Which module serves a scheme."""
 
@@ -24,6 +25,7 @@ EXTRAS: dict[str, str] = {
     "queues.redis_stream": "redis",
     "queues.sqs": "sqs",
     "queues.pubsub": "pubsub",
+    "queues.servicebus": "servicebus",
 }
 """Which extra of the wheel brings a module's SDK."""
 

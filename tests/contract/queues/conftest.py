@@ -17,6 +17,7 @@ HARNESSES = {
     "redis": ("on_redis", "RedisHarness"),
     "sqs": ("on_sqs", "SqsHarness"),
     "pubsub": ("on_pubsub", "PubSubHarness"),
+    "servicebus": ("on_servicebus", "ServiceBusHarness"),
 }
 
 

@@ -20,6 +20,7 @@ from queues.opening import EXTRAS, MODULES
         ("sqs://eu-central-1", "sqs://REGION/QUEUE"),
         ("sqs://eu-central-1/q?max_deliveries=3", "no option 'max_deliveries'"),
         ("pubsub://project", "pubsub://PROJECT/TOPIC"),
+        ("servicebus://namespace", "servicebus://NAMESPACE/QUEUE"),
         ("memory://", "followed by a name"),
         ("memory://a?leases=3", "no option 'leases'"),
         ("memory://a?lease_s=long", "lease_s must be a number"),

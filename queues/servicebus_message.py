@@ -1,0 +1,78 @@
+"""Messages as Azure Service Bus has them, and as ours."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from azure.servicebus import ServiceBusMessage, ServiceBusReceivedMessage
+from azure.servicebus.amqp import AmqpMessageBodyType
+
+from queues.base import Message, Outgoing
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+ID = "renderfarm-id"
+ATTEMPTS = "renderfarm-attempts"
+
+
+def outgoing(message: Outgoing) -> ServiceBusMessage:
+    """A message to send. The group is left out: on Service Bus it would need sessions."""
+    return ServiceBusMessage(
+        message.body,
+        message_id=message.id,
+        application_properties=_properties(message.attributes),
+    )
+
+
+def message(raw: ServiceBusReceivedMessage) -> Message:
+    """A message as it was received."""
+    beside = {_text(name): value for name, value in (raw.application_properties or {}).items()}
+    attempts = beside.pop(ATTEMPTS, 0)
+    own_id = beside.pop(ID, None)
+    return Message(
+        body=_body(raw),
+        id=_text(own_id or raw.message_id or raw.sequence_number),
+        attempt=(attempts if isinstance(attempts, int) else 0) + (raw.delivery_count or 0) + 1,
+        attributes={
+            name: _text(value) for name, value in beside.items() if isinstance(value, str | bytes)
+        },
+        receipt=raw,
+    )
+
+
+def later(held: Message, delay_s: float) -> ServiceBusMessage:
+    """A copy that is handed out after `delay_s`.
+
+    Its `message_id` is another one, or duplicate detection would drop it; the id that we show and
+    the attempts so far travel as properties.
+    """
+    return ServiceBusMessage(
+        held.body,
+        message_id=f"{held.id}/{held.attempt}",
+        application_properties=_properties(
+            {**held.attributes, ID: held.id, ATTEMPTS: held.attempt}
+        ),
+        scheduled_enqueue_time_utc=datetime.now(UTC) + timedelta(seconds=delay_s),
+    )
+
+
+def expired(raw: ServiceBusReceivedMessage) -> bool:
+    """Whether the lock ended while the SDK kept the message back."""
+    until = raw.locked_until_utc
+    return until is not None and until <= datetime.now(UTC)
+
+
+def _properties(values: Mapping[str, str | int]) -> dict[str | bytes, Any]:
+    return {name: value for name, value in values.items()}  # noqa: C416 - widens the keys' type
+
+
+def _body(raw: ServiceBusReceivedMessage) -> bytes:
+    if raw.body_type is AmqpMessageBodyType.DATA:
+        return b"".join(raw.body)
+    return str(raw).encode()  # an AMQP value: what other producers may call a text
+
+
+def _text(value: Any) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)

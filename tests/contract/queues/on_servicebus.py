@@ -1,0 +1,82 @@
+"""Azure Service Bus in the conformance suite: Azure's own SDK against the emulator beside."""
+
+from __future__ import annotations
+
+from itertools import count
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.contract.queues.harness import LONG_LEASE_S, Dead
+from tests.emulators.process import EmulatorProcess
+
+pytest.importorskip("proton", reason="needs python-qpid-proton, which is built from source")
+from azure.servicebus import ServiceBusClient, ServiceBusReceiveMode, ServiceBusSubQueue
+
+NUMBERS = count()
+
+
+class ServiceBusHarness:
+    """The emulator has any queue whose name begins with `short` or `long`, by its lock."""
+
+    abilities = frozenset({"knows_lost", "counts", "outage", "missing"})
+    short_lease_s = 2.0
+    limit_bytes = 262_144
+
+    def __init__(self) -> None:
+        self._server = EmulatorProcess(
+            "tests.emulators.servicebus",
+            "--max-deliveries=5",
+            f"--lock=short={self.short_lease_s}",
+            f"--lock=long={LONG_LEASE_S}",
+        )
+        self._connection = (
+            f"Endpoint=sb://127.0.0.1:{self._server.port};SharedAccessKeyName=any;"
+            "SharedAccessKey=any;UseDevelopmentEmulator=true"
+        )
+        self._environment = pytest.MonkeyPatch()
+        self._environment.setenv("AZURE_SERVICEBUS_CONNECTION_STRING", self._connection)
+        self._dead: dict[str, list[Dead]] = {}
+
+    def make(self, *, lease_s: float, max_deliveries: int, ordered: bool) -> str:
+        """A name nobody has used."""
+        assert (max_deliveries, ordered) == (5, False)
+        start = "short" if lease_s == self.short_lease_s else "long"
+        return f"servicebus://test/{start}{next(NUMBERS)}?lease_s={lease_s:g}"
+
+    def dead(self, url: str) -> list[Dead]:
+        """Receive what came to the dead-letter queue since the last look."""
+        found = self._dead.setdefault(url, [])
+        with (
+            ServiceBusClient.from_connection_string(self._connection) as client,
+            client.get_queue_receiver(
+                urlsplit(url).path.strip("/"),
+                sub_queue=ServiceBusSubQueue.DEAD_LETTER,
+                receive_mode=ServiceBusReceiveMode.RECEIVE_AND_DELETE,
+            ) as receiver,
+        ):
+            while batch := receiver.receive_messages(max_message_count=100, max_wait_time=0.5):
+                for each in batch:
+                    beside = each.application_properties or {}
+                    texts = {name.decode(): value.decode() for name, value in beside.items()}
+                    found.append(
+                        Dead(b"".join(each.body), each.dead_letter_error_description, texts)
+                    )
+        return found
+
+    def missing(self) -> str:
+        """A name that begins otherwise."""
+        return "servicebus://test/missing"
+
+    def kill(self) -> None:
+        """Kill the emulator."""
+        self._server.kill()
+
+    def restart(self) -> None:
+        """Start the emulator again."""
+        self._server.start()
+
+    def stop(self) -> None:
+        """Stop the emulator, and forget where it was."""
+        self._server.kill()
+        self._environment.undo()
