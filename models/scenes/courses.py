@@ -1,0 +1,172 @@
+"""What is taught, in this order: words, the autoencoder, the denoiser, and the decoder once more."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.scenes import autoencoder as eyes
+from models.scenes import denoiser
+from models.scenes.captions import caption
+from models.scenes.pool import Pool, render
+from models.scenes.scene import FULL, SINGLE, sample_scene
+from models.scenes.words import LENGTH, Heads, encode, targets
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderTiny, UNet2DConditionModel
+    from transformers import CLIPTextModel, CLIPTokenizer
+
+NO_WORDS = 0.1
+"""Share of captions left empty, so that guidance has something to step away from."""
+THINGS_EXTRA = 2.5
+"""By how much more a cell of a thing counts than one of the backdrop."""
+FIRST = 128
+"""Batches in the pool before the first lesson."""
+USES = 4
+"""How often a picture is learned from before it leaves the pool."""
+
+
+class WordCourse:
+    """The text encoder learns to tell every attribute of the scene from its caption."""
+
+    name = "words"
+
+    def __init__(
+        self, tokenizer: CLIPTokenizer, encoder: CLIPTextModel, batch: int, seed: int
+    ) -> None:
+        self.tokenizer, self.batch = tokenizer, batch
+        self.rng = random.Random(seed)
+        self.encoder = encoder
+        self.heads = Heads(encoder.config.hidden_size).to(encoder.device)
+        self.student: nn.Module = nn.ModuleDict({"encoder": encoder, "heads": self.heads})
+
+    def loss(self, step: int) -> Tensor:
+        """Cross-entropy of all heads, read at the caption's end and at a random place after it."""
+        del step
+        scenes = [sample_scene(self.rng) for _ in range(self.batch)]
+        ids = encode(self.tokenizer, [caption(scene, self.rng) for scene in scenes])
+        ends = (ids == self.tokenizer.eos_token_id).int().argmax(1)
+        later = ends + 1 + (torch.rand(self.batch) * (LENGTH - 1 - ends)).long()
+        states = self.encoder(ids.to(self.encoder.device)).last_hidden_state
+        answers = targets(scenes).to(self.encoder.device)
+        rows = torch.arange(self.batch)
+        losses = [
+            F.cross_entropy(logits.float(), answer)
+            for at in (ends, later.clamp(max=LENGTH - 1))
+            for logits, answer in zip(self.heads(states[rows, at]), answers, strict=True)
+        ]
+        return torch.stack(losses).sum()
+
+
+class PictureCourse:
+    """The autoencoder learns to draw crisp pictures from latents; optionally the decoder alone."""
+
+    WINDOW = 10
+    """Latents on a side of what is decoded: a cut-out around an edge, where there is something to learn."""
+
+    def __init__(
+        self,
+        model: AutoencoderTiny,
+        *,
+        batch: int,
+        seed: int,
+        decoder_only: bool,
+        compiled: bool,
+    ) -> None:
+        self.name = "decoder" if decoder_only else "autoencoder"
+        self.model, self.batch, self.pool = model, batch, 80 * batch
+        self.student: nn.Module = model
+        model.encoder.requires_grad_(not decoder_only)
+        self.rng = random.Random(seed)
+        self.decoder = _faster(model.decoder, compiled=compiled)
+        self.pictures: Tensor | None = None
+
+    def _draw(self, count: int) -> Tensor:
+        scenes = [sample_scene(self.rng) for _ in range(count)]
+        return render(scenes, self.rng, self.model.device)
+
+    def _pictures(self, step: int) -> Tensor:
+        """A batch from a pool that is renewed now and then."""
+        if self.pictures is None:
+            self.pictures = self._draw(self.pool)
+        elif step % 20 == 0:
+            fresh = self._draw(self.batch * 20 // USES)
+            self.pictures = torch.cat([self.pictures[len(fresh) :], fresh])
+        return self.pictures[torch.randint(len(self.pictures), (self.batch,))]
+
+    def loss(self, step: int) -> Tensor:
+        """Reconstruction from noisy latents, and a fourth channel of unit variance."""
+        chosen = self._pictures(step)
+        with torch.autocast(chosen.device.type, enabled=False):
+            latents = self.model.encoder(chosen)
+        windows = eyes.edge_windows(chosen, self.WINDOW)
+        cut = torch.stack(
+            [x[:, top, left] for x, (top, left) in zip(latents, windows, strict=True)]
+        )
+        wanted, judged = eyes.cut_outs(chosen, windows)
+        decoded = self.decoder(eyes.noisy(cut).contiguous(memory_format=torch.channels_last))
+        error = eyes.reconstruction_loss(torch.where(judged, decoded.float(), wanted), wanted)
+        learned = latents[:, eyes.FIXED :].float()
+        loss: Tensor = error + 0.1 * (learned.mean().square() + (learned.std() - 1).square())
+        return loss
+
+
+class DenoiserCourse:
+    """The denoiser learns which latents belong to which words: single things first, then all."""
+
+    name = "denoiser"
+
+    def __init__(
+        self,
+        unet: UNet2DConditionModel,
+        vae: AutoencoderTiny,
+        tokenizer: CLIPTokenizer,
+        encoder: CLIPTextModel,
+        *,
+        batch: int,
+        singles_until: int,
+        seed: int,
+        compiled: bool,
+    ) -> None:
+        self.student: nn.Module = unet
+        self.tokenizer, self.encoder = tokenizer, encoder
+        self.batch, self.singles_until = batch, singles_until
+        self.rng = random.Random(seed)
+        if unet.device.type == "cpu":
+            denoiser.plain_attention(unet)
+        self.unet = _faster(unet, compiled=compiled)
+        self.lesson = denoiser.Lesson(unet.device)
+        self.pool = Pool(40_000, vae.encoder, seed, unet.device)
+
+    def loss(self, step: int) -> Tensor:
+        """Weighted squared error of the predicted velocity."""
+        mix = SINGLE if step < self.singles_until else FULL
+        while len(self.pool.scenes) < FIRST * self.batch:
+            self.pool.renew(256, mix)
+        if step % USES == 0:
+            self.pool.renew(self.batch, mix)
+        scenes, latents = self.pool.take(self.batch)
+        noised, steps, velocities = self.lesson.ask(latents)
+        answers = self.unet(
+            noised.contiguous(memory_format=torch.channels_last),
+            steps,
+            encoder_hidden_states=self._words([caption(scene, self.rng) for scene in scenes]),
+            return_dict=False,
+        )[0]
+        return self.lesson.loss(answers, velocities, latents, THINGS_EXTRA)
+
+    @torch.no_grad()
+    def _words(self, captions: list[str]) -> Tensor:
+        kept = ["" if self.rng.random() < NO_WORDS else words for words in captions]
+        ids = encode(self.tokenizer, kept).to(self.encoder.device)
+        states: Tensor = self.encoder(ids).last_hidden_state
+        return states.float()
+
+
+def _faster(module: nn.Module, *, compiled: bool) -> nn.Module:
+    """The module compiled, with the same weights, where the course is long enough to pay for it."""
+    return torch.compile(module) if compiled else module  # type: ignore[return-value]

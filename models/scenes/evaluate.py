@@ -1,0 +1,182 @@
+"""Measure the scenes model: `python -m models.scenes.evaluate`.
+
+Draws held-out prompts through the stock pipeline and has the judge say which of the asked
+backgrounds, colours, shapes, counts, places and relations are there. The judge's own figures, on
+the renderer's pictures and after a round trip through the autoencoder, stand beside them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import random
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import numpy as np
+import torch
+from diffusers import AutoencoderTiny, StableDiffusionPipeline
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from models.scenes.captions import caption
+from models.scenes.judge import verdict
+from models.scenes.pool import render
+from models.scenes.scene import Mix, Scene, sample_scene
+from models.scenes.sheet import contact_sheet
+from models.scenes.sight import look
+
+HOME = Path(__file__).parent
+SCHEDULERS = {
+    "dpmpp_2m": "DPMSolverMultistepScheduler",
+    "euler": "EulerDiscreteScheduler",
+    "euler_a": "EulerAncestralDiscreteScheduler",
+    "ddim": "DDIMScheduler",
+    "unipc": "UniPCMultistepScheduler",
+}
+JUDGED = Mix(motif=0.0)
+"""Everything but the motifs, which are not made of things to be counted."""
+Pictures = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One way to sample."""
+
+    steps: int = 20
+    guidance: float = 4.0
+    scheduler: str = "dpmpp_2m"
+
+
+def load(folder: Path = HOME) -> StableDiffusionPipeline:
+    """The stock pipeline in fp32, from the folder alone."""
+    pipeline = StableDiffusionPipeline.from_pretrained(
+        folder, dtype=torch.float32, safety_checker=None, local_files_only=True
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def prompts(count: int, seed: int = 2026) -> list[tuple[Scene, str]]:
+    """Scenes with their captions; every fifth has a colour, shape and count never trained on."""
+    rng = random.Random(seed)
+    scenes = [sample_scene(rng, JUDGED, unseen=index % 5 == 0) for index in range(count)]
+    return [(scene, caption(scene, rng)) for scene in scenes]
+
+
+def sample(
+    pipeline: StableDiffusionPipeline, captions: list[str], setting: Setting, batch: int = 25
+) -> Pictures:
+    """Pictures (n, 128, 128, 3); picture n comes from seed n."""
+    name = SCHEDULERS[setting.scheduler]
+    pipeline.scheduler = getattr(diffusers, name).from_config(pipeline.scheduler.config)
+    made = []
+    for start in tqdm(range(0, len(captions), batch), desc=str(setting), leave=False):
+        part = captions[start : start + batch]
+        seeds = range(start, start + len(part))
+        made.append(
+            pipeline(
+                part,
+                num_inference_steps=setting.steps,
+                guidance_scale=setting.guidance,
+                generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
+                output_type="np",
+            ).images
+        )
+    return to_bytes(np.concatenate(made))
+
+
+def to_bytes(pictures: NDArray[np.floating[Any]]) -> Pictures:
+    """From [0, 1] to 0..255."""
+    return (pictures * 255).round().clip(0, 255).astype(np.uint8)
+
+
+def score(scenes: list[Scene], pictures: Pictures) -> dict[str, float]:
+    """Per point the share of the scenes that lay it down in whose picture it holds."""
+    asked, held = Counter[str](), Counter[str]()
+    for scene, picture in zip(scenes, pictures, strict=True):
+        for point, holds in verdict(scene, look(picture)).items():
+            asked[point] += 1
+            held[point] += holds
+    return {point: round(held[point] / asked[point], 4) for point in asked}
+
+
+def truth(scenes: list[Scene], seed: int = 0) -> Pictures:
+    """The renderer's own pictures of the scenes."""
+    drawn = render(scenes, random.Random(seed), "cpu")
+    return to_bytes((drawn.permute(0, 2, 3, 1).numpy() + 1) / 2)
+
+
+@torch.no_grad()
+def round_trip(vae: AutoencoderTiny, pictures: Pictures) -> Pictures:
+    """Pictures after encoding and decoding."""
+    made = []
+    for start in range(0, len(pictures), 25):
+        part = torch.from_numpy(pictures[start : start + 25])
+        scaled = part.permute(0, 3, 1, 2).float() / 127.5 - 1
+        decoded = vae.decode(vae.encode(scaled).latents).sample
+        made.append(decoded.clamp(-1, 1).permute(0, 2, 3, 1).numpy())
+    return to_bytes((np.concatenate(made) + 1) / 2)
+
+
+def main() -> None:
+    """Measure the settings asked for; write `evaluation.json` and grids."""
+    options = _options()
+    options.out.mkdir(parents=True, exist_ok=True)
+    pipeline = load(options.folder)
+    asked = prompts(options.prompts)
+    scenes, captions = [scene for scene, _ in asked], [words for _, words in asked]
+    drawn = truth(scenes)
+    report: dict[str, Any] = {
+        "prompts": len(asked),
+        "machine": {"processor": platform.machine(), "torch": torch.__version__},
+        "judge on truth": score(scenes, drawn),
+        "judge on round trip": score(scenes, round_trip(pipeline.vae, drawn)),
+        "runs": [],
+    }
+    for setting in _settings(options):
+        pictures = sample(pipeline, captions, setting)
+        unseen = slice(0, None, 5)
+        result = score(scenes, pictures)
+        report["runs"].append(
+            {
+                "steps": setting.steps,
+                "guidance": setting.guidance,
+                "scheduler": setting.scheduler,
+                **result,
+                "unseen": score(scenes[unseen], pictures[unseen]),
+            }
+        )
+        print(setting, result, flush=True)
+        name = f"grid-{setting.scheduler}-{setting.steps}-{setting.guidance:g}.png"
+        contact_sheet(list(pictures[:64]), captions[:64]).save(options.out / name)
+    (options.out / "evaluation.json").write_text(json.dumps(report, indent=1) + "\n")
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Measure the scenes model.")
+    parser.add_argument("--folder", type=Path, default=HOME)
+    parser.add_argument("--out", type=Path, default=Path("var/evaluation/scenes"))
+    parser.add_argument("--prompts", type=int, default=500)
+    parser.add_argument("--sweep", action="store_true", help="step counts, guidance, schedulers")
+    return parser.parse_args()
+
+
+def _settings(options: argparse.Namespace) -> list[Setting]:
+    if not options.sweep:
+        return [Setting()]
+    return [
+        Setting(),
+        Setting(guidance=1.0),
+        Setting(steps=10),
+        Setting(steps=5),
+        *(Setting(scheduler=name) for name in SCHEDULERS if name != "dpmpp_2m"),
+    ]
+
+
+if __name__ == "__main__":
+    main()

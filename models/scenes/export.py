@@ -1,0 +1,57 @@
+"""Writing the shipped folder: the stock `StableDiffusionPipeline` layout, in half precision."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from diffusers import AutoencoderTiny, StableDiffusionPipeline, UNet2DConditionModel
+
+from models.scenes.denoiser import build_scheduler
+
+if TYPE_CHECKING:
+    from transformers import CLIPTextModel, CLIPTokenizer
+
+
+def assemble(
+    autoencoder: AutoencoderTiny,
+    tokenizer: CLIPTokenizer,
+    encoder: CLIPTextModel,
+    unet: UNet2DConditionModel,
+) -> StableDiffusionPipeline:
+    """The stock pipeline around the four parts."""
+    pipeline = StableDiffusionPipeline(
+        vae=autoencoder,
+        text_encoder=encoder,
+        tokenizer=tokenizer,
+        unet=unet,
+        scheduler=build_scheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def export(pipeline: StableDiffusionPipeline, folder: Path) -> None:
+    """Save in fp16 over what the folder holds, each file whole or not at all."""
+    with tempfile.TemporaryDirectory(dir=folder) as temporary:
+        for part in (pipeline.unet, pipeline.vae, pipeline.text_encoder):
+            part.half()
+        pipeline.save_pretrained(temporary)
+        _forget_unexpected(Path(temporary) / "vae" / "config.json")
+        for source in sorted(Path(temporary).rglob("*.*")):
+            target = folder / source.relative_to(temporary)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            source.chmod(0o644)
+            source.replace(target)
+
+
+def _forget_unexpected(config: Path) -> None:
+    """Drop a field that `AutoencoderTiny` writes itself and warns of when it reads it."""
+    fields = json.loads(config.read_text())
+    fields.pop("block_out_channels", None)
+    config.write_text(json.dumps(fields, indent=2) + "\n")

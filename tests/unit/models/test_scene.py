@@ -1,0 +1,73 @@
+"""Scenes are sampled from the whole vocabulary and keep what is held out apart."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+
+from models.scenes.scene import (
+    BACKDROPS,
+    COLOURS,
+    FULL,
+    MOTIFS,
+    PLACES,
+    RELATIONS,
+    SHAPES,
+    SINGLE,
+    Group,
+    Mix,
+    Scene,
+    held_out,
+    sample_scene,
+)
+
+
+def scenes(count: int, mix: Mix = FULL, *, unseen: bool = False) -> list[Scene]:
+    """Scenes from one seed."""
+    rng = random.Random(1)
+    return [sample_scene(rng, mix, unseen=unseen) for _ in range(count)]
+
+
+def test_training_never_sees_a_held_out_group():
+    """No scene for training holds a held-out colour, shape and count."""
+    assert not any(held_out(group) for scene in scenes(2000) for group in scene.groups)
+
+
+def test_unseen_scenes_hold_a_held_out_group():
+    """Every scene asked for as unseen holds one."""
+    assert all(any(map(held_out, scene.groups)) for scene in scenes(200, unseen=True))
+
+
+def test_every_colour_and_shape_is_learned_with_every_count():
+    """What is held out leaves each colour, and each shape, with each count to learn from."""
+    for count in (1, 2, 3, 4):
+        seen = [(c, s) for c in COLOURS for s in SHAPES if not held_out(Group(c, s, count))]
+        assert {colour for colour, _ in seen} == set(COLOURS)
+        assert {shape for _, shape in seen} == set(SHAPES)
+
+
+def test_the_whole_vocabulary_is_drawn():
+    """Every word of the vocabulary turns up."""
+    many = scenes(4000)
+    groups = [group for scene in many for group in scene.groups]
+    assert {scene.backdrop.kind for scene in many} == set(BACKDROPS)
+    assert {scene.relation for scene in many} == {"", *RELATIONS}
+    assert {scene.motif for scene in many} == {"", *MOTIFS}
+    assert {group.place for group in groups} == {"", *PLACES}
+    assert {group.count for group in groups} == {1, 2, 3, 4}
+
+
+def test_nothing_is_hidden_by_its_backdrop():
+    """A thing's colour is never one of the backdrop's."""
+    assert not any(
+        group.colour in scene.backdrop.colours for scene in scenes(2000) for group in scene.groups
+    )
+
+
+def test_the_first_stage_is_single_things():
+    """The curriculum's first stage shows one thing on a plain backdrop."""
+    found = Counter(
+        (len(scene.groups), scene.groups[0].count, scene.backdrop.kind)
+        for scene in scenes(300, mix=SINGLE)
+    )
+    assert found == {(1, 1, "plain"): 300}
