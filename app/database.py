@@ -2,30 +2,61 @@
 
 from __future__ import annotations
 
+import time
+from typing import Any
+
+import psycopg
 import sqlalchemy
 from alembic import command
 from alembic.config import Config
 
 from app.settings import REPOSITORY
 
+IDLE_S = 2.0
+CONNECTION: dict[str, Any] = {
+    "connect_timeout": 5,
+    "application_name": "renderfarm",
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+}
+
 
 def create_engine(url: str, *, pool_size: int = 10) -> sqlalchemy.Engine:
-    """Build an engine on psycopg 3. Connects on first use, and checks a connection before each."""
-    return sqlalchemy.create_engine(
+    """Build an engine on psycopg 3. Connects on first use; a connection that idled is checked."""
+    engine = sqlalchemy.create_engine(
         driver_url(url),
         pool_size=pool_size,
         max_overflow=10,
         pool_timeout=5,
-        pool_pre_ping=True,
-        connect_args={
-            "connect_timeout": 5,
-            "application_name": "renderfarm",
-            "keepalives_idle": 5,
-            "keepalives_interval": 2,
-            "keepalives_count": 3,
-            "tcp_user_timeout": 10_000,
-        },
+        connect_args=CONNECTION,
     )
+    _check_idle_connections(engine)
+    return engine
+
+
+def reading(engine: sqlalchemy.Engine) -> sqlalchemy.Engine:
+    """The same engine for statements that stand alone: no BEGIN before and no ROLLBACK after."""
+    return engine.execution_options(isolation_level="AUTOCOMMIT")
+
+
+def _check_idle_connections(engine: sqlalchemy.Engine) -> None:
+    """Ping a connection before use if it has not been used for `IDLE_S`; busy ones are known good."""
+
+    @sqlalchemy.event.listens_for(engine, "checkin")
+    def note(_: Any, record: Any) -> None:
+        record.info["used_at"] = time.monotonic()
+
+    @sqlalchemy.event.listens_for(engine, "checkout")
+    def check(connection: Any, record: Any, _: Any) -> None:
+        if time.monotonic() - record.info.get("used_at", time.monotonic()) < IDLE_S:
+            return
+        try:
+            connection.execute("SELECT 1")
+            connection.rollback()
+        except psycopg.Error as error:
+            raise sqlalchemy.exc.DisconnectionError from error
 
 
 def driver_url(url: str) -> str:

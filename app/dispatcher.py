@@ -17,7 +17,7 @@ from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError
 
 from app import broker
-from app.database import create_engine
+from app.database import create_engine, reading
 from app.jobs import workers
 from app.jobs.fairness import Candidate, choose, window
 from app.jobs.notices import Listener
@@ -35,7 +35,9 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("app.dispatcher")
 POLL_S = 1.0
-GATHER_S = 0.005  # lets a burst of submissions become one round
+WAITING = frozenset({"queued", "retried", "rescued", "released"})
+ENDED = frozenset({"succeeded", "failed", "cancelled", "expired"})
+LEADERS_LOCK = 7_236_002  # any fixed number, the same for all dispatchers of a farm
 PAUSES_S = (0.1, 0.5, 1.0, 2.0)
 AWAY = (BrokerError, redis.RedisError, DBAPIError, psycopg.OperationalError)
 
@@ -62,11 +64,12 @@ class Dispatcher:
     """One round at a time; holds no state that a restart would lose."""
 
     def __init__(self, engine: Engine, celery: Celery, client: redis.Redis, again_s: float) -> None:
-        self._engine = engine
+        self._engine = reading(engine)
         self._store = Store(engine)
         self._celery = celery
         self._client = client
         self._again_s = again_s
+        self._crowded = False
 
     def round(self) -> int:
         """Hint what there is room for; how many jobs were hinted."""
@@ -75,18 +78,26 @@ class Dispatcher:
             return 0
         waiting = broker.waiting_hints(self._client, list(slots))
         running = self._running()
+        self._crowded = False
         return sum(
             self._hint(model, window(count, sum(running.get(model, {}).values())) - waiting[model],
                        running.get(model, {}))
             for model, count in slots.items()
         )  # fmt: skip
 
+    def calls_for_a_round(self, notice: str) -> bool:
+        """Whether a notice can mean work: a job that waits, or a free slot while others wait."""
+        event = notice.rpartition(" ")[2]
+        return event in WAITING or (self._crowded and event in ENDED)
+
     def _hint(self, model: str, room: int, under_way: Mapping[UUID, int]) -> int:
         if room <= 0:
+            self._crowded = True
             return 0
         ids = choose(self._candidates(model, room), under_way, room)
         for row in self._store.hint(ids) if ids else ():
             broker.publish(self._celery, row["id"], row["attempt"], row["request"])
+        self._crowded = self._crowded or len(ids) == room
         return len(ids)
 
     def _candidates(self, model: str, room: int) -> list[Candidate]:
@@ -110,70 +121,35 @@ def _slots(living: list[Any]) -> dict[str, int]:
     return found
 
 
-class Leadership:
-    """The advisory lock that one dispatcher holds, on a connection of its own."""
-
-    KEY = 7_236_002  # any fixed number, the same for all dispatchers of a farm
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._connection: Any = None
-
-    def held(self) -> bool:
-        """Whether this process leads; tries to when nobody does. Raises when the database is away."""
-        if self._connection is None:
-            connection = self._engine.connect()
-            query = text("SELECT pg_try_advisory_lock(:key)")
-            if not connection.execute(query, {"key": self.KEY}).scalar():
-                connection.close()
-                return False
-            connection.commit()
-            self._connection = connection
-            log.info("leading")
-        else:
-            self._connection.execute(text("SELECT 1"))
-            self._connection.commit()
-        return True
-
-    def drop(self) -> None:
-        """Let another lead: the connection goes, and the lock with it."""
-        if self._connection is not None:
-            self._connection.invalidate()
-            self._connection.close()
-        self._connection = None
-
-
 def run(settings: Settings, stop: threading.Event) -> None:
     """Dispatch and reap until told to stop. Waits, and says so, while Postgres or Redis is away."""
     engine = create_engine(settings.database_url, pool_size=4)
     client = broker.connect(settings.broker_url)
     celery = broker.create_app(settings.broker_url)
     dispatcher = Dispatcher(engine, celery, client, settings.hint_again_s)
-    leadership, listener = Leadership(engine), Listener(settings.database_url, "jobs")
+    listener = Listener(settings.database_url, "jobs", LEADERS_LOCK)
     Reaper(Store(engine), engine, settings).start(stop)
-    failures = 0
+    failures, leading = 0, False
     log.info("started")
     while not stop.is_set():
         try:
-            if not leadership.held():
+            led, leading = leading, listener.leads()
+            if leading and not led:
+                log.info("leading")
+            if leading:
+                dispatcher.round()
+                listener.wait(POLL_S, dispatcher.calls_for_a_round)
+            else:
                 stop.wait(POLL_S)
-            elif not dispatcher.round():
-                listener.wait(POLL_S, _calls_for_a_round)
-                stop.wait(GATHER_S)
             failures = 0
         except AWAY as error:
-            leadership.drop()
+            listener.close()
             failures += 1
             log.warning("waiting", cause=_cause(error))
             stop.wait(PAUSES_S[min(failures, len(PAUSES_S)) - 1])
-    leadership.drop()
     listener.close()
     engine.dispose()
     log.info("stopped")
-
-
-def _calls_for_a_round(payload: str) -> bool:
-    return not payload.endswith((" progress", " running"))
 
 
 def _cause(error: BaseException) -> str:

@@ -17,6 +17,8 @@ from workers.bootstep import Farm
 
 def main() -> None:
     """Start a Celery worker whose threads are slots and whose device thread runs the engine."""
+    # Torch's threads wait asleep, not spinning: other processes share these cores.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     log.configure(times=os.environ.get("RENDERFARM_LOG_TIMES") != "0")
     try:
         settings = Settings.from_environment(os.environ)

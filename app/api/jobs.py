@@ -14,7 +14,8 @@ from starlette.concurrency import run_in_threadpool
 from app.api.context import Context, Ctx, Who, as_id, body
 from app.api.hub import POLL_S, look_again
 from app.errors import FieldError, InvalidJson, InvalidRequest, NotCancellable
-from app.jobs.accept import accept
+from app.jobs import trace
+from app.jobs.accept import Submission, accept
 from app.jobs.request import LIMIT_BYTES, JobRequest, parse
 from renderfarm.types import Status
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 router = APIRouter(prefix="/v1", tags=["jobs"])
 MAX_BATCH = 1000
 Key = Annotated[str | None, Header(alias="Idempotency-Key")]
+Trace = Annotated[str | None, Header(alias=trace.NAME)]
 MAX_WAIT_S = 60.0
 MAX_PAGE = 200
 _BODY: dict[str, Any] = {
@@ -41,14 +43,17 @@ async def submit(
     context: Ctx,
     tenant: Who,
     key: Key = None,
+    traceparent: Trace = None,
 ) -> JSONResponse:
     """Submit one job: 202 with the new job, 200 with the old one on a repeat of the same key."""
     raw = await body(request)
 
     def work() -> tuple[Stored, dict[str, Any]]:
-        (stored,) = accept(context.door, tenant, [(parse(raw), key)])
-        images = context.queries.images([stored.row["id"]]).get(stored.row["id"], [])
-        return stored, context.job_json(stored.row, images, ahead=not stored.created)
+        submission = Submission(parse(raw), key, trace.read(traceparent))
+        (stored,) = accept(context.door, tenant, [submission])
+        if stored.created:
+            return stored, context.job_json(stored.row, [], ahead=False)
+        return stored, context.job(tenant, stored.row["id"])
 
     stored, job = await run_in_threadpool(work)
     headers = {"Location": f"/v1/jobs/{job['id']}"}
@@ -57,14 +62,21 @@ async def submit(
 
 @router.post("/jobs:batch", status_code=202)
 async def submit_batch(
-    request: Request, context: Ctx, tenant: Who, key: Key = None
+    request: Request,
+    context: Ctx,
+    tenant: Who,
+    key: Key = None,
+    traceparent: Trace = None,
 ) -> JSONResponse:
     """Submit up to 1,000 jobs, `{"jobs": [...]}`: all are taken, or none."""
     raw = await body(request, LIMIT_BYTES * 16)
 
     def work() -> list[dict[str, Any]]:
-        keyed = [(item, key and f"{key}.{n}") for n, item in enumerate(_parse_batch(raw))]
-        stored = accept(context.door, tenant, keyed, within="jobs")
+        submissions = [
+            Submission(item, key and f"{key}.{n}", trace.read(traceparent))
+            for n, item in enumerate(_parse_batch(raw))
+        ]
+        stored = accept(context.door, tenant, submissions, within="jobs")
         return [context.job_json(item.row, [], ahead=False) for item in stored]
 
     return JSONResponse({"jobs": await run_in_threadpool(work)}, status_code=202)

@@ -29,37 +29,51 @@ MAX_KEY_CHARS = 255
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """What accepting needs: the records, the catalog, and whether webhooks may go to private hosts."""
+    """What accepting needs: the records, the catalog, and whether webhooks may go to private hosts.
+
+    A request that names no model gets the catalog's default, one that names no priority, `priority`.
+    """
 
     store: Store
     catalog: Catalog
     webhook_allow_private: bool = False
+    priority: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A request with its idempotency key and the W3C traceparent it came with, if it has them."""
+
+    request: JobRequest
+    key: str | None = None
+    trace: str | None = None
 
 
 def accept(
     door: Door,
     tenant: Tenant,
-    requests: Sequence[tuple[JobRequest, str | None]],
+    submissions: Sequence[Submission],
     *,
     within: str = "",
 ) -> list[Stored]:
     """Store submissions of one tenant, all or none; each answers with its job, new or old.
 
-    Each comes with its idempotency key, if it has one; `within` is what a caller calls the list, in
-    which a refusal then names the place. Raises `InvalidRequest`,
-    `IdempotencyConflict` (same key, other body) or `OverQuota`; then nothing is stored. A repeat
-    of what was accepted before counts towards no quota.
+    `within` is what a caller calls the list, in which a refusal then names the place. Raises
+    `InvalidRequest`, `IdempotencyConflict` (same key, other body) or `OverQuota`; then nothing is
+    stored. A repeat of what was accepted before counts towards no quota.
     """
     new = []
-    for n, (request, key) in enumerate(requests):
+    for n, submission in enumerate(submissions):
         try:
-            new.append(_new_job(door, tenant, request, key))
+            new.append(check(door, tenant, submission))
         except InvalidRequest as error:
             raise (error.within(f"{within}.{n}") if within else error) from None
     return door.store.insert(new, tenant.max_queued)
 
 
-def _new_job(door: Door, tenant: Tenant, request: JobRequest, key: str | None) -> NewJob:
+def check(door: Door, tenant: Tenant, submission: Submission) -> NewJob:
+    """What the records are to hold for a submission; raises `InvalidRequest`. Stores nothing."""
+    request, key = submission.request, submission.key
     if key is not None and not 0 < len(key) <= MAX_KEY_CHARS:
         raise InvalidRequest(
             "bad Idempotency-Key",
@@ -79,5 +93,6 @@ def _new_job(door: Door, tenant: Tenant, request: JobRequest, key: str | None) -
         tenant_id=tenant.id,
         idempotency_key=key or str(job_id),
         request_hash=digest(request),
-        request=complete(request, door.catalog),
+        request=complete(request, door.catalog, door.priority),
+        trace=submission.trace,
     )

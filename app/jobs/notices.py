@@ -1,7 +1,7 @@
 """Postgres notifications as a wake-up: LISTEN on one connection, with a slow poll behind it.
 
 A notification only says that something may have changed. Whoever waits looks at the records, so a
-lost connection costs a moment's delay and nothing else.
+lost notification or connection costs a moment's delay and nothing else.
 """
 
 from __future__ import annotations
@@ -9,20 +9,65 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import psycopg
+import structlog
 from psycopg import sql
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
 
-from app.database import libpq_url
+from app.database import CONNECTION, libpq_url, reading
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+    from uuid import UUID
+
+    from sqlalchemy import Engine
+
+log = structlog.get_logger("app.notices")
+_SEND = text("""
+SELECT pg_notify(channel, payload)
+FROM unnest(CAST(:channels AS text[]), CAST(:payloads AS text[])) AS told(channel, payload)
+""")
+
+
+def moved(job_id: UUID, event: str) -> tuple[str, str]:
+    """The notice that a job has moved."""
+    return "jobs", f"{job_id} {event}"
+
+
+class Notices:
+    """Sends notifications, each batch as a statement of its own after the commit it tells of.
+
+    Within the transaction NOTIFY would take a lock on the whole database and keep it until the
+    commit is on disk: all moves of all jobs would go one after another, each with its own fsync.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = reading(engine)
+
+    def send(self, notices: Sequence[tuple[str, str]]) -> None:
+        """Tell. What can't be told is found by those who wait, at their next look."""
+        if not notices:
+            return
+        channels, payloads = zip(*notices, strict=True)
+        values = {"channels": list(channels), "payloads": list(payloads)}
+        try:
+            with self._engine.connect() as connection:
+                connection.execute(_SEND, values)
+        except SQLAlchemyError as error:
+            log.warning("not told", notices=len(notices), cause=str(error).partition("\n")[0])
 
 
 class Listener:
-    """Waits for a channel in one thread. Connects when first asked, and again after a failure."""
+    """Waits for a channel in one thread. Connects when first asked, and again after a failure.
 
-    def __init__(self, database_url: str, channel: str) -> None:
+    With `lock`, an advisory lock of the database goes with the connection: see `leads`.
+    """
+
+    def __init__(self, database_url: str, channel: str, lock: int | None = None) -> None:
         self._url = libpq_url(database_url)
         self._channel = channel
+        self._lock = lock
+        self._leads = False
         self._connection: psycopg.Connection | None = None
 
     def wait(self, timeout_s: float, wanted: Callable[[str], bool] | None = None) -> bool:
@@ -39,14 +84,30 @@ class Listener:
             raise
         return came
 
+    def leads(self) -> bool:
+        """Whether this process holds the lock; it tries to when it does not.
+
+        Raises `psycopg.OperationalError` while the database is away.
+        """
+        try:
+            if not self._leads:
+                query = "SELECT pg_try_advisory_lock(%s)"
+                row = self._connected().execute(query, (self._lock,)).fetchone()
+                self._leads = bool(row and row[0])
+        except psycopg.OperationalError:
+            self.close()
+            raise
+        return self._leads
+
     def close(self) -> None:
-        """Let the connection go."""
+        """Let the connection go, and the lock with it."""
+        self._leads = False
         if self._connection is not None:
             self._connection.close()
         self._connection = None
 
     def _connected(self) -> psycopg.Connection:
         if self._connection is None:
-            self._connection = psycopg.connect(self._url, autocommit=True, connect_timeout=5)
+            self._connection = psycopg.connect(self._url, autocommit=True, **CONNECTION)
             self._connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(self._channel)))
         return self._connection

@@ -34,13 +34,21 @@ FROM tenants WHERE tenants.id = :tenant_id
 """)
 
 
-def announce(connection: Connection, rows: Iterable[Mapping[str, Any]], event: str) -> None:
-    """Write the outbox rows that `event` calls for. Call after the images are written."""
+def announce(
+    connection: Connection, rows: Iterable[Mapping[str, Any]], event: str
+) -> list[tuple[str, str]]:
+    """Write the outbox rows that `event` calls for, and return the notices to send of them.
+
+    Call after the images are written.
+    """
     kind = WEBHOOK_TYPES.get(event)
+    told = []
     for row in rows:
         hook = row["request"].get("webhook")
         if kind and hook and kind in (hook.get("events") or FINAL_TYPES):
             connection.execute(_INSERT, _delivery(connection, row, kind, hook["url"]))
+            told.append(("outbox", ""))
+    return told
 
 
 def _delivery(

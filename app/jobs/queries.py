@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Engine, text
 
+from app.database import reading
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from uuid import UUID
@@ -34,7 +36,7 @@ class Queries:
     """Reads jobs. Safe from any thread."""
 
     def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+        self._engine = reading(engine)
 
     def job(self, tenant_id: UUID, job_id: UUID) -> tuple[Row, list[Row]] | None:
         """The job's row and its images', or none if the tenant has no such job."""
@@ -43,7 +45,10 @@ class Queries:
             id=job_id,
             tenant_id=tenant_id,
         )
-        return (rows[0], self.images([job_id]).get(job_id, [])) if rows else None
+        if not rows:
+            return None
+        drawn = rows[0]["status"] == "succeeded"  # no other job has images
+        return rows[0], self.images([job_id]).get(job_id, []) if drawn else []
 
     def page(
         self,

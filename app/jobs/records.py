@@ -14,13 +14,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class NewJob:
-    """A request that passed every check, ready to be stored. `request` has every default filled in."""
+    """A request that passed every check, ready to be stored. `request` has every default filled in.
+
+    `trace` is the W3C traceparent that it came with.
+    """
 
     id: UUID
     tenant_id: UUID
     idempotency_key: str
     request_hash: bytes
     request: Mapping[str, Any]
+    trace: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

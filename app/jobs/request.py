@@ -15,7 +15,7 @@ from uuid import UUID  # noqa: TC003 - pydantic reads it off the annotation
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from app.errors import FieldError, InvalidJson, InvalidRequest, TooLarge
+from app.errors import FieldError, InvalidJson, InvalidRequest, TooLarge, UnknownModel
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -115,20 +115,22 @@ def digest(request: JobRequest) -> bytes:
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).digest()
 
 
-def complete(request: JobRequest, catalog: Catalog) -> dict[str, Any]:
+def complete(request: JobRequest, catalog: Catalog, priority: int = 0) -> dict[str, Any]:
     """The request with the model's defaults and a seed, within the model's limits.
 
-    Raises `InvalidRequest` naming each field that the model cannot serve.
+    `priority` is that of requests that name none. Raises `InvalidRequest` naming each field that the model cannot serve.
     """
     name = request.model or catalog.default
     model = catalog.models.get(name)
     if model is None:
         served = ", ".join(catalog.models)
-        raise InvalidRequest(
+        raise UnknownModel(
             "unknown model",
             (FieldError("model", f"there is no model {name!r}; this farm serves {served}"),),
         )
     full = _with_defaults(request, model)
+    if "priority" not in request.model_fields_set:
+        full["priority"] = priority
     if wrong := tuple(_over_limits(full, model)):
         raise InvalidRequest(_summary(wrong), wrong)
     return full

@@ -4,6 +4,8 @@ A guard that does not hold changes nothing and the statement answers with no row
 not an error. Leases and deadlines are read off the database's clock alone, so the clocks of the
 machines may differ.
 
+Who waits is told after the commit, never in it (see `Notices`).
+
 Every statement is built on `_MOVE`: the guarded UPDATE, its event, and the moved rows. What a job's
 webhook asks to hear of is written to the outbox in the same transaction.
 """
@@ -18,6 +20,7 @@ from sqlalchemy import Connection, Engine, text
 
 from app.errors import IdempotencyConflict, OverQuota
 from app.jobs import outbox
+from app.jobs.notices import Notices, moved
 from app.jobs.records import Claim, Costs, Failure, NewImage, NewJob, Row, Stored
 from app.jobs.states import retry_delay_s
 
@@ -36,14 +39,15 @@ SELECT * FROM moved
 
 _INSERT = """
 WITH moved AS (
-    INSERT INTO jobs (id, tenant_id, idempotency_key, request_hash, request, model, priority,
-                      steps, deadline_at)
-    SELECT id, tenant_id, idempotency_key, decode(request_hash, 'hex'), request,
+    INSERT INTO jobs (id, tenant_id, idempotency_key, request_hash, request, trace, model,
+                      priority, steps, deadline_at)
+    SELECT id, tenant_id, idempotency_key, decode(request_hash, 'hex'), request, trace,
            request->>'model', (request->>'priority')::smallint,
            (request->>'num_inference_steps')::integer,
            now() + make_interval(secs => (request->>'deadline_s')::double precision)
     FROM jsonb_to_recordset(CAST(:jobs AS jsonb))
-         AS new(id uuid, tenant_id uuid, idempotency_key text, request_hash text, request jsonb)
+         AS new(id uuid, tenant_id uuid, idempotency_key text, request_hash text, request jsonb,
+                trace text)
     ORDER BY tenant_id, idempotency_key
     ON CONFLICT DO NOTHING
     RETURNING *
@@ -85,7 +89,7 @@ WITH held AS (
     WHERE jobs.id = held.id AND jobs.attempt = held.attempt AND status = 'running'
     RETURNING jobs.id, jobs.attempt
 )
-SELECT id, attempt, pg_notify('jobs', id || ' progress') FROM renewed
+SELECT id, attempt FROM renewed
 """
 
 _SUCCEED = _move(
@@ -163,6 +167,7 @@ class Store:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._notices = Notices(engine)
 
     def insert(self, new: Sequence[NewJob], max_queued: int) -> list[Stored]:
         """Store one tenant's submissions, all or none; each answers with its row, new or old.
@@ -175,12 +180,14 @@ class Store:
             made = {row["id"]: row for row in _run(connection, _INSERT, jobs=values)}
             if made:
                 _check_quota(connection, new[0], max_queued)
-            outbox.announce(connection, made.values(), "queued")
-            repeats = [job for job in new if job.id not in made]
+            told = outbox.announce(connection, made.values(), "queued")
+            first = {job.id: job for job in reversed(new) if job.id in made}
+            repeats = [job for job in new if first.get(job.id) is not job]
             old = _same_jobs(connection, repeats) if repeats else {}
+        self._notices.send([*told, *(moved(row["id"], "queued") for row in made.values())])
         return [
             Stored(made[job.id], created=True)
-            if job.id in made
+            if first.get(job.id) is job
             else Stored(old[job.idempotency_key], created=False)
             for job in new
         ]
@@ -201,6 +208,7 @@ class Store:
         values = [{"id": str(i), "attempt": a, "step": step} for (i, a), step in held.items()]
         with self._engine.begin() as connection:
             rows = _run(connection, _RENEW, held=json.dumps(values), lease_s=lease_s)
+        self._notices.send([moved(row["id"], "progress") for row in rows])
         return {(row["id"], row["attempt"]) for row in rows}
 
     def succeed(self, job_id: UUID, attempt: int, images: Sequence[NewImage], costs: Costs) -> bool:
@@ -210,7 +218,9 @@ class Store:
             if rows:
                 values = json.dumps([asdict(image) for image in images])
                 connection.execute(text(_IMAGES), {"id": job_id, "images": values})
-                outbox.announce(connection, rows, "succeeded")
+                told = outbox.announce(connection, rows, "succeeded")
+        if rows:
+            self._notices.send([*told, moved(job_id, "succeeded")])
         return bool(rows)
 
     def fail(self, job_id: UUID, attempt: int, failure: Failure, max_failures: int) -> str | None:
@@ -254,8 +264,11 @@ class Store:
     def _move(self, sql: str, event: str | None, **values: Any) -> list[Row]:
         with self._engine.begin() as connection:
             rows = _run(connection, sql, **values)
+            told = []
             for row in rows:
-                outbox.announce(connection, [row], event or _event_of(row))
+                named = event or _event_of(row)
+                told += [*outbox.announce(connection, [row], named), moved(row["id"], named)]
+        self._notices.send(told)
         return rows
 
 
@@ -270,6 +283,7 @@ def _new_job(job: NewJob) -> dict[str, Any]:
         "idempotency_key": job.idempotency_key,
         "request_hash": job.request_hash.hex(),
         "request": dict(job.request),
+        "trace": job.trace,
     }
 
 

@@ -59,6 +59,7 @@ keys = Table(
 #   crashes    +1 when the lease ran out (the worker is lost)
 #   releases   +1 when the holder gave the job back (drain); costs no budget
 #   hinted_at  when the dispatcher last told the workers; null: not since it was queued
+# trace is the W3C traceparent that the submission came with; its webhooks carry it on.
 jobs = Table(
     "jobs",
     metadata,
@@ -90,6 +91,7 @@ jobs = Table(
     Column("gpu_seconds", Double, nullable=False, server_default=ZERO),
     Column("cost_usd", Double, nullable=False, server_default=ZERO),
     Column("cached", Boolean, nullable=False, server_default=text("false")),
+    Column("trace", Text),
     UniqueConstraint("tenant_id", "idempotency_key"),
 )
 Index(
@@ -167,6 +169,29 @@ outbox = Table(
 )
 Index("outbox_due", outbox.c.next_try_at, postgresql_where=text("state = 'pending'"))
 Index("outbox_of_job", outbox.c.job_id)
+
+# Messages that intake could not accept. One row however often the message is delivered; `body` is
+# its beginning, up to what a message may have, and `body_bytes` and `body_sha256` are of all of it.
+rejects = Table(
+    "rejects",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("tenant_id", Uuid, ForeignKey("tenants.id", ondelete="CASCADE"), nullable=False),
+    Column("source", Text, nullable=False),
+    Column("message_id", Text, nullable=False),
+    Column("code", Text, nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("body_sha256", LargeBinary, nullable=False),
+    Column("body_bytes", BigInteger, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("trace", Text),
+    Column("at", TIME, nullable=False, server_default=NOW),
+    Column("replayed_at", TIME),
+    Column("job_id", Uuid, ForeignKey("jobs.id", ondelete="SET NULL")),
+    UniqueConstraint("source", "message_id", "body_sha256"),
+)
+Index("rejects_of_tenant", rejects.c.tenant_id, rejects.c.id.desc())
+Index("rejects_of_job", rejects.c.job_id, postgresql_where=text("job_id IS NOT NULL"))
 
 workers = Table(
     "workers",

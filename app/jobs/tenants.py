@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Engine, RowMapping, text
 
+from app.database import reading
 from app.errors import BadName, NotFound
 from app.jobs.ids import new_id
 
@@ -48,7 +49,7 @@ def find_by_key(engine: Engine, key: str) -> Tenant | None:
     """The tenant that a key speaks for; none for an unknown or revoked one."""
     query = text("""SELECT tenants.id, tenants.name, max_queued FROM keys JOIN tenants
                     ON tenants.id = tenant_id WHERE hash = :hash AND revoked_at IS NULL""")
-    with engine.connect() as connection:
+    with reading(engine).connect() as connection:
         row = connection.execute(query, {"hash": hash_of(key)}).first()
     return Tenant(row.id, row.name, row.max_queued) if row else None
 

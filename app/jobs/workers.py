@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Engine, RowMapping, text
 
+from app.database import reading
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -66,7 +68,7 @@ def living(engine: Engine) -> list[RowMapping]:
     """The workers seen in the last seconds."""
     query = text("""SELECT * FROM workers WHERE seen_at > now() - make_interval(secs => :alive_s)
                     ORDER BY id""")
-    with engine.connect() as connection:
+    with reading(engine).connect() as connection:
         return list(connection.execute(query, {"alive_s": ALIVE_S}).mappings())
 
 

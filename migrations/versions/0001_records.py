@@ -163,22 +163,6 @@ BEGIN
 END $$;
 CREATE TRIGGER jobs_guard BEFORE INSERT OR UPDATE ON jobs
     FOR EACH ROW EXECUTE FUNCTION jobs_guard();
-
-CREATE FUNCTION events_notify() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-    PERFORM pg_notify('jobs', NEW.job_id || ' ' || NEW.type);
-    RETURN NULL;
-END $$;
-CREATE TRIGGER events_notify AFTER INSERT ON events
-    FOR EACH ROW EXECUTE FUNCTION events_notify();
-
-CREATE FUNCTION outbox_notify() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-    PERFORM pg_notify('outbox', '');
-    RETURN NULL;
-END $$;
-CREATE TRIGGER outbox_notify AFTER INSERT ON outbox
-    FOR EACH STATEMENT EXECUTE FUNCTION outbox_notify();
 """
 
 
@@ -191,4 +175,4 @@ def upgrade() -> None:
 def downgrade() -> None:
     """Drop everything. There is nothing before the first schema."""
     op.execute("DROP TABLE workers, outbox, events, images, jobs, keys, tenants CASCADE")
-    op.execute("DROP FUNCTION jobs_guard, events_notify, outbox_notify")
+    op.execute("DROP FUNCTION jobs_guard")

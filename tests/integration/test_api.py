@@ -615,17 +615,20 @@ def unreachable(postgres: Postgres, database_url: str) -> Iterator[None]:
 
 
 def test_while_the_records_are_away_every_call_says_so(
-    client: httpx.Client, postgres: Postgres, database_url: str
+    client: httpx.Client, farm: Farm, postgres: Postgres, database_url: str
 ) -> None:
     """503 with Retry-After and no inner names; when the records are back, so is the farm."""
     job_id = submit(client)["id"]
     with unreachable(postgres, database_url):
-        for method, path in [*CALLS, ("GET", "/readyz"), ("GET", "/metrics")]:
+        for method, path in [*CALLS, ("GET", "/readyz")]:
             response = client.request(method, path, json={"prompt": "a"})
             body = problem(response, 503, "unavailable")
             assert response.headers["retry-after"] == "1"
             assert "psycopg" not in json.dumps(body)
         assert client.get("/healthz").status_code == 200
+        assert "python_info" in client.get("/metrics").text
+        assert "renderfarm_jobs" not in client.get("/metrics").text
+    farm.engine.dispose()  # the test's own connections were cut too
     assert client.get(f"/v1/jobs/{job_id}").json()["status"] == "queued"
 
 
@@ -648,9 +651,9 @@ def test_waiting_survives_a_break_of_the_notifications(
 
 def test_a_bug_shows_no_trace(client: httpx.Client, farm: Farm) -> None:
     """500 as a problem, without a word of what broke."""
-    farm.execute("ALTER TABLE images RENAME TO hidden")
+    farm.execute("ALTER TABLE events RENAME TO hidden")
     try:
         body = problem(client.post("/v1/jobs", json={"prompt": "a"}), 500, "internal_error")
     finally:
-        farm.execute("ALTER TABLE hidden RENAME TO images")
-    assert "images" not in json.dumps(body)
+        farm.execute("ALTER TABLE hidden RENAME TO events")
+    assert "events" not in json.dumps(body)

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from app import broker as carrier
-from app.dispatcher import Dispatcher, Leadership, run
+from app.dispatcher import LEADERS_LOCK, Dispatcher, run
 from app.jobs import workers
+from app.jobs.notices import Listener
 from app.settings import Settings
 from tests.integration.waiting import until
 
@@ -229,7 +230,7 @@ def leaders(farm: Farm) -> list[int]:
     rows = farm.rows(
         """SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted AND objid = :key
            AND database = (SELECT oid FROM pg_database WHERE datname = current_database())""",
-        key=Leadership.KEY,
+        key=LEADERS_LOCK,
     )
     return [row["pid"] for row in rows]
 
@@ -251,16 +252,29 @@ def test_one_leads_and_the_other_takes_over(
     until(lambda: hints(broker) == ids([first, second]))
 
 
-def test_the_lock_is_given_back(engine: Engine, farm: Farm) -> None:
+def test_the_lock_is_given_back(database_url: str, farm: Farm) -> None:
     """Whoever stops leading lets another lead at once, and a leader leads until then."""
-    one, other = Leadership(engine), Leadership(engine)
-    assert one.held()
-    assert not other.held()
-    assert one.held()
-    one.drop()
-    assert other.held()
-    other.drop()
-    assert leaders(farm) == []
+    one, other = (Listener(database_url, "jobs", LEADERS_LOCK) for _ in range(2))
+    assert one.leads()
+    assert not other.leads()
+    assert one.leads()
+    one.close()
+    until(other.leads)
+    other.close()
+    until(lambda: leaders(farm) == [])
+
+
+def test_a_round_is_called_for_by_work_alone(farm: Farm, dispatcher: Dispatcher) -> None:
+    """New work wakes the dispatcher; an ended job does only while others wait for its slot."""
+    worker(farm, 1)
+    dispatcher.round()
+    assert dispatcher.calls_for_a_round("id queued")
+    assert not dispatcher.calls_for_a_round("id progress")
+    assert not dispatcher.calls_for_a_round("id succeeded")
+    for _ in range(9):
+        farm.queued()
+    dispatcher.round()
+    assert dispatcher.calls_for_a_round("id succeeded")
 
 
 def test_the_loop_reaps_too(farm: Farm, begin: Callable[[], None]) -> None:

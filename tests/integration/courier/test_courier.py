@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from standardwebhooks.webhooks import Webhook
 
 from app.courier import listen
-from app.jobs.notices import Listener
+from app.jobs.notices import Listener, Notices
 from app.webhooks.deliveries import Delivery, Outbox
 from renderfarm.webhooks import verify
 from tests.integration.courier.endpoint import PATIENCE_S, Request, answer, endpoint
@@ -212,6 +212,7 @@ def test_the_outbox_wakes_the_courier(records: Records):
             ear = asyncio.create_task(listen(listener, courier))
             await asyncio.to_thread(outbox.found_empty.wait, PATIENCE_S)
             records.announce(customer.url)
+            Notices(engine).send([("outbox", "")])
             await customer.got(1)
             courier.stop()
             await ear
