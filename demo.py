@@ -214,7 +214,10 @@ def wrap(text: str, font: Any, width: int) -> list[str]:
 
 def latencies(jobs: list[Job]) -> Table:
     """What each job waited and took, in seconds."""
-    table = Table("prompt", "size", "steps", "queued s", "render s", "store s", "device s")
+    table = Table(box=None)
+    table.add_column("prompt", no_wrap=True, overflow="ellipsis", ratio=1)
+    for name in ("size", "steps", "queued s", "render s", "store s", "device s"):
+        table.add_column(name, justify="right", no_wrap=True)
     for job, (prompt, width, height, steps) in zip(jobs, PROMPTS, strict=True):
         timings = job.snapshot.timings
         numbers = (timings.queued_s, timings.render_s, timings.store_s, job.snapshot.gpu_seconds)
