@@ -5,6 +5,7 @@ The promises below hold for all adapters; `tests/contract/queues` checks each of
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
@@ -72,27 +73,34 @@ class Queue(Protocol):
 
     lease_s: float
 
+    @abstractmethod
     def put(self, messages: Sequence[Outgoing]) -> None:
         """Store messages, in order. They are safe when this returns.
 
         Raises `NotSent` naming those that were refused (too large, for one); the others are safe.
         """
 
+    @abstractmethod
     def receive(self, limit: int = 10, wait_s: float = 0.0) -> list[Message]:
         """Take up to `limit` messages; wait up to about `wait_s` for the first, for no more."""
 
+    @abstractmethod
     def ack(self, messages: Sequence[Message]) -> list[Message]:
         """Be done with messages: they are removed."""
 
+    @abstractmethod
     def retry(self, messages: Sequence[Message], delay_s: float = 0.0) -> list[Message]:
         """Hand messages back. They are handed out again after `delay_s`, not before."""
 
+    @abstractmethod
     def reject(self, messages: Sequence[Message], reason: str) -> list[Message]:
         """Move messages to the queue's dead-letter, with the reason beside each."""
 
+    @abstractmethod
     def extend(self, messages: Sequence[Message]) -> list[Message]:
         """Keep messages in hand for another `lease_s` from now."""
 
+    @abstractmethod
     def close(self) -> None:
         """Give everything up. Calling it again does nothing."""
 

@@ -105,7 +105,7 @@ class PubSubQueue(Queue):
             if stream.fault is not None and (fresh or not isinstance(stream.fault, AWAY)):
                 with _errors(self._path):
                     raise stream.fault
-            if not stream.ended:
+            if not stream.ended or (fresh and stream.fault is None):
                 return []
 
     def _open_stream(self) -> tuple[Stream, bool]:

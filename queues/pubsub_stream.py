@@ -103,6 +103,7 @@ class Stream:
             self._changed.notify_all()
 
     def _end(self) -> None:
+        self._closing.set()  # or the thread that sends heartbeats would sleep on
         with self._changed:
             left = [message.ack_id for _, message in self._fetched]
             self._fetched.clear()
