@@ -87,6 +87,14 @@ class Catalog:
         """The name that a request without a model gets."""
         return next(iter(self.models))
 
+    def preferring(self, name: str) -> Catalog:
+        """The same models with another default; raises `CatalogError` if it is not served."""
+        if name not in self.models:
+            raise CatalogError(
+                f"there is no model {name!r}; this farm serves {', '.join(self.models)}"
+            )
+        return Catalog({name: self.models[name], **self.models})
+
 
 def load_catalog(file: Path, serve: frozenset[str] | None = None) -> Catalog:
     """Read `models.toml`; serve the named entries, or all but those of the `null` pipeline.

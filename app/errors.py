@@ -69,6 +69,17 @@ class InvalidRequest(Refused):
         return InvalidRequest(f"{place}: {self.detail}", fields)
 
 
+class UnknownModel(InvalidRequest):
+    """The farm does not serve the model."""
+
+
+class Unstorable(Refused):
+    """Postgres cannot hold it, though every check let it pass."""
+
+    status = 422
+    code = "unstorable"
+
+
 class IdempotencyConflict(Refused):
     """The idempotency key was used before, with another body."""
 

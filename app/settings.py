@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from app.errors import SettingsError
+from app.sources import Source, read_sources
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -49,6 +50,7 @@ class Settings:
     flower_port: int
     flower_user: str
     flower_password: str
+    sources: tuple[Source, ...]
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Settings:
@@ -86,6 +88,7 @@ class Settings:
             flower_port=read.whole("FLOWER_PORT", 5555, 0, 65535),
             flower_user=read.text("FLOWER_USER", "farm"),
             flower_password=read.text("FLOWER_PASSWORD", ""),
+            sources=read_sources(read.text("SOURCES", "")),
         )
 
 

@@ -54,7 +54,7 @@ WITH busy AS (
 UPDATE outbox AS o SET next_try_at = now() + make_interval(secs => :lease_s)
 FROM taken WHERE o.id = taken.id
 RETURNING o.id, o.job_id, o.type, o.url, o.secret, o.payload, o.tries, taken.endpoint,
-          o.next_try_at AS leased_until
+          o.next_try_at AS leased_until, (SELECT trace FROM jobs WHERE jobs.id = o.job_id) AS trace
 """)
 
 _SETTLE = text("""
@@ -71,7 +71,10 @@ WHERE id = :id AND state = 'pending' AND next_try_at = :leased_until
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One outbox row, held until `leased_until`. `tries` are those settled before this one."""
+    """One outbox row, held until `leased_until`. `tries` are those settled before this one.
+
+    `trace` is the traceparent that the job was submitted with.
+    """
 
     id: UUID
     job_id: UUID
@@ -82,6 +85,7 @@ class Delivery:
     tries: int
     endpoint: str
     leased_until: datetime
+    trace: str | None = None
 
 
 class Outbox:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from app.jobs import trace
 from app.jobs.present import with_urls
 from app.webhooks.outbound import Outbound, OutboundError
 from app.webhooks.schedule import Answer, Answered, Unanswered, Unsendable, retry_after_s
@@ -55,7 +56,8 @@ def compose(
     payload = with_urls(delivery.payload, url_for)
     body = json.dumps(payload, separators=(",", ":"), ensure_ascii=False).encode()
     signed = sign(body, str(delivery.id), int(now.timestamp()), delivery.secret)
-    return {"content-type": "application/json", **signed}, body
+    traced = {trace.NAME: delivery.trace} if delivery.trace else {}
+    return {"content-type": "application/json", **signed, **traced}, body
 
 
 def _readable(body: bytes) -> str:
