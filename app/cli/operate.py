@@ -30,7 +30,7 @@ def _settings() -> Settings:
     return Settings.from_environment(os.environ)
 
 
-def _engine() -> Engine:
+def reach() -> Engine:
     """The records, seen to be in reach."""
     engine = create_engine(_settings().database_url, pool_size=1)
     try:
@@ -51,7 +51,7 @@ def keys() -> None:
 @click.option("--tenant", default=tenants.DEFAULT_TENANT, show_default=True, help="Made if new.")
 def keys_create(name: str, tenant: str) -> None:
     """Make a key and print it. It is shown this once: the farm keeps only its hash."""
-    engine, key = _engine(), tenants.new_key()
+    engine, key = reach(), tenants.new_key()
     tenants.add_key(engine, tenants.ensure_tenant(engine, tenant), key, name)
     click.echo(key)
 
@@ -60,7 +60,7 @@ def keys_create(name: str, tenant: str) -> None:
 def keys_list() -> None:
     """List the keys, without the keys themselves."""
     table = Table("id", "tenant", "name", "made", "revoked")
-    for row in tenants.list_keys(_engine()):
+    for row in tenants.list_keys(reach()):
         revoked = f"{row['revoked_at']:%Y-%m-%d %H:%M}" if row["revoked_at"] else ""
         table.add_row(
             str(row["id"]),
@@ -76,7 +76,7 @@ def keys_list() -> None:
 @click.argument("key_id", type=click.UUID)
 def keys_revoke(key_id: UUID) -> None:
     """Make a key useless from now on."""
-    if not tenants.revoke_key(_engine(), key_id):
+    if not tenants.revoke_key(reach(), key_id):
         raise click.ClickException(f"there is no valid key with the id {key_id}")
     click.echo("revoked")
 
@@ -85,7 +85,7 @@ def keys_revoke(key_id: UUID) -> None:
 def workers() -> None:
     """List the workers that are alive."""
     table = Table("id", "device", "models", "slots", "since", "done")
-    for row in records.living(_engine()):
+    for row in records.living(reach()):
         done = ", ".join(f"{name} {value}" for name, value in row["stats"].items())
         table.add_row(
             row["id"], row["device"], ", ".join(row["models"]), str(row["slots"]),
@@ -97,7 +97,7 @@ def workers() -> None:
 @click.command()
 def audit() -> None:
     """Check every invariant of the records; exit 1 on a breach."""
-    breaches = find_breaches(_engine())
+    breaches = find_breaches(reach())
     for breach in breaches:
         shown = ", ".join(breach.job_ids[:SHOWN])
         more = f" and {len(breach.job_ids) - SHOWN} more" if len(breach.job_ids) > SHOWN else ""

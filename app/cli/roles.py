@@ -58,6 +58,15 @@ def api(settings: Settings) -> None:
 
 @click.command()
 @_role
+def intake(settings: Settings) -> None:
+    """Run intake, which brings in jobs from RENDERFARM_SOURCES. Any number may run."""
+    from app.intake import role  # noqa: PLC0415
+
+    role.run(settings, stop_on_signals())
+
+
+@click.command()
+@_role
 def dispatcher(settings: Settings) -> None:
     """Run the dispatcher and the reaper. Several may run; one leads."""
     from app import dispatcher as role  # noqa: PLC0415

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from app.local import ports
 from app.local.program import Program
 from app.settings import REPOSITORY
+from app.sources import VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -35,6 +36,7 @@ class Roles:
         """Every role, in the order in which the log and `farm.json` name them."""
         return [
             self._role("api", ready=answers(self.api_port, "/readyz")),
+            *([self._role("intake", says="started")] if os.environ.get(VARIABLE) else []),
             self._role("dispatcher", says="started"),
             self._role("courier", says="started"),
             *(self._worker(number + 1) for number in range(self.workers)),

@@ -1,0 +1,118 @@
+"""`renderfarm rejects`: messages that intake could not accept."""
+
+from __future__ import annotations
+
+import os
+from typing import IO, TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from app.catalog import load_catalog
+from app.cli.operate import reach
+from app.errors import Refused
+from app.intake.replay import replay
+from app.intake.role import door_of
+from app.jobs.rejects import Rejects
+from app.jobs.tenants import find_by_name
+from app.settings import Settings
+from app.sources import Source
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from sqlalchemy import Engine
+
+MOST = 10_000
+
+
+@click.group()
+def rejects() -> None:
+    """List, show and replay messages that could not be accepted."""
+
+
+@rejects.command("list")
+@click.option("--code", help="Only those refused for this reason, such as unknown_model.")
+@click.option("--source", help="Only those of this source, as the list names it.")
+@click.option("--all", "everything", is_flag=True, help="Those that were replayed, too.")
+@click.option("--limit", type=click.IntRange(1, MOST), default=50, show_default=True)
+def rejects_list(*, code: str | None, source: str | None, everything: bool, limit: int) -> None:
+    """List refused messages, newest first."""
+    found = Rejects(reach()).page(code=code, source=source, unmended=not everything, limit=limit)
+    table = Table("id", "at", "tenant", "source", "code", "detail", "job")
+    for row in found:
+        job = str(row["job_id"] or "")
+        at = f"{row['at']:%Y-%m-%d %H:%M:%S}"
+        table.add_row(
+            str(row["id"]), at, row["tenant"], row["source"], row["code"], row["detail"], job
+        )
+    Console().print(table)
+
+
+@rejects.command("show")
+@click.argument("reject_id", type=click.UUID)
+@click.option("--body", "only_body", is_flag=True, help="Only the body, byte for byte.")
+def rejects_show(reject_id: UUID, *, only_body: bool) -> None:
+    """Show one refused message, with its body: `show ID --body > mended.json`."""
+    row = Rejects(reach()).find(reject_id)
+    if not only_body:
+        for name in ("id", "at", "tenant", "source", "message_id", "code", "detail", "trace"):
+            click.echo(f"{name:12} {row[name]}")
+        click.echo(f"{'sha256':12} {row['body_sha256'].hex()}")
+        click.echo(f"{'bytes':12} {row['body_bytes']} ({len(row['body'])} kept)")
+        click.echo(f"{'job':12} {row['job_id']}")
+        click.echo()
+    click.echo(bytes(row["body"]), nl=False)
+
+
+@rejects.command("replay")
+@click.argument("reject_ids", type=click.UUID, nargs=-1)
+@click.option("--code", help="Every one refused for this reason that was not replayed yet.")
+@click.option("--body", type=click.File("rb"), help="The mended body of the one message; -: stdin.")
+def rejects_replay(
+    reject_ids: tuple[UUID, ...], *, code: str | None, body: IO[bytes] | None
+) -> None:
+    """Submit refused messages again, and print the jobs they became.
+
+    For what was mended since: a model that is served by now, a limit that was raised. A message
+    whose own body is at fault needs a mended one.
+    """
+    if bool(reject_ids) == bool(code) or (body and len(reject_ids) != 1):
+        raise click.UsageError("name messages or a --code; and just one message with --body")
+    engine = reach()
+    records = Rejects(engine)
+    rows = (
+        records.page(code=code, unmended=True, limit=MOST)
+        if code
+        else [records.find(each) for each in reject_ids]
+    )
+    mended = body.read() if body else None
+    desk = _Desk(Settings.from_environment(os.environ), engine, records)
+    refused = sum(not desk.replay(row, mended) for row in rows)
+    if refused:
+        raise click.ClickException(f"{refused} of {len(rows)} are still refused")
+
+
+class _Desk:
+    """Replays messages, each through a door like that of its source."""
+
+    def __init__(self, settings: Settings, engine: Engine, records: Rejects) -> None:
+        self._settings = settings
+        self._engine = engine
+        self._records = records
+        self._catalog = load_catalog(settings.models_file, settings.serve)
+        self._sources = {source.name: source for source in settings.sources}
+
+    def replay(self, row: dict[str, Any], body: bytes | None) -> bool:
+        """Replay one, and say what came of it; whether it was accepted."""
+        # A source that is set no more has no defaults of its own.
+        source = self._sources.get(row["source"], Source("", row["tenant"]))
+        try:
+            door = door_of(self._settings, self._engine, self._catalog, source)
+            tenant = find_by_name(self._engine, row["tenant"])
+            click.echo(f"{row['id']} {replay(self._records, door, tenant, row, body)}")
+        except Refused as error:
+            click.echo(f"{row['id']} {error}", err=True)
+            return False
+        return True

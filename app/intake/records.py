@@ -1,0 +1,77 @@
+"""What one reader asks of the database. Each call is a transaction of its own, committed when it returns."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import Engine, text
+from sqlalchemy.exc import DataError
+
+from app.database import reading
+from app.errors import Unstorable
+from app.intake.sorting import Bad, submission
+from app.jobs import tenants, trace
+from app.jobs.accept import check
+from app.jobs.rejects import NewReject, Rejects
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from app.jobs.accept import Door
+    from app.jobs.records import NewJob
+    from app.jobs.tenants import Tenant
+    from app.sources import Source
+    from queues import Message
+
+_WAITING = text("""
+SELECT count(*) FROM (SELECT 1 FROM jobs WHERE tenant_id = :tenant_id AND status = 'queued'
+                      LIMIT :most) AS waiting
+""")
+
+
+class Records:
+    """The database, as one source sees it. Safe from any thread."""
+
+    def __init__(self, engine: Engine, door: Door, source: Source) -> None:
+        self._engine = engine
+        self._door = door
+        self._rejects = Rejects(engine)
+        self._source = source
+
+    def look(self) -> tuple[Tenant, int]:
+        """The source's tenant, and how many more of its jobs may wait. Raises `NotFound`."""
+        tenant = tenants.find_by_name(self._engine, self._source.tenant)
+        values = {"tenant_id": tenant.id, "most": tenant.max_queued}
+        with reading(self._engine).connect() as connection:
+            waiting = connection.execute(_WAITING, values).scalar_one()
+        return tenant, tenant.max_queued - waiting
+
+    def check(self, tenant: Tenant, message: Message) -> NewJob:
+        """The job that a message asks for; raises `Refused`. Touches no database."""
+        asked = submission(self._source.name, message.id, message.body, message.attributes)
+        return check(self._door, tenant, asked)
+
+    def store(self, tenant: Tenant, jobs: Sequence[NewJob]) -> int:
+        """Store jobs, all or none; how many are new. Raises `Refused`."""
+        try:
+            stored = self._door.store.insert(jobs, tenant.max_queued)
+        except DataError as error:
+            raise Unstorable(str(error.orig)) from error
+        return sum(each.created for each in stored)
+
+    def record(self, tenant: Tenant, refused: Sequence[Bad]) -> None:
+        """Write down what was refused, and why."""
+        self._rejects.record(
+            [
+                NewReject(
+                    tenant.id,
+                    self._source.name,
+                    bad.message.id,
+                    bad.code,
+                    bad.detail,
+                    bad.message.body,
+                    trace.read(bad.message.attributes.get(trace.NAME)),
+                )
+                for bad in refused
+            ]
+        )

@@ -1,0 +1,85 @@
+"""The intake role: one reader for each source, each in a thread of its own."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import structlog
+
+from app.catalog import load_catalog
+from app.database import create_engine
+from app.errors import CatalogError, SettingsError
+from app.intake.reader import Reader
+from app.intake.records import Records
+from app.jobs.accept import Door
+from app.jobs.store import Store
+from app.sources import VARIABLE
+from queues import QueueError, open_queue
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy import Engine
+
+    from app.catalog import Catalog
+    from app.settings import Settings
+    from app.sources import Source
+    from queues import Queue
+
+log = structlog.get_logger("app.intake")
+STOP_S = 5.0
+"""How long readers may take to end by themselves: one may wait for a database that is stuck."""
+
+
+def run(settings: Settings, stop: threading.Event) -> None:
+    """Bring messages in until told to stop. Waits, and says so, while Postgres or a queue is away."""
+    if not settings.sources:
+        raise SettingsError(f"{VARIABLE} is not set: it names the queues that intake reads")
+    engine = create_engine(settings.database_url, pool_size=len(settings.sources))
+    readers = open_readers(settings, engine, stop)
+    threads = [threading.Thread(target=each.serve, daemon=True) for each in readers]
+    for thread in threads:
+        thread.start()
+    log.info("started", sources=[source.name for source in settings.sources])
+    stop.wait()
+    finish(readers, threads)
+    log.info("stopped")
+
+
+def open_readers(settings: Settings, engine: Engine, stop: threading.Event) -> list[Reader]:
+    """A reader for each source; raises `SettingsError` naming the one that cannot be."""
+    catalog = load_catalog(settings.models_file, settings.serve)
+    doors = [door_of(settings, engine, catalog, source) for source in settings.sources]
+    queues = [_open(source) for source in settings.sources]
+    return [
+        Reader(source.name, queue, Records(engine, door, source), stop)
+        for source, queue, door in zip(settings.sources, queues, doors, strict=True)
+    ]
+
+
+def door_of(settings: Settings, engine: Engine, catalog: Catalog, source: Source) -> Door:
+    """The way in for a source, with its defaults; raises `SettingsError` for its model."""
+    try:
+        preferred = catalog.preferring(source.model) if source.model else catalog
+    except CatalogError as error:
+        raise SettingsError(f"{VARIABLE}: {source.name}: {error}") from error
+    return Door(Store(engine), preferred, settings.webhook_allow_private, source.priority)
+
+
+def finish(readers: Sequence[Reader], threads: Sequence[threading.Thread]) -> None:
+    """Give the readers `STOP_S` to end; then hand back what those hold that have not."""
+    give_up_at = time.monotonic() + STOP_S
+    for thread in threads:
+        thread.join(max(0.0, give_up_at - time.monotonic()))
+    for reader, thread in zip(readers, threads, strict=True):
+        if thread.is_alive():
+            reader.close()
+
+
+def _open(source: Source) -> Queue:
+    try:
+        return open_queue(source.url)
+    except QueueError as error:
+        raise SettingsError(f"{VARIABLE}: {source.name}: {error}") from error
