@@ -1,0 +1,35 @@
+"""The W3C traceparent."""
+
+from __future__ import annotations
+
+import pytest
+
+from app.jobs.trace import read
+
+GOOD = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+
+@pytest.mark.parametrize("text", [GOOD, GOOD[:-2] + "00", "cc" + GOOD[2:]])
+def test_a_traceparent_is_taken_as_it_is(text: str) -> None:
+    """Any flags, and any version but ff, are carried along."""
+    assert read(text) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        None,
+        "",
+        "ff" + GOOD[2:],
+        GOOD.upper(),
+        GOOD + "-more",
+        GOOD + "\n",
+        GOOD[:-1],
+        GOOD.replace("4bf92f3577b34da6a3ce929d0e0e4736", "0" * 32),
+        GOOD.replace("00f067aa0ba902b7", "0" * 16),
+        GOOD.replace("b7", "١٢"),
+    ],
+)
+def test_anything_else_is_no_trace(text: str | None) -> None:
+    """The specification wants a bad one ignored, not refused."""
+    assert read(text) is None
