@@ -27,8 +27,16 @@ check: setup ## Lint, format, types and import directions
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
+# The queues' tests wait for leases most of the time, so they wait side by side.
+WAITING := tests/contract tests/emulators
+
 test: setup ## Run the tests (ARGS="-k courier" reaches pytest)
+ifdef ARGS
 	@HF_HUB_OFFLINE=1 $(BIN)/python -m pytest $(ARGS)
+else
+	@HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -q -n 5 --dist loadscope $(WAITING)
+	@HF_HUB_OFFLINE=1 $(BIN)/python -m pytest $(WAITING:%=--ignore=%)
+endif
 
 bench: setup ## Measure the farm on this machine, beside a hand-made app (ARGS="--help")
 	@$(BIN)/python -m bench $(ARGS)

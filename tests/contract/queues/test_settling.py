@@ -82,7 +82,7 @@ def test_retry_waits_for_its_delay(place: Place) -> None:
     queue = place.queue()
     queue.put([Outgoing(b"x", attributes={"a": "b"})])
     message = one(queue)
-    queue.retry([message], delay_s=3)
+    queue.retry([message], delay_s=6)
     assert queue.receive(wait_s=1) == []
     assert place.again(queue).receive(wait_s=0.5) == []
     again = one(queue)
