@@ -161,11 +161,11 @@ def follow(console: Console, jobs: list[Job]) -> None:
             bar = bars.add_task(prompt[:48].ljust(48), total=steps)
             for event in job.events(timeout_s=120):
                 if isinstance(event, ProgressEvent):
-                    bars.update(bar, completed=event.step, total=event.steps)
+                    bars.update(bar, completed=event.progress.step, total=event.progress.steps)
             bars.update(bar, completed=steps)
 
-        for job, (prompt, _, _, steps) in zip(jobs, PROMPTS, strict=True):
-            pool.submit(watch, job, prompt, steps)
+        for _ in pool.map(watch, jobs, *zip(*[(p, s) for p, _, _, s in PROMPTS], strict=True)):
+            pass  # raises what a watch has raised
     for job in jobs:
         job.wait(timeout=60)
 

@@ -80,7 +80,7 @@ def test_progress_is_seen_while_it_renders(farm: Up) -> None:
     with farm.sdk() as sdk:
         job = sdk.submit(PROMPT, num_inference_steps=60)
         events = list(job.events(timeout_s=120))
-    steps = [event.step for event in events if isinstance(event, ProgressEvent)]
+    steps = [event.progress.step for event in events if isinstance(event, ProgressEvent)]
     assert steps == sorted(steps)
     assert any(0 < step < 60 for step in steps), steps
     assert isinstance(events[-1], StateEvent)
