@@ -164,8 +164,12 @@ def follow(console: Console, jobs: list[Job]) -> None:
                     bars.update(bar, completed=event.progress.step, total=event.progress.steps)
             bars.update(bar, completed=steps)
 
-        for _ in pool.map(watch, jobs, *zip(*[(p, s) for p, _, _, s in PROMPTS], strict=True)):
-            pass  # raises what a watch has raised
+        watching = [
+            pool.submit(watch, job, prompt, steps)
+            for job, (prompt, _, _, steps) in zip(jobs, PROMPTS, strict=True)
+        ]
+        for watched in watching:
+            watched.result()
     for job in jobs:
         job.wait(timeout=60)
 
