@@ -7,6 +7,7 @@ import threading
 from contextlib import contextmanager
 from itertools import count
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 from app.database import create_engine
 from app.intake.role import finish, open_readers
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from app.jobs.records import Row
-    from queues import Message, Queue
+    from queues import Queue
     from tests.integration.records import Farm
 
 MODELS = """
@@ -36,6 +37,7 @@ class Desk:
 
     def __init__(self, farm: Farm, database_url: str, folder: Path) -> None:
         self.farm = farm
+        self._tenant = farm.tenant.name
         self._environment = {
             "RENDERFARM_DATABASE_URL": database_url,
             "RENDERFARM_BROKER_URL": "redis://127.0.0.1:1/0",
@@ -49,8 +51,7 @@ class Desk:
     @staticmethod
     def memory(**options: float) -> str:
         """The URL of a memory queue nobody has used."""
-        query = "&".join(f"{name}={value}" for name, value in options.items())
-        return f"memory://intake{next(NUMBERS)}?{query}"
+        return f"memory://intake{next(NUMBERS)}?{urlencode(options)}"
 
     def queue(self, url: str) -> Queue:
         """The producer's end, or another consumer's; closed at the end of the test."""
@@ -60,7 +61,7 @@ class Desk:
 
     def environment(self, *urls: str, **defaults: Any) -> dict[str, str]:
         """The settings of an intake that reads these queues for the farm's tenant."""
-        sources = [{"url": url, "tenant": self.farm.tenant.name, **defaults} for url in urls]
+        sources = [{"url": url, "tenant": self._tenant, **defaults} for url in urls]
         return self._environment | {"RENDERFARM_SOURCES": json.dumps(sources)}
 
     @contextmanager
@@ -109,15 +110,3 @@ def requests(number: int, **fields: Any) -> list[dict[str, Any]]:
 def ids(jobs: Sequence[Row]) -> set[str]:
     """The jobs' ids as their producers know them."""
     return {str(job["id"]) for job in jobs}
-
-
-def taken(queue: Queue, wanted: int) -> list[Message]:
-    """Receive until so many messages are in hand."""
-    found: list[Message] = []
-
-    def more() -> bool:
-        found.extend(queue.receive(wanted - len(found), 1.0))
-        return len(found) >= wanted
-
-    until(more)
-    return found
