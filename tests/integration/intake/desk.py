@@ -37,6 +37,7 @@ class Desk:
 
     def __init__(self, farm: Farm, database_url: str, folder: Path) -> None:
         self.farm = farm
+        self._folder = folder
         self._tenant = farm.tenant.name
         self._environment = {
             "RENDERFARM_DATABASE_URL": database_url,
@@ -58,6 +59,12 @@ class Desk:
         queue = open_queue(url)
         self._opened.append(queue)
         return queue
+
+    def serve(self, model: str) -> None:
+        """Serve one model more from now on."""
+        file = self._folder / "models.toml"
+        file.write_text(f'{file.read_text()}[{model}]\npipeline = "null"\n')
+        self._environment["RENDERFARM_SERVE"] += f",{model}"
 
     def environment(self, *urls: str, **defaults: Any) -> dict[str, str]:
         """The settings of an intake that reads these queues for the farm's tenant."""
