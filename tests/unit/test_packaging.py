@@ -78,7 +78,7 @@ def test_extras_bring_one_cloud_each(metadata: Message) -> None:
     for line in metadata.get_all("Requires-Dist", []):
         requirement, _, marker = line.partition(";")
         if marker:
-            extras[marker.split("'")[1]].append(requirement.strip().partition(">")[0])
+            extras[marker.split("'")[1]].append(Requirement(requirement).name)
     assert extras == {
         "images": ["pillow"],
         "sqs": ["boto3"],
