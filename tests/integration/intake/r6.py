@@ -1,0 +1,166 @@
+"""R6: intake is killed at eight points around receive, commit and ack, and no message is lost.
+
+    python -m tests.integration.intake.r6 --times 20 [--services redis sqs] [--points "amid ack"]
+
+Each run sends to a queue of its own, has an intake killed at the point, and lets another finish.
+`make test` does the short form.
+"""
+# ruff: noqa: T201 - a program that reports
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import random
+import signal
+import sys
+import tempfile
+from collections import Counter
+from contextlib import ExitStack
+from hashlib import sha256
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import pytest
+
+from app.database import create_engine, migrate
+from app.local.postgres import Postgres
+from queues import Outgoing, open_queue
+from tests.contract.queues.conftest import HARNESSES
+from tests.contract.queues.harness import eventually
+from tests.integration.intake import bad, doomed
+from tests.integration.intake.desk import MODELS, Desk
+from tests.integration.records import Farm
+from tests.integration.waiting import PATIENCE_S
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from queues import Queue
+    from tests.contract.queues.harness import Harness
+
+SERVICES = ("redis", "sqs", "pubsub", "servicebus")
+"""A memory queue dies with its process, so there is nothing to find of it."""
+GOOD, TWICE, NAMELESS, BAD = 20, 5, 5, 7
+JOBS = GOOD + NAMELESS
+DELIVERIES = 5
+LEAST_LEASE_S = 1.0
+"""Shorter ones may be lost on a busy machine, and a message lost five times is given up."""
+
+processes = multiprocessing.get_context("forkserver")
+processes.set_forkserver_preload(
+    [doomed.__name__, "queues.redis_stream", "queues.sqs", "queues.pubsub", "queues.servicebus"]
+)
+
+
+def once(desk: Desk, harness: Harness, points: Sequence[str], seed: str) -> None:
+    """One run: an intake is killed at each point in turn, and then one is left alone.
+
+    Whatever was sent is in the records exactly once then, as a job or as a refusal. A message may
+    be in hand at each kill, so there must be fewer of them than deliveries.
+    """
+    chance = random.Random(seed)  # noqa: S311 - an order of messages is no secret
+    desk.farm.execute("DELETE FROM rejects; DELETE FROM jobs")
+    lease_s = max(LEAST_LEASE_S, harness.short_lease_s)
+    url = harness.make(lease_s=lease_s, max_deliveries=DELIVERIES, ordered=False)
+    with open_queue(url) as queue:
+        sent, refusable = _send(queue, chance)
+    for point in points:
+        _killed(desk, url, point, chance.randint(1, 3) if len(points) == 1 else 1)
+    with desk.reading(url):
+        desk.jobs(JOBS)
+        desk.rejects(len(refusable))
+        dead = eventually(
+            lambda: harness.dead(url), lambda found: {each.body for each in found} >= set(refusable)
+        )
+        _drain(url)
+    jobs, rejects = desk.jobs(0), desk.rejects(0)
+    assert {str(job["id"]) for job in jobs} >= sent
+    assert len(jobs) == JOBS, f"{len(jobs)} jobs"
+    hashes = Counter(bytes(row["body_sha256"]) for row in rejects)
+    assert hashes == {sha256(body).digest(): 1 for body in refusable}, rejects
+    assert {each.body for each in dead} == set(refusable), "others are in the dead-letter"
+    assert all(each.reason and each.reason.startswith(refusable[each.body]) for each in dead)
+    assert desk.farm.breaches() == []
+
+
+def _send(queue: Queue, chance: random.Random) -> tuple[set[str], dict[bytes, str]]:
+    """Good messages, some of them twice, some without an id, and bad ones, in any order."""
+    named = {str(uuid4()): n for n in range(GOOD)}
+    bodies = [
+        json.dumps({"id": job_id, "prompt": f"{n} stars"}).encode() for job_id, n in named.items()
+    ]
+    bodies += bodies[:TWICE]
+    bodies += [json.dumps({"prompt": f"nameless {n}"}).encode() for n in range(NAMELESS)]
+    chance.shuffle(bodies)
+    queue.put([Outgoing(body) for body in bodies[: len(bodies) // 2]])
+    refusable = bad.send(queue, BAD)
+    queue.put([Outgoing(body) for body in bodies[len(bodies) // 2 :]])
+    return set(named), refusable
+
+
+def _killed(desk: Desk, url: str, point: str, turn: int) -> None:
+    """Let an intake read the queue until it is killed, which must be at the point."""
+    environment = {**os.environ, **desk.environment(url)}
+    process = processes.Process(target=doomed.run, args=(environment, point, turn), daemon=True)
+    process.start()
+    process.join(PATIENCE_S)
+    process.kill()
+    assert process.exitcode == -signal.SIGKILL, f"it ended otherwise: {process.exitcode}"
+
+
+def _drain(url: str) -> None:
+    """Wait until nothing is left of the queue, as another consumer would see it."""
+    with open_queue(url) as queue:
+        while left := queue.receive(10, queue.lease_s * 1.5):
+            queue.retry(left)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run every point on every service, so many times, and say what came of it."""
+    arguments = _arguments(argv)
+    failures = 0
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        (folder / "models.toml").write_text(MODELS)
+        postgres = stack.enter_context(Postgres(folder / "postgres"))
+        migrate(postgres.url)
+        engine = create_engine(postgres.url)
+        stack.callback(engine.dispose)
+        desk = Desk(Farm(engine), postgres.url, folder)
+        for service in arguments.services:
+            module, name = HARNESSES[service]
+            harness = getattr(import_module(f"tests.contract.queues.{module}"), name)()
+            stack.callback(harness.stop)
+            for point in arguments.points:
+                failures += _times(desk, harness, service, point, arguments.times)
+    print("R6: " + (f"{failures} runs failed" if failures else "every run kept every message"))
+    return 1 if failures else 0
+
+
+def _times(desk: Desk, harness: Harness, service: str, point: str, times: int) -> int:
+    failed = 0
+    for n in range(times):
+        try:
+            once(desk, harness, [point], f"{service} {point} {n}")
+        except (AssertionError, pytest.fail.Exception) as error:
+            failed += 1
+            print(f"{service}, {point}, run {n}: {error}", file=sys.stderr)
+    print(f"{service:10} {point:15} {times - failed} of {times}", flush=True)
+    return failed
+
+
+def _arguments(argv: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.integration.intake.r6")
+    parser.add_argument("--times", type=int, default=20)
+    parser.add_argument("--services", nargs="+", choices=SERVICES, default=SERVICES)
+    parser.add_argument("--points", nargs="+", choices=doomed.POINTS, default=doomed.POINTS)
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
