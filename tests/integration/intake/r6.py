@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import multiprocessing
 import os
 import random
@@ -26,6 +27,7 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import pytest
+import structlog
 
 from app.database import create_engine, migrate
 from app.local.postgres import Postgres
@@ -123,6 +125,7 @@ def _drain(url: str) -> None:
 def main(argv: Sequence[str]) -> int:
     """Run every point on every service, so many times, and say what came of it."""
     arguments = _arguments(argv)
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     failures = 0
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
