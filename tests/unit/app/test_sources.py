@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
 from app.errors import SettingsError
+from app.settings import REPOSITORY
 from app.sources import Source, read_sources
 
 URL = "redis://user:hunter2@host:6379/0?stream=jobs&lease_s=30"
@@ -72,3 +74,10 @@ def test_a_password_never_shows_in_a_complaint() -> None:
     with pytest.raises(SettingsError) as caught:
         read_sources(json.dumps([{"url": URL.replace("redis", "amqp"), "tenant": "a"}]))
     assert "hunter2" not in str(caught.value)
+
+
+def test_the_pages_example_is_read() -> None:
+    """The setting that the page on intake shows is one that can be used."""
+    page = (REPOSITORY / "docs" / "howto" / "run-intake.md").read_text()
+    (shown,) = re.findall(r"RENDERFARM_SOURCES='(.*?)'", page, re.DOTALL)
+    assert [source.tenant for source in read_sources(shown)] == ["shop", "news"]
