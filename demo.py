@@ -46,13 +46,13 @@ PROMPTS: list[tuple[str, int, int, int]] = [
     ("three white circles on a purple background", 128, 128, 12),
     ("a blue triangle on the left on a white background", 128, 128, 20),
     ("an orange heart on the right on a green background", 128, 128, 24),
-    ("a red square on a white and blue striped background", 128, 128, 20),
+    ("a cyan square on a pink background", 128, 128, 20),
     ("a black cross on a yellow background", 128, 128, 16),
     ("four blue circles on a white background", 128, 128, 30),
     ("a green diamond at the top on an orange background", 128, 128, 20),
     ("a white ring on a red background", 128, 128, 12),
     ("a purple square at the bottom on a white background", 128, 128, 20),
-    ("a red circle to the left of a green square on a white background", 128, 128, 30),
+    ("two orange hearts on a black background", 128, 128, 30),
     ("a yellow circle on a black and white checkered background", 128, 128, 24),
     ("a blue circle on a white background", 160, 128, 20),
     ("a red square on a yellow background", 128, 160, 20),
@@ -219,8 +219,8 @@ def wrap(text: str, font: Any, width: int) -> list[str]:
 def latencies(jobs: list[Job]) -> Table:
     """What each job waited and took, in seconds."""
     table = Table(box=None)
-    table.add_column("prompt", no_wrap=True, overflow="ellipsis", ratio=1)
-    for name in ("size", "steps", "queued s", "render s", "store s", "device s"):
+    table.add_column("prompt", no_wrap=True, overflow="ellipsis", max_width=32)
+    for name in ("size", "steps", "queue s", "render s", "store s", "device s"):
         table.add_column(name, justify="right", no_wrap=True)
     for job, (prompt, width, height, steps) in zip(jobs, PROMPTS, strict=True):
         timings = job.snapshot.timings

@@ -94,8 +94,9 @@ def test_a_running_job_is_cancelled(farm: Up) -> None:
         eventually(lambda: job.refresh().status is Status.RUNNING, 30, "the job runs")
         assert job.cancel().status is Status.CANCELLED
         assert job.images == ()
+        ended = sdk.submit(PROMPT, model="null").wait(30)
         with pytest.raises(errors.Conflict):
-            sdk.cancel(job)
+            sdk.cancel(ended)
 
 
 def test_flower_shows_every_render(farm: Up) -> None:
