@@ -219,12 +219,12 @@ def wrap(text: str, font: Any, width: int) -> list[str]:
 def latencies(jobs: list[Job]) -> Table:
     """What each job waited and took, in seconds."""
     table = Table(box=None)
-    table.add_column("prompt", no_wrap=True, overflow="ellipsis", max_width=32)
-    for name in ("size", "steps", "queue s", "render s", "store s", "device s"):
+    table.add_column("prompt", no_wrap=True, overflow="ellipsis", max_width=30)
+    for name in ("size", "steps", "queue s", "render s", "device s"):
         table.add_column(name, justify="right", no_wrap=True)
     for job, (prompt, width, height, steps) in zip(jobs, PROMPTS, strict=True):
         timings = job.snapshot.timings
-        numbers = (timings.queued_s, timings.render_s, timings.store_s, job.snapshot.gpu_seconds)
+        numbers = (timings.queued_s, timings.render_s, job.snapshot.gpu_seconds)
         cells = [f"{number:.2f}" if number is not None else "" for number in numbers]
         table.add_row(prompt, f"{width}x{height}", str(steps), *cells)
     return table
