@@ -105,7 +105,13 @@ def cut_outs(pictures: Tensor, windows: list[tuple[slice, slice]]) -> tuple[Tens
     return torch.stack(cuts), torch.stack(judged)
 
 
-def noisy(latents: Tensor, most: float = 0.15) -> Tensor:
-    """Latents as a denoiser leaves them: each picture with its own amount of noise."""
-    sigma = most * torch.rand(len(latents), 1, 1, 1, device=latents.device)
+def noisy(latents: Tensor, most: float = 0.15, learned: float = 0.5) -> Tensor:
+    """Latents as a denoiser leaves them: each picture with its own amount of noise.
+
+    The learned channel, which denoisers get right last, often has more of it.
+    """
+    shape, device = (len(latents), 1, 1, 1), latents.device
+    sigma = (most * torch.rand(shape, device=device)).repeat(1, latents.shape[1], 1, 1)
+    often = torch.rand(shape, device=device) < 0.7
+    sigma[:, FIXED:] += often * learned * torch.rand(shape, device=device)
     return latents + sigma * torch.randn_like(latents)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 NO_WORDS = 0.1
 """Share of captions left empty, so that guidance has something to step away from."""
-THINGS_EXTRA = 2.5
+THINGS_EXTRA = 1.0
 """By how much more a cell of a thing counts than one of the backdrop."""
 FIRST = 128
 """Batches in the pool before the first lesson."""

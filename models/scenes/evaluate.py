@@ -12,9 +12,9 @@ import json
 import platform
 import random
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import diffusers
 import numpy as np
@@ -30,6 +30,9 @@ from models.scenes.scene import Mix, Scene, sample_scene
 from models.scenes.sheet import contact_sheet
 from models.scenes.sight import look
 
+if TYPE_CHECKING:
+    from PIL import Image
+
 HOME = Path(__file__).parent
 SCHEDULERS = {
     "dpmpp_2m": "DPMSolverMultistepScheduler",
@@ -40,6 +43,8 @@ SCHEDULERS = {
 }
 JUDGED = Mix(motif=0.0)
 """Everything but the motifs, which are not made of things to be counted."""
+SWEPT = 100
+"""Prompts for each setting but the first."""
 Pictures = NDArray[np.uint8]
 
 
@@ -138,23 +143,31 @@ def main() -> None:
         "judge on round trip": score(scenes, round_trip(pipeline.vae, drawn)),
         "runs": [],
     }
-    for setting in _settings(options):
-        pictures = sample(pipeline, captions, setting)
-        unseen = slice(0, None, 5)
-        result = score(scenes, pictures)
-        report["runs"].append(
-            {
-                "steps": setting.steps,
-                "guidance": setting.guidance,
-                "scheduler": setting.scheduler,
-                **result,
-                "unseen": score(scenes[unseen], pictures[unseen]),
-            }
-        )
-        print(setting, result, flush=True)
+    for index, setting in enumerate(_settings(options)):
+        count = SWEPT if index else len(asked)
+        pictures = sample(pipeline, captions[:count], setting)
+        report["runs"].append(_run(setting, scenes[:count], pictures))
+        print(json.dumps(report["runs"][-1]), flush=True)
         name = f"grid-{setting.scheduler}-{setting.steps}-{setting.guidance:g}.png"
         contact_sheet(list(pictures[:64]), captions[:64]).save(options.out / name)
-    (options.out / "evaluation.json").write_text(json.dumps(report, indent=1) + "\n")
+        (options.out / "evaluation.json").write_text(json.dumps(report, indent=1) + "\n")
+    _gallery(pipeline).save(options.out / "gallery.png")
+
+
+def _run(setting: Setting, scenes: list[Scene], pictures: Pictures) -> dict[str, Any]:
+    return {
+        **asdict(setting),
+        "prompts": len(scenes),
+        **score(scenes, pictures),
+        "unseen": score(scenes[::5], pictures[::5]),
+    }
+
+
+def _gallery(pipeline: StableDiffusionPipeline, count: int = 64) -> Image.Image:
+    """Pictures of everything the model knows, motifs too, with their captions."""
+    rng = random.Random(64)
+    captions = [caption(sample_scene(rng), rng) for _ in range(count)]
+    return contact_sheet(list(sample(pipeline, captions, Setting())), captions)
 
 
 def _options() -> argparse.Namespace:

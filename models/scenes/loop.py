@@ -50,7 +50,7 @@ class Plan:
         return self.rate * min(1.0, (step + 1) / self.warm_up, max(falling, 0.01))
 
 
-MEET_EVERY = 8
+MEET_EVERY = 4
 """Steps that workers take alone before they average their weights (local SGD, arXiv:1805.09767).
 
 Where the processor is shared, workers that meet at every step wait for one another half the time.

@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import os
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,7 +51,7 @@ PRESETS = {
     "small": Preset(
         words=Plan(1_200, 192, 1.5e-3),
         autoencoder=Plan(600, 24, 2e-3, weight_decay=0),
-        denoiser=Plan(8_000, 48, 1e-3),
+        denoiser=Plan(8_000, 48, 6e-4),
         decoder=Plan(3_000, 24, 1e-3, weight_decay=0),
         workers=2,
     ),
@@ -111,7 +111,7 @@ def main() -> None:
     options = _options()
     options.work.mkdir(parents=True, exist_ok=True)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    preset = PRESETS[options.preset]
+    preset = _preset(options)
     parts = _parts(options, device)
     names = ("words", "autoencoder", "denoiser", "decoder")
     for name in names[2:] if options.start else names:
@@ -130,8 +130,20 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--work", type=Path, default=Path("var/train/scenes"), help="checkpoints")
     parser.add_argument("--out", type=Path, default=HOME, help="where the model is written")
     parser.add_argument("--start", type=Path, help="a model to go on from, such as models/scenes")
+    parser.add_argument("--denoiser-steps", type=int, help="instead of the preset's")
+    parser.add_argument("--decoder-steps", type=int, help="instead of the preset's; 0 only exports")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
+
+
+def _preset(options: argparse.Namespace) -> Preset:
+    """The preset with what the options change; a trained model needs no single things first."""
+    preset = PRESETS[options.preset]
+    for name in ("denoiser", "decoder"):
+        if (steps := getattr(options, f"{name}_steps")) is not None:
+            plan = replace(getattr(preset, name), steps=steps)
+            preset = replace(preset, **{name: plan})
+    return replace(preset, singles=0.0) if options.start else preset
 
 
 def _parts(options: argparse.Namespace, device: torch.device) -> Parts:
@@ -190,7 +202,7 @@ def _worker(rank: int, workers: int, options: argparse.Namespace) -> None:
     distributed.init_process_group(
         "gloo", init_method=f"file://{file}", rank=rank, world_size=workers
     )
-    preset, device = PRESETS[options.preset], torch.device("cpu")
+    preset, device = _preset(options), torch.device("cpu")
     parts = _parts(options, device)
     for name in () if options.start else ("words", "autoencoder"):
         course = _course(name, parts, preset, options.seed)
