@@ -142,7 +142,7 @@ class Lessons:
 
     def _dtype(self) -> torch.dtype:
         """One worker measures and all follow."""
-        choice = fastest(lambda: self.course.loss(self.step), self.device)
+        choice = fastest(self.device)
         if torch.distributed.is_initialized():
             votes = torch.tensor(float(choice == torch.bfloat16))
             torch.distributed.broadcast(votes, 0)

@@ -188,6 +188,7 @@ def _course(name: str, parts: Parts, preset: Preset, seed: int) -> Course:
 
 def _teach_together(options: argparse.Namespace, workers: int) -> None:
     """The denoiser's course in several processes; its checkpoint is what they leave behind."""
+    (options.work / "meeting").unlink(missing_ok=True)
     spawn(  # type: ignore[no-untyped-call]
         _worker, args=(workers, options), nprocs=workers
     )
@@ -196,8 +197,6 @@ def _teach_together(options: argparse.Namespace, workers: int) -> None:
 def _worker(rank: int, workers: int, options: argparse.Namespace) -> None:
     torch.set_num_threads(1)
     file = options.work.resolve() / "meeting"
-    if rank == 0:
-        file.unlink(missing_ok=True)
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     distributed.init_process_group(
         "gloo", init_method=f"file://{file}", rank=rank, world_size=workers
