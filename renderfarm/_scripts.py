@@ -14,6 +14,7 @@ from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TypeVar
+from uuid import UUID
 
 from renderfarm import _calls, errors
 from renderfarm._calls import Answer, Call, Request
@@ -25,6 +26,11 @@ SLICE_S = 20
 """Longest single wait on the farm; proxies commonly cut a silent connection at 30 or 60 s."""
 EARLY_S = 0.25
 """An answer sooner than this was not held back."""
+APPEAR_S = 10.0
+"""How long a job that was just sent onto a queue is looked for, every `APPEAR_PAUSE_S`."""
+APPEAR_PAUSE_S = 0.25
+FRESH_S = 60.0
+"""An id that was made within this time may still be on its way through a queue."""
 LONGEST_PAUSE_S = 8.0
 LONGEST_RETRY_AFTER_S = 60.0
 """A farm that asks for more than this is not waited for: the caller should know."""
@@ -94,6 +100,34 @@ def failure(reply: Reply) -> errors.RenderfarmError:
         return _calls.problem(reply, datetime.now(UTC))
     assert reply is not None  # noqa: S101 - only a Sleep is answered with nothing
     return reply
+
+
+def find(job_id: str, appear_s: float, policy: Policy) -> Script[Job]:
+    """Read the job; one that is not there is looked for again for `appear_s`. Raises NotFound.
+
+    A job that was sent onto a queue is known to the farm once its intake has read the message.
+    """
+    deadline = policy.clock() + appear_s
+    while True:
+        try:
+            return (yield from ask(_calls.job(job_id), policy))
+        except errors.NotFound:
+            if policy.clock() + APPEAR_PAUSE_S > deadline:
+                raise
+        yield Sleep(APPEAR_PAUSE_S)
+
+
+def appearance_s(job_id: str, now_s: float) -> float:
+    """How long a job may take to appear: `APPEAR_S` if its id was made a moment ago, else nothing.
+
+    Ids of version 7 begin with their time in milliseconds (RFC 9562, section 5.7).
+    """
+    try:
+        made = UUID(job_id)
+    except ValueError:
+        return 0.0
+    fresh = made.version == 7 and abs(now_s - (made.int >> 80) / 1000) < FRESH_S
+    return APPEAR_S if fresh else 0.0
 
 
 def look(job_id: str, until: float, policy: Policy) -> Script[Job]:

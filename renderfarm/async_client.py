@@ -167,9 +167,12 @@ class AsyncFarm:
         job = await self.submit(prompt, **fields)
         return (await job.wait(timeout_s)).images[0]
 
-    async def job(self, job_id: str) -> AsyncJob:
-        """Find a job by its id. Raises NotFound."""
-        return await self._ask(_calls.job(job_id))
+    async def job(self, job_id: str, *, appear_s: float | None = None) -> AsyncJob:
+        """Find a job by its id, as `Farm.job`. Raises NotFound."""
+        wait_s = _scripts.appearance_s(job_id, time.time()) if appear_s is None else appear_s
+        return AsyncJob(
+            self._wire, await self._wire.run(_scripts.find(job_id, wait_s, self._policy))
+        )
 
     async def list(
         self,

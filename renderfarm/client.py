@@ -163,9 +163,14 @@ class Farm:
         _scripts.one_image(fields)
         return self.submit(prompt, **fields).wait(timeout_s).images[0]
 
-    def job(self, job_id: str) -> Job:
-        """Find a job by its id. Raises NotFound."""
-        return self._ask(_calls.job(job_id))
+    def job(self, job_id: str, *, appear_s: float | None = None) -> Job:
+        """Find a job by its id. Raises NotFound.
+
+        A job that was just sent onto a queue may take a moment to appear: it is looked for during
+        `appear_s` (None: 10 seconds if the id was made in the last minute).
+        """
+        wait_s = _scripts.appearance_s(job_id, time.time()) if appear_s is None else appear_s
+        return Job(self._wire, self._wire.run(_scripts.find(job_id, wait_s, self._policy)))
 
     def list(
         self,

@@ -1,0 +1,76 @@
+"""A job that was sent onto a queue is found as soon as the farm knows it."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+from uuid import UUID, uuid4
+
+import pytest
+
+from renderfarm import _scripts, errors
+from renderfarm._calls import Answer
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+ID = "01930000-0000-7000-8000-000000000000"
+ABSENT = Answer(404, {}, b'{"code": "not_found", "status": 404, "detail": "no such job"}')
+PRESENT = Answer(200, {}, b'{"id": "01930000-0000-7000-8000-000000000000", "status": "queued"}')
+
+
+class Clock:
+    """Seconds that pass only while a script sleeps."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        """The time."""
+        return self.now
+
+
+def play(script: Generator, replies: list[Answer], clock: Clock) -> object:
+    """Run a script on these replies; its result."""
+    try:
+        action = next(script)
+        while True:
+            if isinstance(action, _scripts.Sleep):
+                clock.now += action.seconds
+                action = script.send(None)
+            else:
+                action = script.send(replies.pop(0))
+    except StopIteration as end:
+        return end.value
+
+
+def policy(clock: Clock) -> _scripts.Policy:
+    """No retries: a 404 is final for a call."""
+    return _scripts.Policy(max_retries=0, clock=clock, random=lambda: 0.0)
+
+
+def test_a_job_is_looked_for_until_it_appears() -> None:
+    """Two refusals and a pause each, then the job."""
+    clock = Clock()
+    job = play(_scripts.find(ID, 10.0, policy(clock)), [ABSENT, ABSENT, PRESENT], clock)
+    assert (job.id, clock.now) == (ID, 2 * _scripts.APPEAR_PAUSE_S)
+
+
+def test_a_job_that_stays_away_is_not_found() -> None:
+    """After the time given, NotFound; without time, at once."""
+    clock = Clock()
+    with pytest.raises(errors.NotFound):
+        play(_scripts.find(ID, 0.5, policy(clock)), [ABSENT] * 9, clock)
+    assert clock.now <= 0.5
+    with pytest.raises(errors.NotFound):
+        play(_scripts.find(ID, 0.0, policy(clock)), [ABSENT], clock)
+
+
+def test_only_fresh_ids_are_waited_for() -> None:
+    """An id of version 7 that was made a moment ago may appear; any other is simply not there."""
+    now_s = time.time()
+    fresh = UUID(int=(int(now_s * 1000) << 80) | (7 << 76) | (2 << 62))
+    assert _scripts.appearance_s(str(fresh), now_s) == _scripts.APPEAR_S
+    assert _scripts.appearance_s(str(fresh), now_s + 3600) == 0
+    assert _scripts.appearance_s(str(uuid4()), now_s) == 0
+    assert _scripts.appearance_s("nonsense", now_s) == 0
