@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 SERVICES = ("redis", "sqs", "pubsub", "servicebus")
 RESULTS = REPOSITORY / "bench" / "results"
-QUEUES = {"sqs": 10}
+QUEUES = {"sqs": 20}
 """Moto's receive takes the longer the more messages a queue holds: SQS gets several queues."""
 LEASE_S = 60.0
 PATIENCE_S = 600.0
@@ -141,7 +141,7 @@ def _intake(
     records.limit(tenant, 0)
     models = Path(folder, "models.toml")
     models.write_text(MODELS)
-    log = Path(folder, "intake.log")
+    log = Path(folder, f"{service}.log")
     program = Program(
         name="intake",
         argv=(*COMMAND, "intake"),
@@ -154,7 +154,7 @@ def _intake(
             "RENDERFARM_SOURCES": json.dumps([{"url": u, "tenant": tenant.name} for u in urls]),
             "PYTHONPATH": str(REPOSITORY),
         },
-        ready=lambda: log.read_text().count(" full ") == len(urls),
+        ready=lambda: log.read_text().count(" full ") >= len(urls),
     )
     child = Child(program, log)
     child.start()

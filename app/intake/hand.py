@@ -93,12 +93,12 @@ class Hand:
 
     def _note(self, due: Sequence[Message], lost: set[int], now: float) -> None:
         with self._changed:
-            for key in map(id, due):
-                if key in lost:
-                    self._forget(key)
-                elif key in self._leased_at:
-                    self._leased_at[key] = now
-        log.info("extended", source=self._source, messages=len(due), lost=len(lost))
+            held = [key for key in map(id, due) if key in self._leased_at]  # not settled meanwhile
+            gone = [key for key in held if key in lost]
+            self._leased_at |= dict.fromkeys(held, now)
+            for key in gone:
+                self._forget(key)
+        log.info("extended", source=self._source, messages=len(held), lost=len(gone))
 
     def _forget(self, key: int) -> None:
         self._messages.pop(key, None)

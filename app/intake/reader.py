@@ -30,20 +30,31 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("app.intake")
 WAIT_S = 2.0
-"""How long one receive waits for messages; a stop is noticed no later."""
 FULL_S = 1.0
 ASIDE_S = 300.0
 """When a bad message comes again that could not be moved to the dead-letter."""
 
 
 class Reader:
-    """Brings the messages of one source in until `stop` is set. Its failures are its own."""
+    """Brings the messages of one source in until `stop` is set. Its failures are its own.
 
-    def __init__(self, name: str, queue: Queue, records: Records, stop: threading.Event) -> None:
+    One receive waits up to `wait_s` for messages; a stop is noticed no later.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        queue: Queue,
+        records: Records,
+        stop: threading.Event,
+        *,
+        wait_s: float = WAIT_S,
+    ) -> None:
         self._name = name
         self._queue = queue
         self._records = records
         self._stop = stop
+        self._wait_s = wait_s
         self._hand = Hand(queue, name)
         self._tenant: Tenant | None = None
         self._free = 0
@@ -84,7 +95,7 @@ class Reader:
             self._say("full", tenant=tenant.name, max_queued=tenant.max_queued)
             self._stop.wait(FULL_S)
             return
-        messages = self._queue.receive(limit, WAIT_S)
+        messages = self._queue.receive(limit, self._wait_s)
         self._say("reading")
         if messages:
             self._hand.take(messages)
@@ -137,9 +148,9 @@ class Reader:
                 self._queue.ack(accepted)
             except QueueError as error:
                 log.warning("not acknowledged", source=self._name, cause=_first_line(error))
+            self._hand.drop(accepted)
         for bad in outcome.refused:
             self._bury(bad)
-        self._hand.drop([*accepted, *(bad.message for bad in outcome.refused)])
         log.info(
             "brought in",
             source=self._name,
@@ -156,9 +167,14 @@ class Reader:
         except QueueError as error:
             log.warning("not moved", source=self._name, cause=_first_line(error))
             self._put_aside(bad.message)
+        else:
+            self._hand.drop([bad.message])
 
     def _put_aside(self, message: Message) -> None:
         """Its record is kept, but it is still in the queue: see it rarely until that is mended."""
+        self._hand.drop(
+            [message]
+        )  # or its lease might be extended after this, and cut the time short
         try:
             self._queue.retry([message], ASIDE_S)
         except QueueError as error:

@@ -11,7 +11,7 @@ import structlog
 from app.catalog import load_catalog
 from app.database import create_engine
 from app.errors import CatalogError, SettingsError
-from app.intake.reader import Reader
+from app.intake.reader import WAIT_S, Reader
 from app.intake.records import Records
 from app.jobs.accept import Door
 from app.jobs.store import Store
@@ -48,13 +48,15 @@ def run(settings: Settings, stop: threading.Event) -> None:
     log.info("stopped")
 
 
-def open_readers(settings: Settings, engine: Engine, stop: threading.Event) -> list[Reader]:
+def open_readers(
+    settings: Settings, engine: Engine, stop: threading.Event, *, wait_s: float = WAIT_S
+) -> list[Reader]:
     """A reader for each source; raises `SettingsError` naming the one that cannot be."""
     catalog = load_catalog(settings.models_file, settings.serve)
     doors = [door_of(settings, engine, catalog, source) for source in settings.sources]
     queues = [_open(source) for source in settings.sources]
     return [
-        Reader(source.name, queue, Records(engine, door, source), stop)
+        Reader(source.name, queue, Records(engine, door, source), stop, wait_s=wait_s)
         for source, queue, door in zip(settings.sources, queues, doors, strict=True)
     ]
 

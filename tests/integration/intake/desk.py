@@ -76,7 +76,7 @@ class Desk:
         """Intake at work on these queues; it has ended when this has."""
         settings = Settings.from_environment(self.environment(*urls, **defaults))
         engine, stop = create_engine(settings.database_url), threading.Event()
-        readers = open_readers(settings, engine, stop)
+        readers = open_readers(settings, engine, stop, wait_s=0.1)
         threads = [threading.Thread(target=each.serve) for each in readers]
         for thread in threads:
             thread.start()
