@@ -42,7 +42,7 @@ def test_what_customers_install_loads_nothing_of_the_farms(module: str) -> None:
 
 def test_the_control_plane_never_loads_torch() -> None:
     """A role without a device starts without torch."""
-    roles = "app.api.application, app.dispatcher, app.courier"
+    roles = "app.api.application, app.dispatcher, app.courier, app.intake.role"
     assert not loaded_by(roles) & {"torch", "diffusers", "transformers", "workers"}
 
 

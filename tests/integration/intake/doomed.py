@@ -5,11 +5,13 @@ Nothing in the program knows of it: the queue and the records that it is given a
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import threading
 from typing import TYPE_CHECKING, Any
 
+import structlog
 from sqlalchemy import Connection, event
 
 from app.catalog import load_catalog
@@ -128,6 +130,7 @@ class DoomedRecords(Records):
 def run(environment: Mapping[str, str], point: str, turn: int) -> None:
     """Read the first source until killed."""
     os.environ.update(environment)
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     fate, settings = Fate(point, turn), Settings.from_environment(environment)
     engine = create_engine(settings.database_url)
 

@@ -1,0 +1,22 @@
+"""Which processes a farm on one machine is made of."""
+
+from __future__ import annotations
+
+import pytest
+
+from app.local.roles import Roles
+
+
+def names() -> list[str]:
+    """The processes of a farm with two workers."""
+    programs = Roles(environment={}, api_port=1, flower_port=2, workers=2).programs()
+    return [program.name for program in programs]
+
+
+def test_intake_runs_where_there_are_sources(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With queues to read, `up` starts an intake; without, it would have nothing to do."""
+    monkeypatch.delenv("RENDERFARM_SOURCES", raising=False)
+    without = names()
+    assert without == ["api", "dispatcher", "courier", "worker-1", "worker-2", "flower"]
+    monkeypatch.setenv("RENDERFARM_SOURCES", '[{"url": "sqs://r/q", "tenant": "default"}]')
+    assert [name for name in names() if name not in without] == ["intake"]
