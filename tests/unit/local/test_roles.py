@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
+from typing import TYPE_CHECKING
 
 from app.local.roles import Roles
+
+if TYPE_CHECKING:
+    import pytest
 
 
 def names() -> list[str]:
