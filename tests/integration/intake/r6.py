@@ -1,42 +1,25 @@
 """R6: intake is killed at eight points around receive, commit and ack, and no message is lost.
 
-    python -m tests.integration.intake.r6 --times 20 [--services redis sqs] [--points "amid ack"]
-
 Each run sends to a queue of its own, has an intake killed at the point, and lets another finish.
-`make test` does the short form.
+`make test` does the short form, `make r6` the long one (`r6_long`).
 """
-# ruff: noqa: T201 - a program that reports
 
 from __future__ import annotations
 
-import argparse
 import json
-import logging
 import multiprocessing
 import os
 import random
 import signal
-import sys
-import tempfile
 from collections import Counter
-from contextlib import ExitStack
+from dataclasses import dataclass
 from hashlib import sha256
-from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-import pytest
-import structlog
-
-from app.database import create_engine, migrate
-from app.local.postgres import Postgres
 from queues import Outgoing, open_queue
-from tests.contract.queues.conftest import HARNESSES
 from tests.contract.queues.harness import eventually
 from tests.integration.intake import bad, doomed
-from tests.integration.intake.desk import MODELS, Desk
-from tests.integration.records import Farm
 from tests.integration.waiting import PATIENCE_S
 
 if TYPE_CHECKING:
@@ -44,6 +27,7 @@ if TYPE_CHECKING:
 
     from queues import Queue
     from tests.contract.queues.harness import Harness
+    from tests.integration.intake.desk import Desk
 
 SERVICES = ("redis", "sqs", "pubsub", "servicebus")
 """A memory queue dies with its process, so there is nothing to find of it."""
@@ -59,7 +43,17 @@ processes.set_forkserver_preload(
 )
 
 
-def once(desk: Desk, harness: Harness, points: Sequence[str], seed: str) -> None:
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What one run sent, by distinct keys and bodies, and what was there in the end."""
+
+    keys: int
+    jobs: int
+    bad: int
+    dead: int
+
+
+def once(desk: Desk, harness: Harness, points: Sequence[str], seed: str) -> Found:
     """One run: an intake is killed at each point in turn, and then one is left alone.
 
     Whatever was sent is in the records exactly once then, as a job or as a refusal. A message may
@@ -88,6 +82,7 @@ def once(desk: Desk, harness: Harness, points: Sequence[str], seed: str) -> None
     assert {each.body for each in dead} == set(refusable), "others are in the dead-letter"
     assert all(each.reason and each.reason.startswith(refusable[each.body]) for each in dead)
     assert desk.farm.breaches() == []
+    return Found(keys=JOBS, jobs=len(jobs), bad=len(refusable), dead=len(dead))
 
 
 def _send(queue: Queue, chance: random.Random) -> tuple[set[str], dict[bytes, str]]:
@@ -120,50 +115,3 @@ def _drain(url: str) -> None:
     with open_queue(url) as queue:
         while left := queue.receive(10, queue.lease_s * 1.5):
             queue.retry(left)
-
-
-def main(argv: Sequence[str]) -> int:
-    """Run every point on every service, so many times, and say what came of it."""
-    arguments = _arguments(argv)
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
-    failures = 0
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        (folder / "models.toml").write_text(MODELS)
-        postgres = stack.enter_context(Postgres(folder / "postgres"))
-        migrate(postgres.url)
-        engine = create_engine(postgres.url)
-        stack.callback(engine.dispose)
-        desk = Desk(Farm(engine), postgres.url, folder)
-        for service in arguments.services:
-            module, name = HARNESSES[service]
-            harness = getattr(import_module(f"tests.contract.queues.{module}"), name)()
-            stack.callback(harness.stop)
-            for point in arguments.points:
-                failures += _times(desk, harness, service, point, arguments.times)
-    print("R6: " + (f"{failures} runs failed" if failures else "every run kept every message"))
-    return 1 if failures else 0
-
-
-def _times(desk: Desk, harness: Harness, service: str, point: str, times: int) -> int:
-    failed = 0
-    for n in range(times):
-        try:
-            once(desk, harness, [point], f"{service} {point} {n}")
-        except (AssertionError, pytest.fail.Exception) as error:
-            failed += 1
-            print(f"{service}, {point}, run {n}: {error}", file=sys.stderr)
-    print(f"{service:10} {point:15} {times - failed} of {times}", flush=True)
-    return failed
-
-
-def _arguments(argv: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m tests.integration.intake.r6")
-    parser.add_argument("--times", type=int, default=20)
-    parser.add_argument("--services", nargs="+", choices=SERVICES, default=SERVICES)
-    parser.add_argument("--points", nargs="+", choices=doomed.POINTS, default=doomed.POINTS)
-    return parser.parse_args(argv)
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

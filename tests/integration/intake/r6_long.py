@@ -1,0 +1,167 @@
+"""R6 in full: every service and point many times, with a report beside the benchmarks' results.
+
+    python -m tests.integration.intake.r6_long --times 20 [--services redis sqs] [--points "amid ack"]
+
+Each service has a process, a Postgres and an emulator of its own. The report is written anew after
+each point, so that one which was stopped says how far it came.
+"""
+# ruff: noqa: T201 - a program that reports
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import multiprocessing
+import sys
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import structlog
+
+from app.database import create_engine, migrate
+from app.local.postgres import Postgres
+from app.settings import REPOSITORY
+from bench import machine
+from tests.contract.queues.conftest import HARNESSES
+from tests.integration.intake import doomed, r6
+from tests.integration.intake.desk import MODELS, Desk
+from tests.integration.records import Farm
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from multiprocessing.queues import Queue as Pipe
+
+    from tests.contract.queues.harness import Harness
+
+RESULTS = REPOSITORY / "bench" / "results"
+HEAD = """# R6: intake killed at eight points
+
+Made by `make r6`; do not edit. In each run a producer sends {good} messages with an id of their own, {twice} of
+them twice, {nameless} without an id, and {bad} bad ones. An intake is killed with SIGKILL at the point,
+another one finishes. A run is kept when the rows of `jobs` are the distinct keys that were sent, each
+once, every bad message is in the dead-letter and in `rejects` once, with its reason, the queue is empty and
+the audit finds nothing.
+
+Begun {measured_at}, commit `{commit}`; {cpu}, {cores} cores.
+
+| service | point | runs | kept | distinct keys sent | rows of jobs | bad sent | in the dead-letter |
+|---|---|---|---|---|---|---|---|
+"""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run every point on every service, so many times, and say what came of it."""
+    arguments = _arguments(argv)
+    found: dict[str, Any] = {
+        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": machine.commit(),
+        "machine": machine.machine(),
+        "times": arguments.times,
+        "points": [],
+    }
+    context = multiprocessing.get_context("spawn")
+    with (
+        context.Manager() as manager,
+        ProcessPoolExecutor(len(arguments.services), context) as pool,
+    ):
+        told: Pipe[dict[str, Any] | None] = manager.Queue()  # type: ignore[assignment]
+        jobs = [
+            pool.submit(_service, service, arguments.points, arguments.times, told.put)
+            for service in arguments.services
+        ]
+        left = len(jobs)
+        while left:
+            point = told.get()
+            if point is None:
+                left -= 1
+                continue
+            found["points"].append(point)
+            _write(found, arguments.results)
+            print("{service:10} {point:15} {kept} of {runs}".format(**point), flush=True)
+        for job in jobs:
+            job.result()
+    lost = sum(point["runs"] - point["kept"] for point in found["points"])
+    print("R6: " + (f"{lost} runs failed" if lost else "every run kept every message"))
+    return 1 if lost else 0
+
+
+def _service(
+    service: str,
+    points: Sequence[str],
+    times: int,
+    tell: Callable[[dict[str, Any] | None], None],
+) -> None:
+    """All points on one service; each is told when it is done, and None at the end."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+    try:
+        with ExitStack() as stack:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            (folder / "models.toml").write_text(MODELS)
+            postgres = stack.enter_context(Postgres(folder / "postgres"))
+            migrate(postgres.url)
+            engine = create_engine(postgres.url)
+            stack.callback(engine.dispose)
+            module, name = HARNESSES[service]
+            harness = getattr(import_module(f"tests.contract.queues.{module}"), name)()
+            stack.callback(harness.stop)
+            desk = Desk(Farm(engine), postgres.url, folder)
+            for point in points:
+                tell(_times(desk, harness, service, point, times))
+    finally:
+        tell(None)
+
+
+def _times(desk: Desk, harness: Harness, service: str, point: str, times: int) -> dict[str, Any]:
+    kept: list[r6.Found] = []
+    began = time.monotonic()
+    for n in range(times):
+        try:
+            kept.append(r6.once(desk, harness, [point], f"{service} {point} {n}"))
+        except (AssertionError, pytest.fail.Exception) as error:
+            print(f"{service}, {point}, run {n}: {error}", file=sys.stderr, flush=True)
+    return {
+        "service": service,
+        "point": point,
+        "runs": times,
+        "kept": len(kept),
+        "keys": sum(each.keys for each in kept),
+        "jobs": sum(each.jobs for each in kept),
+        "bad": sum(each.bad for each in kept),
+        "dead": sum(each.dead for each in kept),
+        "took_s": round(time.monotonic() - began, 1),
+    }
+
+
+def _write(found: dict[str, Any], folder: Path) -> None:
+    found["points"].sort(key=lambda each: (r6.SERVICES.index(each["service"]), each["point"]))
+    folder.mkdir(exist_ok=True)
+    (folder / "r6.json").write_text(json.dumps(found, indent=2) + "\n")
+    rows = [
+        "| {service} | {point} | {runs} | {kept} | {keys} | {jobs} | {bad} | {dead} |\n".format(
+            **each
+        )
+        for each in found["points"]
+    ]
+    sent = {"good": r6.GOOD, "twice": r6.TWICE, "nameless": r6.NAMELESS, "bad": r6.BAD}
+    (folder / "r6.md").write_text(HEAD.format(**found, **found["machine"], **sent) + "".join(rows))
+
+
+def _arguments(argv: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.integration.intake.r6_long")
+    parser.add_argument("--times", type=int, default=20)
+    parser.add_argument("--services", nargs="+", choices=r6.SERVICES, default=r6.SERVICES)
+    parser.add_argument("--points", nargs="+", choices=doomed.POINTS, default=doomed.POINTS)
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder")
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
