@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from app.errors import SettingsError
+from app.results.cdn import Cdn, read_cdn
 from app.sources import Source, read_sources
 
 if TYPE_CHECKING:
@@ -30,6 +31,10 @@ class Settings:
     database_url: str
     broker_url: str
     storage_url: str
+    storage_class: str
+    storage_tags: tuple[tuple[str, str], ...]
+    storage_verify: str
+    cdn: Cdn | None
     public_url: str
     secret: str
     models_file: Path
@@ -65,6 +70,10 @@ class Settings:
                 {"file", "s3", "gs", "az"},
                 (read.directory / "objects").as_uri(),
             ),
+            storage_class=read.text("STORAGE_CLASS", ""),
+            storage_tags=read.pairs("STORAGE_TAGS"),
+            storage_verify=read.choice("STORAGE_VERIFY", ("read", "size")),
+            cdn=read_cdn(read.text("CDN", "")),
             public_url=read.url("PUBLIC_URL", {"http", "https"}, "http://127.0.0.1:8000").rstrip(
                 "/"
             ),
@@ -127,6 +136,18 @@ class _Reader:
     def names(self, name: str) -> frozenset[str] | None:
         value = self.text(name, "")
         return frozenset(part.strip() for part in value.split(",") if part.strip()) or None
+
+    def pairs(self, name: str) -> tuple[tuple[str, str], ...]:
+        parts = [part.partition("=") for part in self.text(name, "").split(",") if part.strip()]
+        if any(not (key.strip() and equals and value.strip()) for key, equals, value in parts):
+            raise SettingsError(f"RENDERFARM_{name} must be like name=value,other=value")
+        return tuple((key.strip(), value.strip()) for key, _, value in parts)
+
+    def choice(self, name: str, allowed: tuple[str, ...]) -> str:
+        value = self.text(name, allowed[0])
+        if value not in allowed:
+            raise SettingsError(f"RENDERFARM_{name} must be {' or '.join(allowed)}, not {value!r}")
+        return value
 
     def whole(self, name: str, default: int, least: int, most: int) -> int:
         value = self.text(name, str(default))

@@ -7,23 +7,24 @@ job was cancelled, expired or rescued meanwhile, and what this worker did is dro
 from __future__ import annotations
 
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
 from sqlalchemy.exc import DBAPIError, OperationalError
 
-from app.jobs.records import Claim, Costs, Failure, NewImage, attempt_name
+from app.jobs.records import Claim, Costs, Failure, attempt_name
 from app.results.storage import StorageError
 from workers.encode import CONTENT_TYPES, decode, encode
 from workers.engine.request import DeviceLost, Finished, Request
 from workers.runtime import RenderCancelled, RenderFailed
+from workers.storing import PATIENCE_S, File, Patience, again_in_s, put_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from uuid import UUID
 
+    from app.jobs.records import NewImage
     from app.jobs.store import Store
     from app.results.storage import Storage
     from app.settings import Settings
@@ -45,6 +46,7 @@ class Slot:
     keeper: Keeper
     settings: Settings
     worker_id: str
+    patience_s: float = PATIENCE_S
 
     def render(self, job_id: UUID) -> str:  # noqa: PLR0911 - each ending has its line
         """Do one job to its end; a line saying how it went. Raises RenderFailed if it failed."""
@@ -64,7 +66,7 @@ class Slot:
             except RenderFailed as error:
                 return self._fail(claim, Failure(error.code, error.message))
             except StorageError as error:
-                return self._fail(claim, Failure("storage_unavailable", str(error), transient=True))
+                return self._postpone(claim, error)
             except DBAPIError:
                 raise
             except Exception as error:
@@ -104,20 +106,23 @@ class Slot:
     def _store_images(self, claim: Claim, result: Finished) -> list[NewImage]:
         kind = claim.request["output_format"]
 
-        def put(n: int) -> NewImage:
+        def file(n: int) -> File:
             pixels = result.pixels[n]
-            key = f"{claim.tenant_id}/{claim.id}/{claim.attempt}/{n}.{kind}"
-            stored = self.storage.put(key, encode(pixels, kind), CONTENT_TYPES[kind])
             height, width = pixels.shape[:2]
-            return NewImage(
-                n, key, width, height, CONTENT_TYPES[kind], stored.bytes, stored.sha256,
-                result.seeds[n],
+            return File(
+                n, f"{claim.tenant_id}/{claim.id}/{claim.attempt}/{n}.{kind}",
+                encode(pixels, kind), CONTENT_TYPES[kind], width, height, result.seeds[n],
             )  # fmt: skip
 
-        if len(result.pixels) == 1:
-            return [put(0)]
-        with ThreadPoolExecutor(max_workers=4) as pool:
-            return list(pool.map(put, range(len(result.pixels))))
+        files = [file(n) for n in range(len(result.pixels))]
+        return put_all(self.storage, files, Patience(self.patience_s, lambda: self.runtime.ended))
+
+    def _postpone(self, claim: Claim, error: StorageError) -> str:
+        """The store is away: the job waits, at no cost to it, for as long as its deadline lets it."""
+        delay_s = again_in_s(claim.attempt)
+        held = _persist(lambda: self.store.release(claim.id, claim.attempt, delay_s))
+        log.warning("postponed", job_id=str(claim.id), held=held, delay_s=delay_s, cause=str(error))
+        return f"postponed: the store is away ({error})" if held else "dropped: no longer ours"
 
     def _let_go(self, claim: Claim) -> str:
         """Out of the engine before its time: hand the job back, unless it is not ours any more."""

@@ -121,7 +121,7 @@ _RETRY = _move(
 
 _RELEASE = _move(
     """UPDATE jobs SET status = 'queued', lease_until = NULL, hinted_at = NULL, step = 0,
-           releases = releases + 1
+           releases = releases + 1, run_after = now() + make_interval(secs => :delay_s)
        WHERE id = :id AND attempt = :attempt AND status = 'running'""",
     "'released'",
 )
@@ -237,9 +237,13 @@ class Store:
         moved = self._move(_FAIL, "failed", error=error, transient=failure.transient, **guard)
         return "failed" if moved else None
 
-    def release(self, job_id: UUID, attempt: int) -> bool:
-        """Running -> queued at no cost to the job; false if the attempt is no longer this one."""
-        return bool(self._move(_RELEASE, "released", id=job_id, attempt=attempt))
+    def release(self, job_id: UUID, attempt: int, delay_s: float = 0.0) -> bool:
+        """Running -> queued at no cost to the job, due after `delay_s`.
+
+        False if the attempt is no longer this one.
+        """
+        values = {"id": job_id, "attempt": attempt, "delay_s": delay_s}
+        return bool(self._move(_RELEASE, "released", **values))
 
     def cancel(self, job_id: UUID, tenant_id: UUID) -> bool:
         """Queued or running -> cancelled; false if it has ended or is another tenant's."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import time
 from urllib.parse import quote, urlencode
 
 
@@ -28,3 +29,13 @@ def file_url(base_url: str, key: str, expires: int, secret: str) -> str:
     """The whole URL of an object behind the farm's own file server."""
     query = urlencode({"expires": expires, "signature": sign(key, expires, secret)})
     return f"{base_url}/files/{quote(key)}?{query}"
+
+
+def lasting(lasts_s: int, now: float | None = None) -> int:
+    """The Unix second at which a URL that is made now expires: at least `lasts_s` from now.
+
+    Whole quarters of the lifetime, so that one picture keeps one URL for a while and caches well;
+    a URL that is about to expire is never given out.
+    """
+    quarter = max(1, lasts_s // 4)
+    return (int(time.time() if now is None else now) // quarter + 1) * quarter + lasts_s

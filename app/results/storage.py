@@ -1,31 +1,31 @@
-"""Object storage behind one door: local files, S3, Google Cloud Storage or Azure Blob, by URL.
-
-Credentials come by each service's own environment variables. Every call is given few tries and a
-bounded time: a slow store must cost a job its turn, not a worker its life.
-"""
+"""Object storage behind one door: local files, S3, Google Cloud Storage or Azure Blob, by URL."""
 
 from __future__ import annotations
 
 import hashlib
+import os
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Protocol
-from urllib.parse import urlsplit
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+from urllib.parse import unquote, urlsplit
 
 import obstore
 from obstore.exceptions import BaseError
-from obstore.store import from_url
 
 from app.errors import FarmError
-from app.results.signing import file_url
+from app.results.cdn import signer
+from app.results.opening import Patience, open_store
+from app.results.signing import file_url, lasting
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from app.settings import Settings
 
 IMMUTABLE = "public, max-age=31536000, immutable"
-RETRIES = {"max_retries": 3, "retry_timeout": timedelta(seconds=20)}
-TIMEOUTS = {"timeout": timedelta(seconds=20), "connect_timeout": timedelta(seconds=3)}
 
 
 class StorageError(FarmError):
@@ -44,7 +44,10 @@ class Storage(Protocol):
     """Keeps objects under keys like `{tenant}/{job}/{attempt}/{n}.{ext}`."""
 
     def put(self, key: str, data: bytes, content_type: str) -> StoredObject:
-        """Write an object whole, or raise `StorageError`. Writing it again replaces it."""
+        """Write an object whole and see that it is there, or raise `StorageError`.
+
+        Writing it again replaces it.
+        """
 
     def get(self, key: str) -> bytes:
         """The object's bytes. Raises `FileNotFoundError`, or `StorageError`."""
@@ -52,69 +55,127 @@ class Storage(Protocol):
     def delete(self, keys: list[str]) -> None:
         """Remove objects; those that are not there are no error."""
 
-    def url(self, key: str) -> str:
-        """A URL that gives the object to whoever holds it, for a while. Nothing is stored."""
+    def url(self, key: str, lasts_s: int | None = None) -> str:
+        """A URL that gives the object to whoever holds it, for a while. Nothing is stored.
+
+        For `lasts_s` seconds, or for as long as the settings say.
+        """
 
 
 class ObjectStorage:
     """`Storage` on obstore. Safe from any thread."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, patience: Patience | None = None) -> None:
         self._settings = settings
-        self._local = urlsplit(settings.storage_url).scheme == "file"
-        if self._local:
-            self._store: Any = from_url(settings.storage_url, mkdir=True)
-        else:
-            options = TIMEOUTS | ({"allow_http": True} if _plain_http() else {})
-            self._store = from_url(
-                settings.storage_url, client_options=options, retry_config=RETRIES
-            )
+        self._root = _local_root(settings.storage_url)
+        self._store: Any = open_store(settings.storage_url, patience)
+        self._cdn = signer(settings.cdn, self._presign) if settings.cdn else None
 
     def put(self, key: str, data: bytes, content_type: str) -> StoredObject:
-        """Write an object whole, or raise `StorageError`. Writing it again replaces it."""
-        attributes = {"Content-Type": content_type, "Cache-Control": IMMUTABLE}
-        try:
-            obstore.put(self._store, key, data, attributes=None if self._local else attributes)
-        except (BaseError, OSError) as error:
-            raise StorageError(f"cannot store {key}: {_first_line(error)}") from error
-        return StoredObject(len(data), hashlib.sha256(data).hexdigest())
+        """Write an object whole and see that it is there, or raise `StorageError`."""
+        digest = hashlib.sha256(data).hexdigest()
+        with _errors("store", key):
+            if self._root is not None:
+                obstore.put(self._store, key, data)
+                _to_disk(self._root, self._root / key)
+            else:
+                attributes = self._attributes(key, content_type)
+                obstore.put(self._store, key, data, attributes=attributes, tags=self._tags(key))
+            self._check(key, len(data), digest)
+        return StoredObject(len(data), digest)
+
+    def _check(self, key: str, size: int, digest: str) -> None:
+        """Compare what the store has now with what it was given."""
+        if self._settings.storage_verify == "size":
+            found: object = obstore.head(self._store, key)["size"]
+            if found == size:
+                return
+        elif hashlib.sha256(obstore.get(self._store, key).bytes()).hexdigest() == digest:
+            return
+        raise StorageError(f"{key} was stored as something else than was sent")
+
+    def _attributes(self, key: str, content_type: str) -> dict[str, str]:
+        name = "-".join(key.split("/")[-3::2])  # {job}-{n}.{ext}
+        attributes = {
+            "Content-Type": content_type,
+            "Cache-Control": IMMUTABLE,
+            "Content-Disposition": f'inline; filename="{name}"',
+        }
+        if self._settings.storage_class:
+            attributes["Storage-Class"] = self._settings.storage_class
+        return attributes
+
+    def _tags(self, key: str) -> dict[str, str] | None:
+        tenant = key.partition("/")[0]
+        tags = self._settings.storage_tags
+        return {name: value.replace("{tenant}", tenant) for name, value in tags} or None
 
     def get(self, key: str) -> bytes:
         """The object's bytes. Raises `FileNotFoundError`, or `StorageError`."""
         try:
-            return bytes(obstore.get(self._store, key).bytes())
-        except FileNotFoundError:
-            raise
+            with _errors("read", key, missing=True):
+                return bytes(obstore.get(self._store, key).bytes())
         except ValueError as error:  # a key such as `../x` is no key at all
             raise FileNotFoundError(key) from error
-        except (BaseError, OSError) as error:
-            raise StorageError(f"cannot read {key}: {_first_line(error)}") from error
 
     def delete(self, keys: list[str]) -> None:
         """Remove objects; those that are not there are no error."""
         for key in keys:
             try:
-                obstore.delete(self._store, key)
+                with _errors("delete", key, missing=True):
+                    obstore.delete(self._store, key)
             except FileNotFoundError:
                 continue
-            except (BaseError, OSError) as error:
-                raise StorageError(f"cannot delete {key}: {_first_line(error)}") from error
 
-    def url(self, key: str) -> str:
+    def url(self, key: str, lasts_s: int | None = None) -> str:
         """A URL that gives the object to whoever holds it, for a while. Nothing is stored."""
-        lasts_s = self._settings.url_expiry_s
-        if self._local:
-            # Whole quarters of the lifetime, so that one picture keeps one URL and caches well.
-            quarter = max(1, lasts_s // 4)
-            expires = (int(time.time()) // quarter + 1) * quarter + lasts_s
+        lasts_s = lasts_s or self._settings.url_expiry_s
+        expires = lasting(lasts_s)
+        if self._cdn is not None:
+            return self._cdn(key, expires)
+        if self._root is not None:
             return file_url(self._settings.public_url, key, expires, self._settings.secret)
-        return str(obstore.sign(self._store, "GET", key, timedelta(seconds=lasts_s)))
+        return self._sign("GET", key, lasts_s)
+
+    def _presign(self, key: str, expires: int) -> str:
+        return self._sign("GET", key, max(1, expires - int(time.time())))
+
+    def _sign(self, method: Literal["GET", "PUT"], key: str, lasts_s: int) -> str:
+        with _errors("sign", key):
+            return str(obstore.sign(self._store, method, key, timedelta(seconds=lasts_s)))
 
 
-def _plain_http() -> bool:
-    import os  # noqa: PLC0415  (the SDK's own variable, not one of ours)
+@contextmanager
+def _errors(verb: str, key: str, *, missing: bool = False) -> Iterator[None]:
+    """Name what went wrong. A missing object is told apart where the caller asks for that."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        if missing:
+            raise
+        raise StorageError(f"cannot {verb} {key}: {_first_line(error)}") from error
+    except (BaseError, OSError) as error:
+        raise StorageError(f"cannot {verb} {key}: {_first_line(error)}") from error
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # a bug in obstore; not an Exception at all
+            raise
+        raise StorageError(f"cannot {verb} {key}: {_first_line(error)}") from error
 
-    return os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://")
+
+def _local_root(url: str) -> Path | None:
+    parts = urlsplit(url)
+    return Path(unquote(parts.path)) if parts.scheme == "file" else None
+
+
+def _to_disk(root: Path, path: Path) -> None:
+    """Have the file and its name on the disk: the records are, and must not be ahead of it."""
+    folders = [each for each in path.parents if each.is_relative_to(root)]
+    for each in (path, *folders):
+        descriptor = os.open(each, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _first_line(error: BaseException) -> str:

@@ -53,7 +53,9 @@ class Found:
     dead: int
 
 
-def once(desk: Desk, harness: Harness, points: Sequence[str], seed: str) -> Found:
+def once(
+    desk: Desk, harness: Harness, points: Sequence[str], seed: str, least_s: float = LEAST_LEASE_S
+) -> Found:
     """One run: an intake is killed at each point in turn, and then one is left alone.
 
     Whatever was sent is in the records exactly once then, as a job or as a refusal. A message may
@@ -61,7 +63,7 @@ def once(desk: Desk, harness: Harness, points: Sequence[str], seed: str) -> Foun
     """
     chance = random.Random(seed)  # noqa: S311 - an order of messages is no secret
     desk.farm.execute("DELETE FROM rejects; DELETE FROM jobs")
-    lease_s = max(LEAST_LEASE_S, harness.short_lease_s)
+    lease_s = max(least_s, harness.short_lease_s)
     url = harness.make(lease_s=lease_s, max_deliveries=DELIVERIES, ordered=False)
     with open_queue(url) as queue:
         sent, refusable = _send(queue, chance)

@@ -3,7 +3,8 @@
     python -m tests.integration.intake.r6_long --times 20 [--services redis sqs] [--points "amid ack"]
 
 Each service has a process, a Postgres and an emulator of its own. The report is written anew after
-each point, so that one which was stopped says how far it came.
+each point, so that one which was stopped says how far it came; what is run again replaces its line.
+`--lease-s` is for a busy machine: leases that run out by themselves use up deliveries.
 """
 # ruff: noqa: T201 - a program that reports
 
@@ -50,7 +51,7 @@ another one finishes. A run is kept when the rows of `jobs` are the distinct key
 once, every bad message is in the dead-letter and in `rejects` once, with its reason, the queue is empty and
 the audit finds nothing.
 
-Begun {measured_at}, commit `{commit}`; {cpu}, {cores} cores.
+Last run {measured_at}, commit `{commit}`; {cpu}, {cores} cores.
 
 | service | point | runs | kept | distinct keys sent | rows of jobs | bad sent | in the dead-letter |
 |---|---|---|---|---|---|---|---|
@@ -64,8 +65,7 @@ def main(argv: Sequence[str]) -> int:
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": machine.commit(),
         "machine": machine.machine(),
-        "times": arguments.times,
-        "points": [],
+        "points": _before(arguments),
     }
     context = multiprocessing.get_context("spawn")
     with (
@@ -74,8 +74,7 @@ def main(argv: Sequence[str]) -> int:
     ):
         told: Pipe[dict[str, Any] | None] = manager.Queue()  # type: ignore[assignment]
         jobs = [
-            pool.submit(_service, service, arguments.points, arguments.times, told.put)
-            for service in arguments.services
+            pool.submit(_service, service, arguments, told.put) for service in arguments.services
         ]
         left = len(jobs)
         while left:
@@ -88,15 +87,14 @@ def main(argv: Sequence[str]) -> int:
             print("{service:10} {point:15} {kept} of {runs}".format(**point), flush=True)
         for job in jobs:
             job.result()
-    lost = sum(point["runs"] - point["kept"] for point in found["points"])
+    lost = sum(point["runs"] - point["kept"] for point in found["points"])  # earlier ones too
     print("R6: " + (f"{lost} runs failed" if lost else "every run kept every message"))
     return 1 if lost else 0
 
 
 def _service(
     service: str,
-    points: Sequence[str],
-    times: int,
+    arguments: argparse.Namespace,
     tell: Callable[[dict[str, Any] | None], None],
 ) -> None:
     """All points on one service; each is told when it is done, and None at the end."""
@@ -113,18 +111,34 @@ def _service(
             harness = getattr(import_module(f"tests.contract.queues.{module}"), name)()
             stack.callback(harness.stop)
             desk = Desk(Farm(engine), postgres.url, folder)
-            for point in points:
-                tell(_times(desk, harness, service, point, times))
+            for point in arguments.points:
+                tell(_times(desk, harness, service, point, arguments))
     finally:
         tell(None)
 
 
-def _times(desk: Desk, harness: Harness, service: str, point: str, times: int) -> dict[str, Any]:
+def _before(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """The lines of an earlier report that this run does not replace."""
+    try:
+        points = json.loads((arguments.results / "r6.json").read_text())["points"]
+    except (OSError, ValueError, KeyError):
+        return []
+    return [
+        each
+        for each in points
+        if each["service"] not in arguments.services or each["point"] not in arguments.points
+    ]
+
+
+def _times(
+    desk: Desk, harness: Harness, service: str, point: str, arguments: argparse.Namespace
+) -> dict[str, Any]:
     kept: list[r6.Found] = []
-    began = time.monotonic()
+    began, times = time.monotonic(), arguments.times
     for n in range(times):
         try:
-            kept.append(r6.once(desk, harness, [point], f"{service} {point} {n}"))
+            seed = f"{service} {point} {n}"
+            kept.append(r6.once(desk, harness, [point], seed, arguments.lease_s))
         except (AssertionError, pytest.fail.Exception) as error:
             print(f"{service}, {point}, run {n}: {error}", file=sys.stderr, flush=True)
     return {
@@ -159,6 +173,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--times", type=int, default=20)
     parser.add_argument("--services", nargs="+", choices=r6.SERVICES, default=r6.SERVICES)
     parser.add_argument("--points", nargs="+", choices=doomed.POINTS, default=doomed.POINTS)
+    parser.add_argument("--lease-s", type=float, default=r6.LEAST_LEASE_S)
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder")
     return parser.parse_args(argv)
 

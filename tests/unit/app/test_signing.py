@@ -7,7 +7,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.results.signing import file_url, sign, verify
+from app.results.signing import file_url, lasting, sign, verify
 
 SECRET = "0123456789abcdef"
 KEY = "tenant/job/1/0.png"
@@ -51,3 +51,15 @@ def test_a_url_carries_what_verifies(key: str, expires: int) -> None:
     until = int(query["expires"][0])
     assert (read, until) == (key, expires)
     assert verify(read, until, query["signature"][0], secret=SECRET, now=0)
+
+
+@given(st.integers(1, 700_000), st.floats(0, 4e9))
+def test_a_url_outlives_what_was_asked_for(lasts_s: int, now: float) -> None:
+    """It is good for at least that long, and for at most a quarter more."""
+    assert lasts_s < lasting(lasts_s, now) - now <= lasts_s + max(1, lasts_s // 4)
+
+
+def test_a_picture_keeps_its_url_for_a_while() -> None:
+    """Within a quarter of its lifetime the same second is given, and then another one."""
+    assert lasting(400, 1000.0) == lasting(400, 1099.0)
+    assert lasting(400, 1000.0) != lasting(400, 1100.0)
