@@ -51,7 +51,7 @@ class Courier:
         self,
         outbox: Outbox,
         outbound: Outbound,
-        url_for: Callable[[str], str],
+        url_for: Callable[[str, int | None], str],
         *,
         concurrency: int = CONCURRENCY,
         per_endpoint: int = PER_ENDPOINT,
@@ -112,8 +112,11 @@ class Courier:
         try:
             answer = await post(self._outbound, delivery, self._url_for)
             decision = decide(delivery.tries + 1, answer, random.random)
-            settled = await asyncio.to_thread(self._outbox.settle, delivery, answer, decision)
-            _report(delivery, answer, decision, settled=settled, took_s=time.perf_counter() - began)
+            took_s = time.perf_counter() - began
+            settled = await asyncio.to_thread(
+                self._outbox.settle, delivery, answer, decision, took_s
+            )
+            _report(delivery, answer, decision, settled=settled, took_s=took_s)
         except SQLAlchemyError as error:
             # The lease runs out and the webhook is delivered again: twice is better than never.
             log.warning("unsettled", delivery=str(delivery.id), cause=_first_line(error))

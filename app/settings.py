@@ -35,6 +35,8 @@ class Settings:
     storage_tags: tuple[tuple[str, str], ...]
     storage_verify: str
     cdn: Cdn | None
+    c2pa: tuple[Path, Path] | None
+    moderation: str
     public_url: str
     secret: str
     models_file: Path
@@ -74,6 +76,8 @@ class Settings:
             storage_tags=read.pairs("STORAGE_TAGS"),
             storage_verify=read.choice("STORAGE_VERIFY", ("read", "size")),
             cdn=read_cdn(read.text("CDN", "")),
+            c2pa=read.both("C2PA_CERT", "C2PA_KEY"),
+            moderation=read.text("MODERATION", ""),
             public_url=read.url("PUBLIC_URL", {"http", "https"}, "http://127.0.0.1:8000").rstrip(
                 "/"
             ),
@@ -142,6 +146,14 @@ class _Reader:
         if any(not (key.strip() and equals and value.strip()) for key, equals, value in parts):
             raise SettingsError(f"RENDERFARM_{name} must be like name=value,other=value")
         return tuple((key.strip(), value.strip()) for key, _, value in parts)
+
+    def both(self, one: str, other: str) -> tuple[Path, Path] | None:
+        values = self.text(one, ""), self.text(other, "")
+        if not any(values):
+            return None
+        if not all(values):
+            raise SettingsError(f"RENDERFARM_{one} and RENDERFARM_{other} go together")
+        return Path(values[0]), Path(values[1])
 
     def choice(self, name: str, allowed: tuple[str, ...]) -> str:
         value = self.text(name, allowed[0])

@@ -154,6 +154,31 @@ def download(url: str) -> Call[bytes]:
     return Call(Request("GET", url, public=True), bytes)
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an upload is to be put, and the key by which requests name it then."""
+
+    key: str
+    url: str
+    headers: Mapping[str, str]
+
+
+def place_upload() -> Call[Place]:
+    """`POST /v1/uploads`."""
+
+    def parse(body: bytes) -> Place:
+        said = json.loads(body)
+        return Place(said["key"], said["url"], dict(said["headers"]))
+
+    return Call(Request("POST", "/v1/uploads"), parse)
+
+
+def put_upload(place: Place, data: bytes) -> Call[None]:
+    """Put an upload into its place, by a URL that is its own permission."""
+    request = Request("PUT", place.url, headers=place.headers, content=data, public=True)
+    return Call(request, lambda _: None)
+
+
 def path(job_id: str, tail: str = "") -> str:
     """Where a job lives. Raises ValueError for an empty id, which would be another resource."""
     if not job_id:

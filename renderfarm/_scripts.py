@@ -79,6 +79,13 @@ class Policy:
         return full_s * (0.5 + 0.5 * self.random())
 
 
+def upload(data: bytes, policy: Policy) -> Script[str]:
+    """Find a place for an upload and put it there; its key."""
+    place = yield from ask(_calls.place_upload(), policy)
+    yield from ask(_calls.put_upload(place, data), policy)
+    return place.key
+
+
 def ask(call: Call[T], policy: Policy) -> Script[T]:
     """Send a call until it is answered for good. Raises its ApiError, TransportError, BadAnswer."""
     tried = 0

@@ -227,6 +227,10 @@ class AsyncFarm:
         """What the farm serves, with what each model accepts."""
         return await self._wire.run(_scripts.ask(_calls.models(), self._policy))
 
+    async def upload(self, data: bytes) -> str:
+        """Put a picture into the farm's store; name the answer as `image` or `mask` of requests."""
+        return await self._wire.run(_scripts.upload(data, self._policy))
+
     async def close(self) -> None:
         """Close the connections. Jobs go on by themselves."""
         await self._wire.close()

@@ -218,6 +218,10 @@ class Farm:
         """What the farm serves, with what each model accepts."""
         return self._wire.run(_scripts.ask(_calls.models(), self._policy))
 
+    def upload(self, data: bytes) -> str:
+        """Put a picture into the farm's store; name the answer as `image` or `mask` of requests."""
+        return self._wire.run(_scripts.upload(data, self._policy))
+
     def close(self) -> None:
         """Close the connections. Jobs go on by themselves."""
         self._wire.close()

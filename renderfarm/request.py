@@ -37,6 +37,9 @@ class JobFields(TypedDict, total=False):
     mask: str
     strength: float
     output_format: str
+    """png, jpeg, webp or avif."""
+    quality: int
+    """1 to 100, for jpeg, webp and avif."""
     priority: int
     deadline_s: float
     metadata: Mapping[str, Any]

@@ -11,6 +11,7 @@ import os
 import platform
 import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -19,9 +20,12 @@ from sqlalchemy.exc import DBAPIError
 
 from app.catalog import load_catalog
 from app.database import create_engine
+from app.jobs import tenants
 from app.jobs import workers as records
 from app.jobs.store import Store
 from app.results.storage import ObjectStorage
+from workers import moderation
+from workers.credentials import Credentials
 from workers.lease import Keeper
 from workers.models import device_of, engine_of
 from workers.runtime import Runtime
@@ -59,8 +63,12 @@ class Farm(bootsteps.StartStopStep):  # type: ignore[misc,unused-ignore]
         )
         storage = ObjectStorage(settings)
         worker.app.farm_slot = Slot(
-            self._store, storage, self._runtime, self._keeper, settings, self._worker.id
-        )
+            self._store, storage, self._runtime, self._keeper, settings, self._worker.id,
+            revisions={name: model.revision for name, model in self._catalog.models.items()},
+            embeds_prompt=partial(tenants.embeds_prompt, self._engine),
+            credentials=Credentials.load(*settings.c2pa) if settings.c2pa else None,
+            moderator=moderation.load(settings.moderation),
+        )  # fmt: skip
         self._watchdog_s = settings.watchdog_s
         self._stop = threading.Event()
         return self

@@ -7,7 +7,7 @@ job was cancelled, expired or rescued meanwhile, and what this worker did is dro
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
@@ -15,20 +15,25 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 
 from app.jobs.records import Claim, Costs, Failure, attempt_name
 from app.results.storage import StorageError
-from workers.encode import CONTENT_TYPES, decode, encode
+from workers import moderation
+from workers.encode import CONTENT_TYPES, encode
 from workers.engine.request import DeviceLost, Finished, Request
+from workers.inputs import Inputs, InputUnavailable
+from workers.provenance import Provenance
 from workers.runtime import RenderCancelled, RenderFailed
 from workers.storing import PATIENCE_S, File, Patience, again_in_s, put_all
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from uuid import UUID
 
     from app.jobs.records import NewImage
     from app.jobs.store import Store
     from app.results.storage import Storage
     from app.settings import Settings
+    from workers.credentials import Credentials
     from workers.lease import Keeper
+    from workers.moderation import Moderator
     from workers.runtime import Runtime
 
 log = structlog.get_logger("workers.slot")
@@ -47,6 +52,12 @@ class Slot:
     settings: Settings
     worker_id: str
     patience_s: float = PATIENCE_S
+    revisions: Mapping[str, str] = field(default_factory=dict)
+    """Of the models as this worker has loaded them."""
+    embeds_prompt: Callable[[UUID], bool] = lambda _: True
+    """Whether a tenant's files may say what was asked for."""
+    credentials: Credentials | None = None
+    moderator: Moderator | None = None
 
     def render(self, job_id: UUID) -> str:  # noqa: PLR0911 - each ending has its line
         """Do one job to its end; a line saying how it went. Raises RenderFailed if it failed."""
@@ -65,6 +76,8 @@ class Slot:
                 raise
             except RenderFailed as error:
                 return self._fail(claim, Failure(error.code, error.message))
+            except InputUnavailable as error:
+                return self._fail(claim, Failure("input_unavailable", str(error), transient=True))
             except StorageError as error:
                 return self._postpone(claim, error)
             except DBAPIError:
@@ -76,8 +89,23 @@ class Slot:
 
     def _render(self, claim: Claim) -> tuple[Finished, float]:
         started = time.monotonic()
-        result = self.runtime.submit(_request(claim)).result()
+        result = self.runtime.submit(self._request(claim)).result()
         return result, time.monotonic() - started
+
+    def _request(self, claim: Claim) -> Request:
+        """The engine's form of a stored request, with the pictures that it starts from."""
+        fields: dict[str, Any] = {
+            name: claim.request[name]
+            for name in (
+                "model", "prompt", "negative_prompt", "width", "height", "num_inference_steps",
+                "guidance_scale", "num_images", "seed", "scheduler", "strength", "priority",
+            )
+        }  # fmt: skip
+        inputs = Inputs(self.storage, self.settings.webhook_allow_private)
+        for name, mode in (("image", "RGB"), ("mask", "L")):
+            if (text := claim.request[name]) is not None:
+                fields[name] = inputs.picture(claim.tenant_id, text, name, mode)
+        return Request(id=attempt_name(claim.id, claim.attempt), alone=claim.alone, **fields)
 
     def _finish(self, claim: Claim, result: Finished, render_s: float) -> str:
         started = time.monotonic()
@@ -107,12 +135,21 @@ class Slot:
         kind = claim.request["output_format"]
 
         def file(n: int) -> File:
-            pixels = result.pixels[n]
+            pixels, seed = result.pixels[n], result.seeds[n]
             height, width = pixels.shape[:2]
-            return File(
-                n, f"{claim.tenant_id}/{claim.id}/{claim.attempt}/{n}.{kind}",
-                encode(pixels, kind), CONTENT_TYPES[kind], width, height, result.seeds[n],
-            )  # fmt: skip
+            if self.moderator is not None:
+                moderation.look(self.moderator, pixels, claim.request)
+            about = Provenance.of(
+                claim.request,
+                seed,
+                self.revisions.get(claim.request["model"]),
+                prompt=self.embeds_prompt(claim.tenant_id),
+            )
+            data = encode(pixels, kind, claim.request.get("quality"), about)
+            if self.credentials is not None:
+                data = self.credentials.sign(data, CONTENT_TYPES[kind], about)
+            key = f"{claim.tenant_id}/{claim.id}/{claim.attempt}/{n}.{kind}"
+            return File(n, key, data, CONTENT_TYPES[kind], width, height, seed)
 
         files = [file(n) for n in range(len(result.pixels))]
         return put_all(self.storage, files, Patience(self.patience_s, lambda: self.runtime.ended))
@@ -138,21 +175,6 @@ class Slot:
         if event == "failed":
             raise RenderFailed(failure.code, failure.message)
         return f"{event or 'dropped'}: {failure.code}"
-
-
-def _request(claim: Claim) -> Request:
-    """The engine's form of a stored request."""
-    fields: dict[str, Any] = {
-        name: claim.request[name]
-        for name in (
-            "model", "prompt", "negative_prompt", "width", "height", "num_inference_steps",
-            "guidance_scale", "num_images", "seed", "scheduler", "strength", "priority",
-        )
-    }  # fmt: skip
-    for name, mode in (("image", "RGB"), ("mask", "L")):
-        if claim.request[name] is not None:
-            fields[name] = decode(claim.request[name], name, mode)
-    return Request(id=attempt_name(claim.id, claim.attempt), alone=claim.alone, **fields)
 
 
 def _persist(write: Callable[[], T]) -> T:

@@ -81,4 +81,4 @@ def _put(storage: Storage, file: File, patience: Patience) -> StoredObject:
 
 def again_in_s(attempt: int) -> float:
     """How long a job waits whose pictures could not be stored: 5, 10, 20 ... s, a minute at most."""
-    return min(5.0 * 2 ** min(attempt - 1, 10), LONGEST_DELAY_S)
+    return min(5.0 * float(2 ** min(attempt - 1, 10)), LONGEST_DELAY_S)

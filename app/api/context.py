@@ -40,17 +40,19 @@ class Context:
     storage: Storage
     hub: Hub
 
-    def job_json(self, row: Row, images: list[Row], *, ahead: bool) -> dict[str, Any]:
+    def job_json(
+        self, row: Row, images: list[Row], *, ahead: bool, lasts_s: int | None = None
+    ) -> dict[str, Any]:
         """The public form of a job, with URLs signed now; `ahead` counts its place in the queue."""
         position = self.queries.position(row) if ahead else None
-        return present.job(row, images, self.storage.url, position)
+        return present.job(row, images, lambda key: self.storage.url(key, lasts_s), position)
 
     def job(self, tenant: Tenant, job_id: UUID) -> dict[str, Any]:
         """The tenant's job; raises `NotFound`, also for another tenant's."""
         found = self.queries.job(tenant.id, job_id)
         if found is None:
             raise NotFound(f"there is no job {job_id}")
-        return self.job_json(*found, ahead=True)
+        return self.job_json(*found, ahead=True, lasts_s=tenant.url_expiry_s)
 
 
 def context(request: Request) -> Context:

@@ -143,7 +143,11 @@ def _cursor(text: str) -> UUID:
 def _page(context: Context, tenant: Tenant, limit: int, **filters: Any) -> dict[str, Any]:
     rows = context.queries.page(tenant.id, limit=limit, **filters)
     images = context.queries.images([row["id"] for row in rows])
-    jobs = [context.job_json(row, images.get(row["id"], []), ahead=False) for row in rows]
+    lasts_s = tenant.url_expiry_s
+    jobs = [
+        context.job_json(row, images.get(row["id"], []), ahead=False, lasts_s=lasts_s)
+        for row in rows
+    ]
     return {"jobs": jobs, "cursor": jobs[-1]["id"] if len(jobs) == limit else None}
 
 

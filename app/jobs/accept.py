@@ -80,12 +80,11 @@ def check(door: Door, tenant: Tenant, submission: Submission) -> NewJob:
             (FieldError("Idempotency-Key", f"must have 1 to {MAX_KEY_CHARS} characters"),),
         )
     if request.webhook:
-        try:
-            check_url(request.webhook.url, allow_private=door.webhook_allow_private)
-        except ForbiddenUrl as error:
-            raise InvalidRequest(
-                f"webhook.url {error}", (FieldError("webhook.url", str(error)),)
-            ) from error
+        _check_url("webhook.url", request.webhook.url, door)
+    for name in ("image", "mask"):
+        where = getattr(request, name)
+        if where is not None and where.startswith(("http://", "https://")):
+            _check_url(name, where, door)
     own_id = request.id if isinstance(request, QueueMessage) else None
     job_id: UUID = own_id or new_id()
     return NewJob(
@@ -96,3 +95,10 @@ def check(door: Door, tenant: Tenant, submission: Submission) -> NewJob:
         request=complete(request, door.catalog, door.priority),
         trace=submission.trace,
     )
+
+
+def _check_url(field: str, url: str, door: Door) -> None:
+    try:
+        check_url(url, allow_private=door.webhook_allow_private)
+    except ForbiddenUrl as error:
+        raise InvalidRequest(f"{field} {error}", (FieldError(field, str(error)),)) from error

@@ -56,7 +56,7 @@ INVARIANTS: dict[str, str] = {
           AND deadline_at < now() - interval '30 s'""",
     "a final job's webhook was put in the outbox": """
         SELECT j.id FROM jobs j LEFT JOIN outbox o ON o.job_id = j.id
-          AND o.type = 'job.' || j.status
+          AND o.type = 'job.' || j.status AND o.endpoint_id IS NULL
         WHERE j.status IN ('succeeded', 'failed', 'cancelled', 'expired')
           AND jsonb_typeof(j.request->'webhook') = 'object'
           AND (j.request->'webhook'->'events' = '[]'

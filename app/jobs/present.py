@@ -56,6 +56,8 @@ def job(
 def with_urls(payload: dict[str, Any], url_for: Callable[[str], str]) -> dict[str, Any]:
     """A webhook's payload with each image's `key` replaced by a fresh URL."""
     data = payload["data"]
+    if "images" not in data:  # it tells of an endpoint, not of a job
+        return payload
     images = [
         {"url": url_for(image["key"]), **{k: v for k, v in image.items() if k != "key"}}
         for image in data["images"]

@@ -16,6 +16,7 @@ from uuid import UUID  # noqa: TC003 - pydantic reads it off the annotation
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from app.errors import FieldError, InvalidJson, InvalidRequest, TooLarge, UnknownModel
+from app.results.uploads import is_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -58,7 +59,8 @@ class JobRequest(_Strict):
     image: str | None = None
     mask: str | None = None
     strength: Annotated[float, Field(gt=0, le=1)] | None = None
-    output_format: Literal["png", "jpeg", "webp"] = "png"
+    output_format: Literal["png", "jpeg", "webp", "avif"] = "png"
+    quality: Annotated[int, Field(ge=1, le=100)] | None = None
     priority: Annotated[int, Field(ge=-100, le=100)] = 0
     deadline_s: Annotated[float, Field(ge=1, le=604_800)] = 600
     metadata: dict[str, Any] = Field(default_factory=dict)
@@ -174,6 +176,8 @@ def _over_limits(full: Mapping[str, Any], model: Model) -> list[FieldError]:
     ]
     if full["scheduler"] not in model.schedulers:
         wrong.append(FieldError("scheduler", f"must be one of {', '.join(model.schedulers)}"))
+    if full["quality"] is not None and full["output_format"] == "png":
+        wrong.append(FieldError("quality", "is for jpeg, webp and avif: png loses nothing"))
     if full["seed"] + full["num_images"] > MAX_SEED:
         wrong.append(FieldError("seed", "seed + num_images must stay below 2**63"))
     wrong += _image_rules(full)
@@ -185,10 +189,16 @@ def _image_rules(full: Mapping[str, Any]) -> list[FieldError]:
         needless = [name for name in ("mask", "strength") if full[name] is not None]
         return [FieldError(name, "needs an image to work on") for name in needless]
     return [
-        FieldError(name, "must be a data URL: data:image/png;base64,...")
+        FieldError(
+            name, "must be a data URL (data:image/png;base64,...), an upload or an https URL"
+        )
         for name in ("image", "mask")
-        if full[name] is not None and not full[name].startswith("data:image/")
+        if full[name] is not None and not _names_a_picture(full[name])
     ]
+
+
+def _names_a_picture(text: str) -> bool:
+    return text.startswith(("data:image/", "https://", "http://")) or is_name(text)
 
 
 def _refusal(error: ValidationError) -> InvalidJson | InvalidRequest:

@@ -28,16 +28,22 @@ NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 
 @dataclass(frozen=True, slots=True)
 class Tenant:
-    """Whose jobs they are, and how many may wait."""
+    """Whose jobs they are, how many may wait, and how long URLs last, if not as for all."""
 
     id: UUID
     name: str
     max_queued: int
+    url_expiry_s: int | None = None
 
 
 def new_key() -> str:
     """A fresh API key."""
     return PREFIX + secrets.token_urlsafe(32)
+
+
+def new_secret() -> str:
+    """A fresh secret that signs webhooks."""
+    return "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
 
 
 def hash_of(key: str) -> bytes:
@@ -47,21 +53,21 @@ def hash_of(key: str) -> bytes:
 
 def find_by_key(engine: Engine, key: str) -> Tenant | None:
     """The tenant that a key speaks for; none for an unknown or revoked one."""
-    query = text("""SELECT tenants.id, tenants.name, max_queued FROM keys JOIN tenants
+    query = text("""SELECT tenants.id, tenants.name, max_queued, url_expiry_s FROM keys JOIN tenants
                     ON tenants.id = tenant_id WHERE hash = :hash AND revoked_at IS NULL""")
     with reading(engine).connect() as connection:
         row = connection.execute(query, {"hash": hash_of(key)}).first()
-    return Tenant(row.id, row.name, row.max_queued) if row else None
+    return Tenant(*row) if row else None
 
 
 def find_by_name(engine: Engine, name: str) -> Tenant:
     """The tenant of that name; raises `NotFound`."""
-    query = text("SELECT id, name, max_queued FROM tenants WHERE name = :name")
+    query = text("SELECT id, name, max_queued, url_expiry_s FROM tenants WHERE name = :name")
     with engine.connect() as connection:
         row = connection.execute(query, {"name": name}).first()
     if row is None:
         raise NotFound(f"there is no tenant {name!r}")
-    return Tenant(row.id, row.name, row.max_queued)
+    return Tenant(*row)
 
 
 def ensure_tenant(engine: Engine, name: str) -> Tenant:
@@ -70,11 +76,10 @@ def ensure_tenant(engine: Engine, name: str) -> Tenant:
         raise BadName(
             f"{name!r} is no name for a tenant: use lower-case letters, digits, - and _, at most 63"
         )
-    secret = "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
     statement = text("""INSERT INTO tenants (id, name, webhook_secret) VALUES (:id, :name, :secret)
                         ON CONFLICT (name) DO NOTHING""")
     with engine.begin() as connection:
-        connection.execute(statement, {"id": new_id(), "name": name, "secret": secret})
+        connection.execute(statement, {"id": new_id(), "name": name, "secret": new_secret()})
     return find_by_name(engine, name)
 
 
@@ -106,3 +111,59 @@ def list_keys(engine: Engine) -> list[RowMapping]:
 def ensure_default(engine: Engine, api_key: str) -> None:
     """Make the first tenant and let `api_key` speak for it. Safe to run at each start."""
     add_key(engine, ensure_tenant(engine, DEFAULT_TENANT), api_key, "first")
+
+
+def list_tenants(engine: Engine) -> list[RowMapping]:
+    """Every tenant with its limits, by name. Never its secrets."""
+    query = text("""SELECT id, name, max_queued, url_expiry_s, embed_prompt, created_at
+                    FROM tenants ORDER BY name""")
+    with engine.connect() as connection:
+        return list(connection.execute(query).mappings())
+
+
+def set_limits(
+    engine: Engine,
+    tenant: Tenant,
+    *,
+    max_queued: int | None = None,
+    url_expiry_s: int | None = None,
+    embed_prompt: bool | None = None,
+) -> None:
+    """Change what is given; an expiry of 0 is that of all tenants again."""
+    statement = text("""UPDATE tenants SET
+        max_queued = coalesce(:max_queued, max_queued),
+        url_expiry_s = nullif(coalesce(:url_expiry_s, url_expiry_s), 0),
+        embed_prompt = coalesce(:embed_prompt, embed_prompt) WHERE id = :id""")
+    values = {
+        "id": tenant.id,
+        "max_queued": max_queued,
+        "url_expiry_s": url_expiry_s,
+        "embed_prompt": embed_prompt,
+    }
+    with engine.begin() as connection:
+        connection.execute(statement, values)
+
+
+def embeds_prompt(engine: Engine, tenant_id: UUID) -> bool:
+    """Whether the files of its images may say what was asked for."""
+    query = text("SELECT embed_prompt FROM tenants WHERE id = :id")
+    with reading(engine).connect() as connection:
+        return bool(connection.execute(query, {"id": tenant_id}).scalar_one())
+
+
+def webhook_secret(engine: Engine, tenant: Tenant) -> str:
+    """The secret that signs the webhooks of the tenant's jobs now."""
+    query = text("SELECT webhook_secret FROM tenants WHERE id = :id")
+    with engine.connect() as connection:
+        return str(connection.execute(query, {"id": tenant.id}).scalar_one())
+
+
+def rotate_secret(engine: Engine, tenant: Tenant, grace_s: float) -> str:
+    """A new secret. For `grace_s` deliveries carry a signature by the old one, too."""
+    statement = text("""UPDATE tenants SET old_webhook_secret = webhook_secret,
+        old_secret_until = now() + make_interval(secs => :grace_s), webhook_secret = :secret
+        WHERE id = :id""")
+    secret = new_secret()
+    with engine.begin() as connection:
+        connection.execute(statement, {"id": tenant.id, "secret": secret, "grace_s": grace_s})
+    return secret

@@ -31,6 +31,17 @@ def file_url(base_url: str, key: str, expires: int, secret: str) -> str:
     return f"{base_url}/files/{quote(key)}?{query}"
 
 
+def as_upload(key: str) -> str:
+    """What is signed for an upload of a key: a URL that reads an object never writes one."""
+    return f"PUT\n{key}"
+
+
+def upload_url(base_url: str, key: str, expires: int, secret: str) -> str:
+    """The whole URL to which an object may be put, at the farm's own file server."""
+    query = urlencode({"expires": expires, "signature": sign(as_upload(key), expires, secret)})
+    return f"{base_url}/files/{quote(key)}?{query}"
+
+
 def lasting(lasts_s: int, now: float | None = None) -> int:
     """The Unix second at which a URL that is made now expires: at least `lasts_s` from now.
 

@@ -15,10 +15,10 @@ from urllib.parse import unquote, urlsplit
 import obstore
 from obstore.exceptions import BaseError
 
-from app.errors import FarmError
+from app.errors import FarmError, TooLarge
 from app.results.cdn import signer
 from app.results.opening import Patience, open_store
-from app.results.signing import file_url, lasting
+from app.results.signing import file_url, lasting, upload_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,8 +49,8 @@ class Storage(Protocol):
         Writing it again replaces it.
         """
 
-    def get(self, key: str) -> bytes:
-        """The object's bytes. Raises `FileNotFoundError`, or `StorageError`."""
+    def get(self, key: str, limit_bytes: int | None = None) -> bytes:
+        """The object's bytes. Raises `FileNotFoundError`, `TooLarge`, or `StorageError`."""
 
     def delete(self, keys: list[str]) -> None:
         """Remove objects; those that are not there are no error."""
@@ -60,6 +60,9 @@ class Storage(Protocol):
 
         For `lasts_s` seconds, or for as long as the settings say.
         """
+
+    def upload_url(self, key: str, lasts_s: int) -> str:
+        """A URL to which whoever holds it may PUT the object, for so many seconds."""
 
 
 class ObjectStorage:
@@ -110,11 +113,14 @@ class ObjectStorage:
         tags = self._settings.storage_tags
         return {name: value.replace("{tenant}", tenant) for name, value in tags} or None
 
-    def get(self, key: str) -> bytes:
-        """The object's bytes. Raises `FileNotFoundError`, or `StorageError`."""
+    def get(self, key: str, limit_bytes: int | None = None) -> bytes:
+        """The object's bytes. Raises `FileNotFoundError`, `TooLarge`, or `StorageError`."""
         try:
             with _errors("read", key, missing=True):
-                return bytes(obstore.get(self._store, key).bytes())
+                found = obstore.get(self._store, key)
+                if limit_bytes is not None and found.meta["size"] > limit_bytes:
+                    raise TooLarge(f"the object has more than {limit_bytes} bytes")
+                return bytes(found.bytes())
         except ValueError as error:  # a key such as `../x` is no key at all
             raise FileNotFoundError(key) from error
 
@@ -136,6 +142,13 @@ class ObjectStorage:
         if self._root is not None:
             return file_url(self._settings.public_url, key, expires, self._settings.secret)
         return self._sign("GET", key, lasts_s)
+
+    def upload_url(self, key: str, lasts_s: int) -> str:
+        """A URL to which whoever holds it may PUT the object, for so many seconds."""
+        if self._root is None:
+            return self._sign("PUT", key, lasts_s)
+        expires = int(time.time()) + lasts_s
+        return upload_url(self._settings.public_url, key, expires, self._settings.secret)
 
     def _presign(self, key: str, expires: int) -> str:
         return self._sign("GET", key, max(1, expires - int(time.time())))

@@ -13,12 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Engine, text
 
+from app.webhooks import health
 from app.webhooks.schedule import Answer, Answered, Dead, Decision, Delivered, RetryAt, failure
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
     from uuid import UUID
+
+    from sqlalchemy import RowMapping
 
 LEASE_S = 60.0
 """Far above what one post may take, so that a lease runs out on dead couriers only."""
@@ -53,19 +56,37 @@ WITH busy AS (
 )
 UPDATE outbox AS o SET next_try_at = now() + make_interval(secs => :lease_s)
 FROM taken WHERE o.id = taken.id
-RETURNING o.id, o.job_id, o.type, o.url, o.secret, o.payload, o.tries, taken.endpoint,
-          o.next_try_at AS leased_until, (SELECT trace FROM jobs WHERE jobs.id = o.job_id) AS trace
+RETURNING o.id, o.job_id, o.type, o.url, o.payload, o.tries, taken.endpoint,
+          o.next_try_at AS leased_until, (SELECT trace FROM jobs WHERE jobs.id = o.job_id) AS trace,
+          (SELECT url_expiry_s FROM tenants AS t WHERE t.id = o.tenant_id) AS url_expiry_s,
+          CASE WHEN o.endpoint_id IS NULL
+               THEN (SELECT ARRAY[o.secret, t.webhook_secret, CASE WHEN t.old_secret_until > now()
+                                                          THEN t.old_webhook_secret END]
+                     FROM tenants AS t WHERE t.id = o.tenant_id)
+               ELSE (SELECT ARRAY[e.secret, CASE WHEN e.old_secret_until > now()
+                                                 THEN e.old_secret END]
+                     FROM endpoints AS e WHERE e.id = o.endpoint_id)
+          END AS secrets
 """)
+"""Secrets are read at each try, so that a delivery is signed by those that are valid then. Rows that
+an earlier version wrote have one of their own."""
 
 _SETTLE = text("""
-UPDATE outbox SET
-    state = :state,
-    tries = tries + 1,
-    last_status = :status,
-    last_error = :error,
-    delivered_at = CASE WHEN :state = 'delivered' THEN now() END,
-    next_try_at = now() + make_interval(secs => :delay_s)
-WHERE id = :id AND state = 'pending' AND next_try_at = :leased_until
+WITH settled AS (
+    UPDATE outbox SET
+        state = :state,
+        tries = tries + 1,
+        last_status = :status,
+        last_error = :error,
+        delivered_at = CASE WHEN :state = 'delivered' THEN now() END,
+        next_try_at = now() + make_interval(secs => :delay_s)
+    WHERE id = :id AND state = 'pending' AND next_try_at = :leased_until
+    RETURNING id, job_id, tenant_id, endpoint_id
+), logged AS (
+    INSERT INTO tries (delivery_id, status, error, answer, took_s)
+    SELECT id, :status, :error, :answer, :took_s FROM settled
+)
+SELECT job_id, tenant_id, endpoint_id FROM settled
 """)
 
 
@@ -80,12 +101,13 @@ class Delivery:
     job_id: UUID
     type: str
     url: str
-    secret: str
+    secrets: tuple[str, ...]
     payload: dict[str, Any]
     tries: int
     endpoint: str
     leased_until: datetime
     trace: str | None = None
+    url_expiry_s: int | None = None
 
 
 class Outbox:
@@ -109,9 +131,11 @@ class Outbox:
         }
         with self._engine.begin() as connection:
             rows = connection.execute(_CLAIM, values).mappings().all()
-        return [Delivery(**row) for row in rows]
+        return [_delivery(row) for row in rows]
 
-    def settle(self, delivery: Delivery, answer: Answer, decision: Decision) -> bool:
+    def settle(
+        self, delivery: Delivery, answer: Answer, decision: Decision, took_s: float = 0.0
+    ) -> bool:
         """Write down a try and what follows. False: the lease was lost, and nothing changed."""
         values = {
             "id": delivery.id,
@@ -119,10 +143,20 @@ class Outbox:
             "state": _state(decision),
             "status": answer.status if isinstance(answer, Answered) else None,
             "error": decision.reason if isinstance(decision, Dead) else failure(answer),
+            "answer": answer.excerpt if isinstance(answer, Answered) else "",
+            "took_s": took_s,
             "delay_s": decision.delay_s if isinstance(decision, RetryAt) else 0.0,
         }
         with self._engine.begin() as connection:
-            return connection.execute(_SETTLE, values).rowcount == 1
+            row = connection.execute(_SETTLE, values).one_or_none()
+            if row is not None and row.endpoint_id is not None:
+                health.note(connection, row.endpoint_id, row.job_id, answer)
+        return row is not None
+
+
+def _delivery(row: RowMapping) -> Delivery:
+    secrets = tuple(dict.fromkeys(each for each in row["secrets"] if each))
+    return Delivery(**{**row, "secrets": secrets})
 
 
 def _state(decision: Decision) -> str:

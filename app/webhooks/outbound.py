@@ -185,10 +185,19 @@ class Outbound:
 
     async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> Response:
         """Post once. Raises `ForbiddenUrl` for a URL never posted to, else `OutboundError`."""
+        return await self._once("POST", url, headers, body)
+
+    async def get(self, url: str, headers: Mapping[str, str]) -> Response:
+        """Get once, by the same rules: no redirect, no address that is not public."""
+        return await self._once("GET", url, headers, b"")
+
+    async def _once(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes
+    ) -> Response:
         target = parse_url(url, allow_private=self._allow_private)
         try:
             async with asyncio.timeout(self._limit_s):
-                return await self._send(_request(target, headers, body))
+                return await self._send(_request(method, target, headers, body))
         except TimeoutError as error:
             raise OutboundError(f"no answer within {self._limit_s:g} s") from error
         except (
@@ -219,15 +228,17 @@ class Outbound:
         return bytes(body[: self._limit_bytes])
 
 
-def _request(target: Target, headers: Mapping[str, str], body: bytes) -> httpcore.Request:
+def _request(
+    method: str, target: Target, headers: Mapping[str, str], body: bytes
+) -> httpcore.Request:
     url = httpcore.URL(scheme=target.scheme, host=target.host, port=target.port, target=target.path)
     always = {
         "Host": target.authority,
         "User-Agent": USER_AGENT,
-        "Content-Length": str(len(body)),
+        **({"Content-Length": str(len(body))} if method == "POST" else {}),
     }
     return httpcore.Request(
-        "POST",
+        method,
         url,
         headers=list((always | dict(headers)).items()),
         content=body,

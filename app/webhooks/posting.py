@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 log = structlog.get_logger("app.webhooks")
 
 
-async def post(outbound: Outbound, delivery: Delivery, url_for: Callable[[str], str]) -> Answer:
+async def post(
+    outbound: Outbound, delivery: Delivery, url_for: Callable[[str, int | None], str]
+) -> Answer:
     """Post a delivery once. Whatever goes wrong is an answer too."""
     now = datetime.now(UTC)
     try:
@@ -47,15 +49,15 @@ async def post(outbound: Outbound, delivery: Delivery, url_for: Callable[[str], 
 
 
 def compose(
-    delivery: Delivery, url_for: Callable[[str], str], now: datetime
+    delivery: Delivery, url_for: Callable[[str, int | None], str], now: datetime
 ) -> tuple[dict[str, str], bytes]:
     """The headers and the body of a try at `now`. The images' URLs are signed now, as they expire.
 
     The body is serialised once, and signed as it is sent.
     """
-    payload = with_urls(delivery.payload, url_for)
+    payload = with_urls(delivery.payload, lambda key: url_for(key, delivery.url_expiry_s))
     body = json.dumps(payload, separators=(",", ":"), ensure_ascii=False).encode()
-    signed = sign(body, str(delivery.id), int(now.timestamp()), delivery.secret)
+    signed = sign(body, str(delivery.id), int(now.timestamp()), *delivery.secrets)
     traced = {trace.NAME: delivery.trace} if delivery.trace else {}
     return {"content-type": "application/json", **signed, **traced}, body
 

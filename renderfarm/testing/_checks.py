@@ -23,6 +23,7 @@ KINDS: dict[str, tuple[type, ...]] = {
     "mask": (str,),
     "strength": (int, float),
     "output_format": (str,),
+    "quality": (int,),
     "priority": (int,),
     "deadline_s": (int, float),
     "metadata": (dict,),

@@ -65,6 +65,7 @@ class Desk:
         self.held = held
         self.jobs: dict[str, FakeJob] = {}
         self.requests: list[dict[str, Any]] = []
+        self.uploads: dict[str, bytes] = {}
         self.fates: list[dict[str, str]] = []
         self._models = {name: _model(name) for name in models}
         self._keys: dict[str, tuple[bytes, list[str]]] = {}
@@ -78,6 +79,8 @@ class Desk:
             ("GET", "/v1/jobs/([^/]+)/events", self._events),
             ("GET", "/v1/models", self._list_models),
             ("GET", r"/files/([^/]+)/(\d+)\.png", self._file),
+            ("POST", "/v1/uploads", self._place),
+            ("PUT", "/files/(uploads/[^/]+)", self._put),
         )
 
     def answer(self, request: httpx.Request, body: bytes) -> httpx.Response:
@@ -179,6 +182,15 @@ class Desk:
     def _file(self, _: httpx.Request, __: bytes, job_id: str, index: str) -> httpx.Response:
         content = self._job(job_id).picture(int(index))
         return httpx.Response(200, content=content, headers={"Content-Type": "image/png"})
+
+    def _place(self, request: httpx.Request, _: bytes) -> httpx.Response:
+        key = f"uploads/{uuid.uuid4()}"
+        place = {"key": key, "url": f"{_base(request)}/files/{key}", "method": "PUT", "headers": {}}
+        return httpx.Response(201, json=place)
+
+    def _put(self, _: httpx.Request, body: bytes, key: str) -> httpx.Response:
+        self.uploads[key] = body
+        return httpx.Response(204)
 
     def _job(self, job_id: str) -> FakeJob:
         if job_id not in self.jobs:

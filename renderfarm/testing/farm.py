@@ -10,7 +10,7 @@ from renderfarm.testing._desk import Desk, Refusal
 from renderfarm.types import Status
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
 
 class FakeFarm(httpx.BaseTransport, httpx.AsyncBaseTransport):
@@ -31,6 +31,11 @@ class FakeFarm(httpx.BaseTransport, httpx.AsyncBaseTransport):
     def requests(self) -> tuple[dict[str, Any], ...]:
         """The requests that were accepted, as they came."""
         return tuple(self._desk.requests)
+
+    @property
+    def uploads(self) -> Mapping[str, bytes]:
+        """What was uploaded, by key."""
+        return dict(self._desk.uploads)
 
     @property
     def job_ids(self) -> tuple[str, ...]:

@@ -155,6 +155,15 @@ CALLS = [
     ("POST", f"/v1/jobs/{uuid4()}/cancel"),
     ("GET", f"/v1/jobs/{uuid4()}/events"),
     ("GET", "/v1/models"),
+    ("POST", "/v1/endpoints"),
+    ("GET", "/v1/endpoints"),
+    ("PATCH", f"/v1/endpoints/{uuid4()}"),
+    ("DELETE", f"/v1/endpoints/{uuid4()}"),
+    ("GET", f"/v1/endpoints/{uuid4()}/secret"),
+    ("POST", f"/v1/endpoints/{uuid4()}/rotate"),
+    ("GET", "/v1/deliveries"),
+    ("POST", f"/v1/deliveries/{uuid4()}/replay"),
+    ("POST", "/v1/deliveries:replay"),
 ]
 
 

@@ -14,6 +14,8 @@ from tests.integration.courier.records import SECRET, Records
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from sqlalchemy import Engine
+
 
 @pytest.fixture(scope="module")
 def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
@@ -27,7 +29,13 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def records(database: str) -> Iterator[Records]:
     """An empty outbox."""
     engine = create_engine(database)
-    made = Records(engine, database, new_id(), new_id())
+    yield fill(engine, database)
+    engine.dispose()
+
+
+def fill(engine: Engine, url: str) -> Records:
+    """One tenant and one job, and nothing else."""
+    made = Records(engine, url, new_id(), new_id())
     made.execute("TRUNCATE tenants CASCADE")
     made.execute(
         "INSERT INTO tenants (id, name, webhook_secret) VALUES (:id, 'default', :secret)",
@@ -42,5 +50,4 @@ def records(database: str) -> Iterator[Records]:
         tenant=made.tenant_id,
         hash=bytes(32),
     )
-    yield made
-    engine.dispose()
+    return made

@@ -34,16 +34,25 @@ class Records:
     tenant_id: UUID
     job_id: UUID
 
-    def announce(self, url: str, *, secret: str = SECRET, images: int = 0) -> UUID:
+    def announce(
+        self,
+        url: str,
+        *,
+        secret: str | None = SECRET,
+        images: int = 0,
+        endpoint_id: UUID | None = None,
+    ) -> UUID:
         """Write an outbox row, as the finishing transaction does; gives its id."""
         made = new_id()
         at = "2026-03-01T12:00:00+00:00"
         keys = [{"key": f"t/j/1/{n}.png", **IMAGE} for n in range(images)]
         job = {"id": str(self.job_id), "status": "succeeded", "created_at": at, "images": keys}
         payload = {"type": "job.succeeded", "timestamp": at, "data": job}
-        statement = """INSERT INTO outbox (id, job_id, tenant_id, type, url, secret, payload)
-                       VALUES (:id, :job, :tenant, 'job.succeeded', :url, :secret, :payload)"""
-        values = {"id": made, "job": self.job_id, "tenant": self.tenant_id}
+        statement = """INSERT INTO outbox
+                         (id, job_id, tenant_id, type, url, secret, payload, endpoint_id)
+                       VALUES
+                         (:id, :job, :tenant, 'job.succeeded', :url, :secret, :payload, :endpoint)"""
+        values = {"id": made, "job": self.job_id, "tenant": self.tenant_id, "endpoint": endpoint_id}
         self.execute(statement, **values, url=url, secret=secret, payload=json.dumps(payload))
         return made
 
@@ -51,6 +60,11 @@ class Records:
         """Run and commit a statement."""
         with self.engine.begin() as connection:
             connection.execute(text(statement), values)
+
+    def rows(self, query: str) -> list[RowMapping]:
+        """The rows of a query."""
+        with self.engine.connect() as connection:
+            return list(connection.execute(text(query)).mappings())
 
     def row(self, delivery: UUID) -> RowMapping:
         """An outbox row as it stands, with the seconds until its next try."""

@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
 
+def url_for(key: str, lasts_s: int | None) -> str:
+    """Where an image is said to be."""
+    return f"https://cdn.test/{key}" + (f"?lasts={lasts_s}" if lasts_s else "")
+
+
 @asynccontextmanager
 async def delivering(
     engine: Engine, *, outbox: Outbox | None = None, allow_private: bool = True, **options: Any
@@ -24,9 +29,7 @@ async def delivering(
     """A courier at work. On leaving it is told to stop, and has settled all that it took."""
     resolver = Resolver(threads=4)
     async with Outbound(GuardedBackend(resolver, allow_private=allow_private)) as outbound:
-        courier = Courier(
-            outbox or Outbox(engine), outbound, "https://cdn.test/{}".format, **options
-        )
+        courier = Courier(outbox or Outbox(engine), outbound, url_for, **options)
         serving = asyncio.create_task(courier.serve())
         try:
             yield courier

@@ -64,7 +64,8 @@ def test_what_was_asked_stays_as_it_was() -> None:
         "output_format": "webp", "priority": -100, "deadline_s": 1, "metadata": {"a": [1, None]},
         "webhook": {"url": "https://a.test", "events": ["job.failed"]},
     }  # fmt: skip
-    assert full(asked) == asked
+    assert full(asked) == asked | {"quality": None}
+    assert full(asked | {"quality": 1})["quality"] == 1
 
 
 @pytest.mark.parametrize(

@@ -153,3 +153,11 @@ def test_models_tell_their_limits(farm: Farm) -> None:
     """What the farm serves comes with its limits."""
     (model,) = farm.models()
     assert (model.name, model.limits.max_steps) == ("scenes", 100)
+
+
+def test_an_upload_can_be_named_in_requests(farm: Farm, fake: FakeFarm) -> None:
+    """The bytes are put to the place that the farm gives, without the key that opens the farm."""
+    key = farm.upload(b"pixels")
+    assert fake.uploads == {key: b"pixels"}
+    farm.submit("a", image=key, strength=0.5)
+    assert fake.requests[-1]["image"] == key

@@ -115,6 +115,32 @@ SPELLINGS = [
     "::ffff:127.0.0.1",
 ]
 
+# Hosts that parsers read in different ways: dots at the end, other digits, other dots, zones, escapes.
+TRICKS = [
+    "127.0.0.1.",
+    "localhost.",
+    "farm.localhost",
+    "0x7f.0x0.0x0.0x1",
+    "00000177.0.0.1",
+    "127.000.000.001",
+    "0:0:0:0:0:ffff:7f00:1",
+    "::7f00:1",
+    "::ffff:0a00:0001",
+    "fe80::1%25lo",
+    "①②⑦.⓪.⓪.①",
+    "127。0。0。1",
+    "%31%32%37.0.0.1",
+    "127.0.0.1%00.example.com",
+    "169.254.169.254.",
+    "0xa9.0xfe.0xa9.0xfe",
+    "169.16689662",
+    "3232235521",
+    "0300.0250.0.1",
+    "example.com@127.0.0.1",
+    "127.0.0.1\\.example.com",
+    "127.0.0.1#.example.com",
+]
+
 OPEN = [PUBLIC, "8.8.8.8", "1.1.1.1", "172.32.0.1", "100.128.0.1", "2606:4700::1111", "2a00::1"]
 
 
@@ -148,7 +174,12 @@ def in_url(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-@pytest.mark.parametrize("host", [*INSIDE, *SPELLINGS])
+def test_there_are_a_hundred_targets() -> None:
+    """The lists below are not cut short by accident, and name nothing twice."""
+    assert len({*INSIDE, *SPELLINGS, *TRICKS}) >= 100
+
+
+@pytest.mark.parametrize("host", [*INSIDE, *SPELLINGS, *TRICKS])
 def test_no_url_reaches_an_inside_address(host: str, canary: Canary, resolver: Resolver):
     """A post to any spelling of an inside address is refused, and the canary sits untouched."""
 

@@ -1,0 +1,32 @@
+"""`/v1/uploads`: a place for a picture that requests are to start from."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.concurrency import run_in_threadpool
+
+from app.api.context import Ctx, Who
+from app.results import uploads
+
+router = APIRouter(prefix="/v1", tags=["uploads"])
+
+
+@router.post("/uploads", status_code=201)
+async def add(context: Ctx, tenant: Who) -> dict[str, Any]:
+    """A URL to PUT a picture to, for a quarter of an hour; name `key` as `image` or `mask` then."""
+    name = uploads.new_name()
+    key = uploads.key_of(tenant.id, name)
+    url = await run_in_threadpool(context.storage.upload_url, key, uploads.LASTS_S)
+    expires = datetime.now(UTC) + timedelta(seconds=uploads.LASTS_S)
+    azure = context.settings.storage_url.startswith("az:")
+    return {
+        "key": name,
+        "url": url,
+        "method": "PUT",
+        "headers": {"x-ms-blob-type": "BlockBlob"} if azure else {},
+        "expires_at": expires.isoformat(),
+        "limit_bytes": uploads.LIMIT_UPLOAD_BYTES,
+    }

@@ -1,0 +1,183 @@
+"""Endpoints: where a tenant is told of all its jobs, and which events it wants there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from sqlalchemy import Engine, text
+
+from app.errors import FieldError, InvalidRequest, NotFound
+from app.jobs.ids import new_id
+from app.jobs.request import EventName  # noqa: TC001 - pydantic reads it off the annotation
+from app.jobs.tenants import new_secret
+from app.webhooks.health import DISABLED
+from app.webhooks.outbound import ForbiddenUrl, check_url
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from app.jobs.records import Row
+
+MAX_ENDPOINTS = 50
+MAX_GRACE_S = 7 * 86_400
+_GIVE_UP = """
+UPDATE outbox SET state = 'dead', last_error = 'the endpoint was ' || :how
+WHERE endpoint_id = :id AND state = 'pending'
+"""
+
+
+class EndpointRequest(BaseModel):
+    """The body of `POST /v1/endpoints`; an empty `events` means all final ones."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    url: Annotated[str, Field(min_length=1, max_length=2048)]
+    events: list[EventName | Annotated[str, Field(pattern=f"^{DISABLED}$")]] = Field(
+        default_factory=list, max_length=20
+    )
+    description: Annotated[str, Field(max_length=500, pattern=r"^[^\x00]*$")] = ""
+
+
+class EndpointChange(EndpointRequest):
+    """The body of `PATCH /v1/endpoints/{id}`: what is left out stays as it is."""
+
+    url: Annotated[str, Field(min_length=1, max_length=2048)] | None = None  # type: ignore[assignment]
+    enabled: bool | None = None
+
+
+def parse(body: bytes, form: type[EndpointRequest], *, allow_private: bool) -> EndpointRequest:
+    """Read a body; raises `InvalidRequest` naming each bad field."""
+    try:
+        request = form.model_validate_json(body)
+    except ValidationError as error:
+        fields = tuple(
+            FieldError(".".join(map(str, each["loc"])) or "body", str(each["msg"]))
+            for each in error.errors(include_url=False, include_input=False)
+        )
+        summary = "; ".join(f"{each.field}: {each.message}" for each in fields)
+        raise InvalidRequest(summary, fields) from None
+    if request.url is not None:
+        try:
+            check_url(request.url, allow_private=allow_private)
+        except ForbiddenUrl as error:
+            raise InvalidRequest(f"url {error}", (FieldError("url", str(error)),)) from error
+    return request
+
+
+class Endpoints:
+    """The endpoints of all tenants. Safe from any thread."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def add(self, tenant_id: UUID, request: EndpointRequest) -> tuple[Row, str]:
+        """A new endpoint and its secret; raises `InvalidRequest` when the tenant has too many."""
+        if len(self.of(tenant_id)) >= MAX_ENDPOINTS:
+            raise InvalidRequest(f"a tenant may have {MAX_ENDPOINTS} endpoints")
+        secret = new_secret()
+        row = self._one(
+            """INSERT INTO endpoints (id, tenant_id, url, description, events, secret)
+                VALUES (:id, :tenant_id, :url, :description, :events, :secret)
+                RETURNING *""",
+            id=new_id(),
+            tenant_id=tenant_id,
+            secret=secret,
+            **request.model_dump(include={"url", "description", "events"}),
+        )
+        assert row is not None  # noqa: S101 - what was inserted comes back
+        return row, secret
+
+    def of(self, tenant_id: UUID) -> list[Row]:
+        """A tenant's endpoints, oldest first."""
+        query = """SELECT * FROM endpoints
+                    WHERE tenant_id = :tenant_id AND state <> 'deleted' ORDER BY id"""
+        with self._engine.connect() as connection:
+            rows = connection.execute(text(query), {"tenant_id": tenant_id}).mappings()
+            return [dict(row) for row in rows]
+
+    def find(self, tenant_id: UUID, endpoint_id: UUID) -> Row:
+        """One endpoint; raises `NotFound`, also for another tenant's."""
+        return self._found("SELECT * FROM endpoints", tenant_id, endpoint_id)
+
+    def secret(self, tenant_id: UUID, endpoint_id: UUID) -> str:
+        """Its present secret; raises `NotFound`."""
+        found = self._found("SELECT secret FROM endpoints", tenant_id, endpoint_id)
+        return str(found["secret"])
+
+    def change(self, tenant_id: UUID, endpoint_id: UUID, change: EndpointChange) -> Row:
+        """Set what was named. Enabling forgets old failures, disabling gives up what waits."""
+        values = change.model_dump(include={"url", "description", "events"}, exclude_unset=True)
+        sets = [f"{name} = :{name}" for name, value in values.items() if value is not None]
+        if change.enabled is not None:
+            sets += [
+                "state = CASE WHEN :enabled THEN 'enabled' ELSE 'disabled' END",
+                "disabled_reason = CASE WHEN NOT :enabled THEN 'you disabled it' END",
+                "failing_since = NULL",
+            ]
+            values["enabled"] = change.enabled
+        if not sets:
+            return self.find(tenant_id, endpoint_id)
+        row = self._update(", ".join(sets), tenant_id, endpoint_id, **values)
+        if change.enabled is False:
+            self._give_up(endpoint_id, "disabled by you")
+        return row
+
+    def rotate(self, tenant_id: UUID, endpoint_id: UUID, grace_s: float) -> tuple[Row, str]:
+        """A new secret. For `grace_s` deliveries carry a signature by the old one, too."""
+        secret = new_secret()
+        row = self._update(
+            """old_secret = secret, old_secret_until = now() + make_interval(secs => :grace_s),
+               secret = :secret""",
+            tenant_id,
+            endpoint_id,
+            secret=secret,
+            grace_s=grace_s,
+        )
+        return row, secret
+
+    def remove(self, tenant_id: UUID, endpoint_id: UUID) -> None:
+        """Send nothing more there; raises `NotFound`. The log of its deliveries stays."""
+        self._update("state = 'deleted'", tenant_id, endpoint_id)
+        self._give_up(endpoint_id, "removed")
+
+    def _update(self, sets: str, tenant_id: UUID, endpoint_id: UUID, **values: Any) -> Row:
+        row = self._one(
+            f"""UPDATE endpoints SET {sets}
+                WHERE id = :id AND tenant_id = :tenant_id AND state <> 'deleted'
+                RETURNING *""",  # noqa: S608 - `sets` is ours, values are bound
+            id=endpoint_id,
+            tenant_id=tenant_id,
+            **values,
+        )
+        return _there(row, endpoint_id)
+
+    def _found(self, select: str, tenant_id: UUID, endpoint_id: UUID) -> Row:
+        where = "WHERE id = :id AND tenant_id = :tenant_id AND state <> 'deleted'"
+        row = self._one(f"{select} {where}", id=endpoint_id, tenant_id=tenant_id)
+        return _there(row, endpoint_id)
+
+    def _give_up(self, endpoint_id: UUID, how: str) -> None:
+        with self._engine.begin() as connection:
+            connection.execute(text(_GIVE_UP), {"id": endpoint_id, "how": how})
+
+    def _one(self, sql: str, **values: Any) -> Row | None:
+        with self._engine.begin() as connection:
+            row = connection.execute(text(sql), values).mappings().one_or_none()
+        return dict(row) if row else None
+
+
+def _there(row: Row | None, endpoint_id: UUID) -> Row:
+    if row is None:
+        raise NotFound(f"there is no endpoint {endpoint_id}")
+    return row
+
+
+def as_json(row: Row) -> dict[str, Any]:
+    """An endpoint as the API shows it. Never its secret."""
+    times = {
+        name: row[name].isoformat() if row[name] else None
+        for name in ("failing_since", "created_at")
+    }
+    names = ("url", "description", "events", "state", "disabled_reason")
+    return {"id": str(row["id"]), **{name: row[name] for name in names}, **times}

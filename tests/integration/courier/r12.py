@@ -1,0 +1,310 @@
+"""R12: 5,000 webhooks, a third of the endpoints broken, the courier killed every two seconds.
+
+    python -m tests.integration.courier.r12 --webhooks 5000
+
+70 % of the endpoints are healthy; the others answer 500, hang, or redirect to a canary on loopback.
+Two couriers run; every two seconds one of them is killed with SIGKILL and started again. The long
+waits between tries are cut short in the records, the short ones and the leases are waited for.
+`make test` does the short form.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import multiprocessing
+import os
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from contextlib import AsyncExitStack
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import structlog
+
+from app.courier import Courier
+from app.database import create_engine, migrate
+from app.local.postgres import Postgres
+from app.settings import REPOSITORY
+from app.webhooks.deliveries import Outbox
+from app.webhooks.outbound import GuardedBackend, Outbound, Resolver
+from bench import machine
+from bench.figures import percentile
+from tests.integration.courier.conftest import fill
+from tests.integration.courier.endpoint import answer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tests.integration.courier.records import Records
+
+RESULTS = REPOSITORY / "bench" / "results"
+KINDS = ("healthy",) * 7 + ("500", "hang", "redirect")
+ENDPOINTS = 20
+KILL_S = 2.0
+LEASE_S = 20.0
+LIMIT_S = 2.0
+PER_ENDPOINT = 64
+PATIENCE_S = 900.0
+processes = multiprocessing.get_context("forkserver")
+processes.set_forkserver_preload([__name__])
+HEAD = """# R12: webhooks while couriers are killed
+
+Made by `make r12`; do not edit. {webhooks} webhooks to {endpoints} endpoints, of which 7 in 10 are healthy and
+the others answer 500, hang, or redirect to a canary on loopback. Of two couriers one is killed with
+SIGKILL every {kill_s:g} s. A lease lasts {lease_s:g} s and an answer is waited for {limit_s:g} s; waits between tries that are
+longer are cut short.
+
+Measured {measured_at}, commit `{commit}`; {cpu}, {cores} cores, load at the start {load_average[0]}.
+
+| | |
+|---|---|
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What became of it all. Latencies in seconds, from the row in the outbox to its receipt."""
+
+    healthy: int
+    delivered: int
+    broken: int
+    dead: int
+    kills: int
+    duplicates: int
+    canary_touched: int
+    p50_s: float
+    p95_s: float
+    took_s: float
+
+
+@dataclass(slots=True)
+class World:
+    """The customers: who is healthy, and what came to them."""
+
+    got: Counter[str] = field(default_factory=Counter)
+    at: dict[str, float] = field(default_factory=dict)
+    canary: int = 0
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def serve(self, kind: str, canary_port: int, connection: Connection) -> None:
+        """One connection to an endpoint of that kind."""
+        reader, writer = connection
+        try:
+            head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
+            message_id = head.partition("webhook-id: ")[2].partition("\r")[0]
+            length = int(head.partition("content-length: ")[2].partition("\r")[0])
+            await reader.readexactly(length)
+            if kind == "hang":
+                await self.ended.wait()
+            elif kind == "redirect":
+                where = f"Location: http://127.0.0.1:{canary_port}/"
+                writer.write(answer("302 Found", where))
+            elif kind == "500":
+                writer.write(answer("500 Oops"))
+            else:
+                self.at.setdefault(message_id, time.time())
+                self.got[message_id] += 1
+                writer.write(answer("200 OK"))
+            await writer.drain()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass  # the courier was killed
+        finally:
+            writer.close()
+
+    async def touch(self, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Somebody followed a redirect."""
+        self.canary += 1
+        writer.close()
+
+
+Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+def courier(url: str) -> None:
+    """A courier of its own process, until it is killed."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+
+    async def deliver() -> None:
+        engine = create_engine(url)
+        async with Outbound(
+            GuardedBackend(Resolver(8), allow_private=True), limit_s=LIMIT_S
+        ) as outbound:
+            outbox = Outbox(engine, lease_s=LEASE_S)
+            work = Courier(
+                outbox, outbound, lambda key, _: key, per_endpoint=PER_ENDPOINT, poll_s=0.2
+            )
+            await work.serve()
+
+    asyncio.run(deliver())
+
+
+class Killer:
+    """Keeps two couriers at work and kills one of them every `kill_s`."""
+
+    def __init__(self, url: str, kill_s: float) -> None:
+        self.kills = 0
+        self._url = url
+        self._kill_s = kill_s
+        self._stop = threading.Event()
+        self._couriers = [self._start(), self._start()]
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _start(self) -> multiprocessing.process.BaseProcess:
+        process = processes.Process(target=courier, args=(self._url,), daemon=True)
+        process.start()
+        return process
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._kill_s):
+            self._kill(self._couriers.pop(0))
+            self.kills += 1
+            self._couriers.append(self._start())
+
+    def _kill(self, process: multiprocessing.process.BaseProcess) -> None:
+        assert process.pid is not None
+        os.kill(process.pid, signal.SIGKILL)
+        process.join()
+
+    def close(self) -> None:
+        """Kill both."""
+        self._stop.set()
+        self._thread.join()
+        for process in self._couriers:
+            self._kill(process)
+
+
+async def run(records: Records, webhooks: int, per_s: float, kill_s: float = KILL_S) -> Found:
+    """All of it, on one database that has a tenant and a job; asserts nothing."""
+    world, began = World(), time.monotonic()
+    async with AsyncExitStack() as stack:
+        urls, canary_port = await _open(world, stack)
+        killer = await asyncio.to_thread(Killer, records.url, kill_s)
+        stack.push_async_callback(asyncio.to_thread, killer.close)
+        stack.callback(world.ended.set)
+        written: dict[str, tuple[str, float]] = {}
+        for n in range(webhooks):
+            kind, url = urls[n % len(urls)]
+            made = await asyncio.to_thread(records.announce, url)
+            written[str(made)] = (kind, time.time())
+            await asyncio.sleep(max(0.0, began + (n + 1) / per_s - time.monotonic()))
+        await _settled(records)
+        assert canary_port
+    healthy = {made: at for made, (kind, at) in written.items() if kind == "healthy"}
+    latencies = [world.at[made] - at for made, at in healthy.items() if made in world.at]
+    states = {str(row["id"]): row["state"] for row in records.rows("SELECT id, state FROM outbox")}
+    return Found(
+        healthy=len(healthy),
+        delivered=sum(states[made] == "delivered" and made in world.got for made in healthy),
+        broken=len(written) - len(healthy),
+        dead=sum(states[made] == "dead" for made in written if made not in healthy),
+        kills=killer.kills,
+        duplicates=sum(count - 1 for count in world.got.values()),
+        canary_touched=world.canary,
+        p50_s=percentile(latencies, 50),
+        p95_s=percentile(latencies, 95),
+        took_s=time.monotonic() - began,
+    )
+
+
+async def _open(world: World, stack: AsyncExitStack) -> tuple[list[tuple[str, str]], int]:
+    """Every endpoint's kind and URL, and the canary's port."""
+    canary = await stack.enter_async_context(
+        await asyncio.start_server(world.touch, "127.0.0.1", 0)
+    )
+    canary_port: int = canary.sockets[0].getsockname()[1]
+    urls = []
+    for n in range(ENDPOINTS):
+        kind = KINDS[n % len(KINDS)]
+
+        async def serve(
+            reader: asyncio.StreamReader, writer: asyncio.StreamWriter, kind: str = kind
+        ) -> None:
+            await world.serve(kind, canary_port, (reader, writer))
+
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        stack.callback(server.close)
+        urls.append((kind, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/hook"))
+    return urls, canary_port
+
+
+async def _settled(records: Records) -> None:
+    """Until nothing is pending. Waits that are longer than a lease are cut short."""
+    give_up_at = time.monotonic() + PATIENCE_S
+    while (await asyncio.to_thread(records.states)).get("pending"):
+        assert time.monotonic() < give_up_at, "some are still pending"
+        await asyncio.to_thread(
+            records.execute,
+            """UPDATE outbox SET next_try_at = now()
+               WHERE state = 'pending' AND next_try_at > now() + make_interval(secs => :lease)""",
+            lease=LEASE_S + 1,
+        )
+        await asyncio.sleep(0.2)
+
+
+def verdict(found: Found) -> list[str]:
+    """What is not as it should be."""
+    wrong = {
+        "some healthy endpoints did not get theirs": found.delivered != found.healthy,
+        "some to broken endpoints are not dead": found.dead != found.broken,
+        "more than 1 % came twice": found.duplicates > found.healthy / 100,
+        "the canary was touched": found.canary_touched > 0,
+        "no courier was killed": found.kills == 0,
+    }
+    return [text for text, is_so in wrong.items() if is_so]
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run it, and keep the figures."""
+    import argparse  # noqa: PLC0415 - only as a program
+
+    parser = argparse.ArgumentParser(prog="python -m tests.integration.courier.r12")
+    parser.add_argument("--webhooks", type=int, default=5000)
+    parser.add_argument("--per-s", type=float, default=100.0, help="how fast they are written")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder")
+    arguments = parser.parse_args(argv)
+    about = {
+        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": machine.commit(),
+        "machine": machine.machine(),
+        "webhooks": arguments.webhooks,
+    }
+    with tempfile.TemporaryDirectory() as folder, Postgres(Path(folder, "postgres")) as postgres:
+        migrate(postgres.url)
+        engine = create_engine(postgres.url)
+        found = asyncio.run(run(fill(engine, postgres.url), arguments.webhooks, arguments.per_s))
+        engine.dispose()
+    wrong = verdict(found) + ["p95 is above 5 s"] * (found.p95_s > 5)
+    arguments.results.mkdir(exist_ok=True)
+    about |= {"found": asdict(found), "wrong": wrong}
+    (arguments.results / "r12.json").write_text(json.dumps(about, indent=2) + "\n")
+    constants = {
+        "endpoints": ENDPOINTS, "kill_s": KILL_S, "lease_s": LEASE_S, "limit_s": LIMIT_S,
+    }  # fmt: skip
+    table = HEAD.format(**about, **machine_fields(about), **constants) + "".join(
+        f"| {name.replace('_', ' ')} | {value:.3g} |\n" if isinstance(value, float)
+        else f"| {name.replace('_', ' ')} | {value} |\n"
+        for name, value in asdict(found).items()
+    )  # fmt: skip
+    (arguments.results / "r12.md").write_text(table)
+    sys.stdout.write(table + "\n" + ("R12: " + ("; ".join(wrong) or "as it should be")) + "\n")
+    return 1 if wrong else 0
+
+
+def machine_fields(about: dict[str, object]) -> dict[str, object]:
+    """The machine's own fields, for the report's head."""
+    found = about["machine"]
+    assert isinstance(found, dict)
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,17 @@
+"""R12 in short. The long form is `r12.py` as a program: `make r12`."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from tests.integration.courier import r12
+
+if TYPE_CHECKING:
+    from tests.integration.courier.records import Records
+
+
+def test_killed_couriers_lose_nothing_and_follow_nobody(records: Records) -> None:
+    """Healthy endpoints get each webhook, broken ones end as dead, and no redirect is followed."""
+    found = asyncio.run(r12.run(records, webhooks=200, per_s=100))
+    assert r12.verdict(found) == []
