@@ -1,4 +1,4 @@
-"""`/v1/uploads`: a place for a picture that requests are to start from."""
+"""`/v1/uploads`: a place for a picture to start from. `/v1/cdn-cookie`: one that opens all images."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from fastapi import APIRouter
 from starlette.concurrency import run_in_threadpool
 
 from app.api.context import Ctx, Who
+from app.errors import NotFound
 from app.results import uploads
 
 router = APIRouter(prefix="/v1", tags=["uploads"])
@@ -30,3 +31,15 @@ async def add(context: Ctx, tenant: Who) -> dict[str, Any]:
         "expires_at": expires.isoformat(),
         "limit_bytes": uploads.LIMIT_UPLOAD_BYTES,
     }
+
+
+@router.get("/cdn-cookie")
+async def cookie(context: Ctx, tenant: Who) -> dict[str, Any]:
+    """A cookie for pages with many pictures: it opens all of the tenant's at Google Cloud CDN."""
+    lasts_s = tenant.url_expiry_s
+    found = await run_in_threadpool(context.storage.cookie, str(tenant.id), lasts_s)
+    if found is None:
+        raise NotFound("the farm's images are not behind a CDN that takes cookies")
+    value, expires = found
+    at = datetime.fromtimestamp(expires, UTC).isoformat()
+    return {"name": "Cloud-CDN-Cookie", "value": value, "expires_at": at}

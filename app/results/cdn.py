@@ -102,7 +102,7 @@ def signer(cdn: Cdn, presign: Callable[[str, int], str]) -> Signer:
     except OSError as error:
         raise SettingsError(f"{VARIABLE}: key_file cannot be read: {error}") from error
     if cdn.kind == "cloudcdn":
-        return _CloudCdn(cdn, _secret(raw))
+        return CloudCdn(cdn, _secret(raw))
     return _CloudFront(cdn, _private_key(raw))
 
 
@@ -129,7 +129,7 @@ class _CloudFront:
         return f"{url}?{urlencode(told | signed, safe='~')}"
 
 
-class _CloudCdn:
+class CloudCdn:
     """HMAC-SHA1 over the URL itself, or over the prefix of a job's pictures."""
 
     def __init__(self, cdn: Cdn, secret: bytes) -> None:
@@ -137,14 +137,22 @@ class _CloudCdn:
         self._secret = secret
 
     def __call__(self, key: str, expires: int) -> str:
+        """The URL of an object's key until the Unix second `expires`."""
         url = f"{self._cdn.url}/{quote(key)}"
         limits = f"Expires={expires}&KeyName={self._cdn.key_id}"
         if self._cdn.policy == "url":
             unsigned = f"{url}?{limits}"
             return f"{unsigned}&Signature={self._mac(unsigned)}"
-        prefix = f"{self._cdn.url}/{quote(_folder(key))}/"
-        policy = f"URLPrefix={base64.urlsafe_b64encode(prefix.encode()).decode()}&{limits}"
+        policy = f"URLPrefix={self._prefix(_folder(key))}&{limits}"
         return f"{url}?{policy}&Signature={self._mac(policy)}"
+
+    def cookie(self, folder: str, expires: int) -> str:
+        """The value of `Cloud-CDN-Cookie` that opens all objects below a folder."""
+        policy = f"URLPrefix={self._prefix(folder)}:Expires={expires}:KeyName={self._cdn.key_id}"
+        return f"{policy}:Signature={self._mac(policy)}"
+
+    def _prefix(self, folder: str) -> str:
+        return base64.urlsafe_b64encode(f"{self._cdn.url}/{quote(folder)}/".encode()).decode()
 
     def _mac(self, signed: str) -> str:
         digest = hmac.digest(self._secret, signed.encode(), hashlib.sha1)

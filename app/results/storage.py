@@ -16,7 +16,7 @@ import obstore
 from obstore.exceptions import BaseError
 
 from app.errors import FarmError, TooLarge
-from app.results.cdn import signer
+from app.results.cdn import CloudCdn, signer
 from app.results.opening import Patience, open_store
 from app.results.signing import file_url, lasting, upload_url
 
@@ -63,6 +63,9 @@ class Storage(Protocol):
 
     def upload_url(self, key: str, lasts_s: int) -> str:
         """A URL to which whoever holds it may PUT the object, for so many seconds."""
+
+    def cookie(self, folder: str, lasts_s: int | None) -> tuple[str, int] | None:
+        """What opens a folder at a CDN that takes cookies, and until which Unix second; else none."""
 
 
 class ObjectStorage:
@@ -142,6 +145,13 @@ class ObjectStorage:
         if self._root is not None:
             return file_url(self._settings.public_url, key, expires, self._settings.secret)
         return self._sign("GET", key, lasts_s)
+
+    def cookie(self, folder: str, lasts_s: int | None) -> tuple[str, int] | None:
+        """What opens a folder at Google Cloud CDN, and until which Unix second; else none."""
+        if not isinstance(self._cdn, CloudCdn):
+            return None
+        expires = lasting(lasts_s or self._settings.url_expiry_s)
+        return self._cdn.cookie(folder, expires), expires
 
     def upload_url(self, key: str, lasts_s: int) -> str:
         """A URL to which whoever holds it may PUT the object, for so many seconds."""

@@ -155,6 +155,8 @@ CALLS = [
     ("POST", f"/v1/jobs/{uuid4()}/cancel"),
     ("GET", f"/v1/jobs/{uuid4()}/events"),
     ("GET", "/v1/models"),
+    ("POST", "/v1/uploads"),
+    ("GET", "/v1/cdn-cookie"),
     ("POST", "/v1/endpoints"),
     ("GET", "/v1/endpoints"),
     ("PATCH", f"/v1/endpoints/{uuid4()}"),

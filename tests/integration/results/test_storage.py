@@ -130,6 +130,19 @@ def _s3_tags() -> dict[str, str]:
     return {each["Key"]: each["Value"] for each in found}
 
 
+def test_front_door_carries_the_blobs_own_signature(storage_url: str) -> None:
+    """What the CDN's URL has after its host opens the blob at its origin."""
+    if not storage_url.startswith("az:"):
+        pytest.skip("Front Door stands before Azure Blob alone")
+    door = "https://farm.azurefd.test"
+    storage = ObjectStorage(settings_of(storage_url, CDN=f'{{"kind":"frontdoor","url":"{door}"}}'))
+    storage.put(KEY, b"pixels", PNG)
+    origin = urlsplit(os.environ["AZURE_STORAGE_ENDPOINT"])
+    url = storage.url(KEY)
+    assert url.startswith(door)
+    assert browse(url.replace(door, f"{origin.scheme}://{origin.netloc}")).content == b"pixels"
+
+
 @pytest.fixture
 def spoiled(monkeypatch: pytest.MonkeyPatch) -> Callable[[bytes], None]:
     """Lets the store keep something else than it was given."""

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
 from app.errors import SettingsError
-from app.results.cdn import read_cdn, signer
+from app.results.cdn import CloudCdn, read_cdn, signer
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -128,6 +128,20 @@ def test_cloud_cdn(tmp_path: Path, policy: str) -> None:
     assert cloudcdn_allows(url.replace("/0.png", "/1.png"), 0) == (policy == "prefix")
     assert not cloudcdn_allows(url.replace("0199aaaa", "0199aaab"), 0)
     assert not cloudcdn_allows(url.replace(str(EXPIRES), str(EXPIRES + 1)), 0)
+
+
+def test_cloud_cdn_cookie(tmp_path: Path) -> None:
+    """The policy with colons, signed as it stands before the signature."""
+    file = tmp_path / "key"
+    file.write_bytes(base64.urlsafe_b64encode(SECRET))
+    signs = made("cloudcdn", file, key_name="k1")
+    assert isinstance(signs, CloudCdn)
+    policy, _, signature = signs.cookie("0199aaaa", EXPIRES).rpartition(":Signature=")
+    fields = dict(each.split("=", 1) for each in policy.split(":"))
+    assert base64.urlsafe_b64decode(fields["URLPrefix"]) == b"https://cdn.test/base/0199aaaa/"
+    assert (fields["Expires"], fields["KeyName"]) == (str(EXPIRES), "k1")
+    digest = hmac.new(SECRET, policy.encode(), hashlib.sha1).digest()
+    assert signature == base64.urlsafe_b64encode(digest).decode()
 
 
 def test_front_door() -> None:

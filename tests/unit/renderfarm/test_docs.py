@@ -65,3 +65,22 @@ def test_the_receiver_receives(
     assert client.post("/renderfarm", content=body, headers=headers).status_code == 204
     assert "{'order': 5}" in capsys.readouterr().out
     assert client.post("/renderfarm", content=body + " ", headers=headers).status_code == 400
+
+
+def test_the_flask_receiver_receives(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes a signed delivery, hands it on, and answers 400 to a changed one."""
+    pytest.importorskip("flask", reason="Flask is not installed")
+    monkeypatch.setenv("WEBHOOK_SECRET", SECRET)
+    (code,) = [each for each in WEBHOOKS if "from flask" in each]
+    later: list[object] = []
+    space: dict[str, object] = {"__name__": "example", "queue_for_later": later.append}
+    exec(compile(code, "example", "exec", dont_inherit=True), space)  # noqa: S102 - our own pages
+    job = {"id": "1", "status": "succeeded"}
+    event = {"type": "job.succeeded", "timestamp": "2026-01-01T00:00:00Z", "data": job}
+    body = json.dumps(event)
+    headers = sign(body, "msg_1", int(time.time()), SECRET)
+    app = space["app"]
+    client = app.test_client()  # type: ignore[attr-defined]
+    assert client.post("/renderfarm", data=body, headers=headers).status_code == 204
+    assert client.post("/renderfarm", data=body + " ", headers=headers).status_code == 400
+    assert len(later) == 1

@@ -1,0 +1,155 @@
+"""`renderfarm endpoints`, `deliveries`, `tenants` and `listen`, on real records."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+from click.testing import CliRunner, Result
+
+from app.cli import main
+from app.cli.listen import Receiver
+from app.jobs.tenants import embeds_prompt, find_by_name
+from renderfarm.webhooks import sign
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from tests.integration.records import Farm
+
+URL = "https://shop.example/hook"
+
+
+@pytest.fixture
+def run(farm: Farm, database_url: str, tmp_path: Path) -> Callable[..., Result]:
+    """The command, on the records of a farm with the tenant `ann`."""
+    assert farm.tenant.name == "ann"
+    environment = {
+        "RENDERFARM_DATABASE_URL": database_url,
+        "RENDERFARM_BROKER_URL": "redis://127.0.0.1:1/0",
+        "RENDERFARM_DIR": str(tmp_path),
+        "COLUMNS": "300",
+    }
+
+    def invoke(*arguments: str) -> Result:
+        return CliRunner().invoke(main, arguments, env=environment)
+
+    return invoke
+
+
+def said(result: Result) -> str:
+    """What a command said that ended well."""
+    assert result.exit_code == 0, result.output
+    return result.output.strip()
+
+
+def test_an_endpoints_life(run: Callable[..., Result], farm: Farm) -> None:
+    """Added, listed, rotated, stopped, started and removed."""
+    added = said(run("endpoints", "add", URL, "--tenant", "ann", "--event", "job.failed"))
+    endpoint_id, secret = added.split()
+    assert secret.startswith("whsec_")
+    ann = ("--tenant", "ann")
+    assert said(run("endpoints", "secret", endpoint_id, *ann)) == secret
+    listed = said(run("endpoints", "list", *ann))
+    assert URL in listed
+    assert "job.failed" in listed
+    rotated = said(run("endpoints", "rotate", endpoint_id, *ann, "--grace", "60"))
+    assert rotated not in {secret, ""}
+    assert said(run("endpoints", "secret", endpoint_id, *ann)) == rotated
+    assert said(run("endpoints", "disable", endpoint_id, *ann)) == "disabled"
+    assert "disabled: you disabled it" in said(run("endpoints", "list", *ann))
+    assert said(run("endpoints", "enable", endpoint_id, *ann)) == "enabled"
+    assert said(run("endpoints", "remove", endpoint_id, *ann)) == "removed"
+    assert URL not in said(run("endpoints", "list", *ann))
+    assert run("endpoints", "secret", endpoint_id, *ann).exit_code == 1
+    assert farm.breaches() == []
+
+
+@pytest.mark.parametrize(
+    "arguments", [("http://shop.example/",), ("https://10.0.0.1/",), (URL, "--event", "job.x")]
+)
+def test_a_bad_endpoint_is_one_line(run: Callable[..., Result], arguments: tuple[str, ...]) -> None:
+    """What the API refuses the command refuses too."""
+    result = run("endpoints", "add", *arguments, "--tenant", "ann")
+    assert result.exit_code == 1
+    assert len(result.output.strip().splitlines()) == 1
+
+
+def test_deliveries_are_listed_and_sent_again(run: Callable[..., Result], farm: Farm) -> None:
+    """By id, or all since a time."""
+    said(run("endpoints", "add", URL, "--tenant", "ann"))
+    for _ in range(2):
+        farm.finish(farm.claimed())
+    farm.execute("UPDATE outbox SET state = 'dead', last_error = 'it hung up'")
+    ann = ("--tenant", "ann")
+    listed = said(run("deliveries", "list", *ann, "--state", "dead"))
+    assert listed.count("it hung up") == 2
+    (first, _) = farm.rows("SELECT id FROM outbox ORDER BY id")
+    assert said(run("deliveries", "replay", str(first["id"]), *ann)) == "1 will be sent again"
+    since = ("--since", "2020-01-01", "--state", "dead")
+    assert said(run("deliveries", "replay", *since, *ann)) == "1 will be sent again"
+    assert {row["state"] for row in farm.rows("SELECT state FROM outbox")} == {"pending"}
+    assert run("deliveries", "replay", *ann).exit_code == 2
+
+
+def test_a_tenants_limits_and_secret(run: Callable[..., Result], farm: Farm) -> None:
+    """Set, shown and replaced."""
+    limits = ("--max-queued", "5", "--url-expiry", "60", "--no-embed-prompt")
+    assert said(run("tenants", "set", "ann", *limits)) == "set"
+    tenant = find_by_name(farm.engine, "ann")
+    assert (tenant.max_queued, tenant.url_expiry_s) == (5, 60)
+    assert not embeds_prompt(farm.engine, tenant.id)
+    assert said(run("tenants", "set", "ann", "--url-expiry", "0")) == "set"
+    assert find_by_name(farm.engine, "ann").url_expiry_s is None
+    assert "ann" in said(run("tenants", "list"))
+    before = said(run("tenants", "secret", "ann"))
+    after = said(run("tenants", "rotate", "ann"))
+    assert after != before
+    assert said(run("tenants", "secret", "ann")) == after
+    assert run("tenants", "secret", "nobody").exit_code == 1
+
+
+def test_listening_needs_a_farm_that_posts_here(run: Callable[..., Result], farm: Farm) -> None:
+    """A farm that posts to public addresses only is told what to set; no endpoint is left behind."""
+    result = run("listen", "--tenant", "ann")
+    assert result.exit_code == 1
+    assert "RENDERFARM_WEBHOOK_ALLOW_PRIVATE=1" in result.output
+    assert farm.rows("SELECT * FROM endpoints WHERE state <> 'deleted'") == []
+
+
+@pytest.fixture
+def heard() -> list[str]:
+    """What the listener said."""
+    return []
+
+
+@pytest.fixture
+def receiver(heard: list[str]) -> Iterator[Receiver]:
+    """A listener at work."""
+    with Receiver(0, "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", heard.append) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+def test_the_listener_verifies_and_says(receiver: Receiver, heard: list[str]) -> None:
+    """What was signed is said and taken; what was not is said and refused."""
+    job = {"id": "0199", "status": "succeeded"}
+    body = json.dumps({"type": "job.succeeded", "timestamp": "2026-01-01T00:00:00Z", "data": job})
+    assert receiver.secret is not None
+    headers = sign(body, "msg_1", int(time.time()), receiver.secret)
+    with httpx.Client(trust_env=False) as client:
+        assert client.post(receiver.url, content=body, headers=headers).status_code == 204
+        assert client.post(receiver.url, content=body + " ", headers=headers).status_code == 400
+        receiver.secret = None
+        assert client.post(receiver.url, content=body).status_code == 204
+        assert client.post(receiver.url, content="{").status_code == 400
+    assert [line.partition("  ")[0] for line in heard] == [
+        "verified", "REFUSED", "NOT VERIFIED", "REFUSED",
+    ]  # fmt: skip
+    assert heard[0] == "verified  job.succeeded  0199  succeeded"
