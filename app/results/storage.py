@@ -83,7 +83,7 @@ class ObjectStorage:
         with _errors("store", key):
             if self._root is not None:
                 obstore.put(self._store, key, data)
-                _to_disk(self._root, self._root / key)
+                _to_disk(self._root / key)
             else:
                 attributes = self._attributes(key, content_type)
                 obstore.put(self._store, key, data, attributes=attributes, tags=self._tags(key))
@@ -190,10 +190,12 @@ def _local_root(url: str) -> Path | None:
     return Path(unquote(parts.path)) if parts.scheme == "file" else None
 
 
-def _to_disk(root: Path, path: Path) -> None:
-    """Have the file and its name on the disk: the records are, and must not be ahead of it."""
-    folders = [each for each in path.parents if each.is_relative_to(root)]
-    for each in (path, *folders):
+def _to_disk(path: Path) -> None:
+    """Have the file and its name on the disk: the records are, and must not be ahead of it.
+
+    The folders above were made before; the journals of ext4, XFS and Btrfs keep that order.
+    """
+    for each in (path, path.parent):
         descriptor = os.open(each, os.O_RDONLY)
         try:
             os.fsync(descriptor)
