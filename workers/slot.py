@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
@@ -18,6 +18,7 @@ from app.jobs.records import Claim, Costs, Failure, NewImage, attempt_name
 from app.results.storage import StorageError
 from workers.encode import CONTENT_TYPES, decode, encode
 from workers.engine.request import DeviceLost, Finished, Request
+from workers.gate import Gate
 from workers.runtime import RenderCancelled, RenderFailed
 
 if TYPE_CHECKING:
@@ -45,14 +46,28 @@ class Slot:
     keeper: Keeper
     settings: Settings
     worker_id: str
+    gate: Gate = field(default_factory=Gate)
 
-    def render(self, job_id: UUID) -> str:  # noqa: PLR0911 - each ending has its line
-        """Do one job to its end; a line saying how it went. Raises RenderFailed if it failed."""
+    def render(self, job_id: UUID) -> str:
+        """Do one job to its end; a line saying how it went. Raises RenderFailed if it failed.
+
+        A job whose worker was lost before is claimed only once nobody else is in this process.
+        """
+        with self.gate.together():
+            said = self._claim_and_do(job_id, alone=False)
+        if said is None and self.store.is_suspect(job_id):
+            with self.gate.alone():
+                said = self._claim_and_do(job_id, alone=True)
+        return said or "not due: taken by another, or ended"
+
+    def _claim_and_do(self, job_id: UUID, *, alone: bool) -> str | None:
         if self.runtime.ended:
             return "not taken: the worker is stopping"
-        claim = self.store.claim(job_id, self.worker_id, self.settings.lease_s)
-        if claim is None:
-            return "not due: taken by another, or ended"
+        lease_s = self.settings.lease_s
+        claim = self.store.claim(job_id, self.worker_id, lease_s, alone=alone)
+        return self._do(claim) if claim else None
+
+    def _do(self, claim: Claim) -> str:
         with self.keeper.hold(claim):
             try:
                 return self._finish(claim, *self._render(claim))

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Engine, text
 
+from app.database import reading
 from app.errors import IdempotencyConflict, OverQuota
 from app.jobs import outbox
 from app.jobs.notices import Notices, moved
@@ -74,7 +75,8 @@ _CLAIM = _move(
     """UPDATE jobs SET status = 'running', attempt = attempt + 1, worker_id = :worker,
            lease_until = now() + make_interval(secs => :lease_s), started_at = now(),
            hinted_at = NULL, step = 0
-       WHERE id = :id AND status = 'queued' AND run_after <= now() AND deadline_at > now()""",
+       WHERE id = :id AND status = 'queued' AND run_after <= now() AND deadline_at > now()
+         AND (CAST(:alone AS boolean) IS NULL OR (crashes > 0) = :alone)""",
     "'running'",
     "jsonb_build_object('worker', worker_id)",
 )
@@ -192,9 +194,17 @@ class Store:
             for job in new
         ]
 
-    def claim(self, job_id: UUID, worker_id: str, lease_s: float) -> Claim | None:
-        """Queued -> running, for this worker; none if another has it or it is not due."""
-        rows = self._move(_CLAIM, "running", id=job_id, worker=worker_id, lease_s=lease_s)
+    def claim(
+        self, job_id: UUID, worker_id: str, lease_s: float, *, alone: bool | None = None
+    ) -> Claim | None:
+        """Queued -> running, for this worker; none if another has it or it is not due.
+
+        A job whose worker was lost must run alone: `alone` says which of the two kinds may be
+        claimed, suspects or all others; None, either.
+        """
+        rows = self._move(
+            _CLAIM, "running", id=job_id, worker=worker_id, lease_s=lease_s, alone=alone
+        )
         return next(
             (
                 Claim(r["id"], r["tenant_id"], r["attempt"], r["request"], alone=r["crashes"] > 0)
@@ -202,6 +212,12 @@ class Store:
             ),
             None,
         )
+
+    def is_suspect(self, job_id: UUID) -> bool:
+        """Whether the job waits and must run alone, because a worker was lost over it."""
+        query = "SELECT id FROM jobs WHERE id = :id AND status = 'queued' AND crashes > 0"
+        with reading(self._engine).connect() as connection:
+            return bool(_run(connection, query, id=job_id))
 
     def renew(self, held: Mapping[tuple[UUID, int], int], lease_s: float) -> set[tuple[UUID, int]]:
         """Lengthen the leases of `(id, attempt) -> step` and note the steps; those still held."""

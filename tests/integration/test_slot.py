@@ -182,18 +182,42 @@ def test_a_cancelled_job_leaves_the_device(farm: Farm, bench: Bench) -> None:
 
 
 def test_a_worker_may_claim_again_what_it_lost(farm: Farm, bench: Bench) -> None:
-    """The lost attempt may still be on the device: the next one is another job to it."""
+    """The next attempt runs alone: it is claimed once the lost one has left the device."""
     job_id = farm.queued()
     old = bench.begin(job_id)
     farm.lose(job_id)
     farm.store.rescue(3)
-    new = bench.begin(job_id, attempt=2)
-    assert f"{job_id}.1" in bench.device.here
+    new = bench.threads.submit(bench.slot.render, job_id)
+    until(lambda: bench.slot.gate._suspects)
+    assert farm.state(job_id) == ("queued", 1)
     bench.renew()
     assert old.result(PATIENCE_S).startswith("left")
+    until(lambda: f"{job_id}.2" in bench.device.here)
     bench.device.end(f"{job_id}.2", picture)
     assert new.result(PATIENCE_S).startswith("succeeded")
     assert farm.state(job_id) == ("succeeded", 2)
+
+
+def test_a_suspect_runs_alone_in_its_worker(farm: Farm, bench: Bench) -> None:
+    """While a job that lost a worker is on the device no other is claimed, and it waits for those."""
+    suspect, first, later = farm.claimed().id, farm.queued(), farm.queued()
+    farm.lose(suspect)
+    farm.store.rescue(3)
+    before = bench.begin(first)
+    alone = bench.threads.submit(bench.slot.render, suspect)
+    until(lambda: bench.slot.gate._suspects)
+    after = bench.threads.submit(bench.slot.render, later)
+    assert farm.state(suspect) == ("queued", 1)
+    bench.device.end(f"{first}.1", picture)
+    assert before.result(PATIENCE_S).startswith("succeeded")
+    until(lambda: f"{suspect}.2" in bench.device.here)
+    assert farm.state(later) == ("queued", 0)
+    assert list(bench.device.here) == [f"{suspect}.2"]
+    bench.device.end(f"{suspect}.2", picture)
+    assert alone.result(PATIENCE_S).startswith("succeeded")
+    until(lambda: f"{later}.1" in bench.device.here)
+    bench.device.end(f"{later}.1", picture)
+    assert after.result(PATIENCE_S).startswith("succeeded")
 
 
 def test_a_lost_device_hands_its_jobs_back(farm: Farm, bench: Bench) -> None:
