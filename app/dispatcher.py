@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import psycopg
 import redis
 import structlog
 from kombu.exceptions import OperationalError as BrokerError
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError
 
-from app import broker
+from app import broker, database
 from app.database import create_engine, reading
 from app.jobs import workers
 from app.jobs.fairness import Candidate, choose, window
@@ -39,7 +38,7 @@ WAITING = frozenset({"queued", "retried", "rescued", "released"})
 ENDED = frozenset({"succeeded", "failed", "cancelled", "expired"})
 LEADERS_LOCK = 7_236_002  # any fixed number, the same for all dispatchers of a farm
 PAUSES_S = (0.1, 0.5, 1.0, 2.0)
-AWAY = (BrokerError, redis.RedisError, DBAPIError, psycopg.OperationalError)
+AWAY = (BrokerError, redis.RedisError, DBAPIError, *database.AWAY)
 
 _DUE = """
 SELECT id, tenant_id, priority, extract(epoch FROM now() - created_at)::float AS waited_s

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError
 
+from app.database import AWAY
 from app.jobs.records import Claim, Costs, Failure, NewImage, attempt_name
 from app.results.storage import StorageError
 from workers.encode import CONTENT_TYPES, decode, encode
@@ -80,7 +81,7 @@ class Slot:
                 return self._fail(claim, Failure(error.code, error.message))
             except StorageError as error:
                 return self._fail(claim, Failure("storage_unavailable", str(error), transient=True))
-            except DBAPIError:
+            except (DBAPIError, *AWAY):
                 raise
             except Exception as error:
                 log.exception("bug", job_id=str(claim.id), exc_info=error)
@@ -171,8 +172,8 @@ def _persist(write: Callable[[], T]) -> T:
     while True:
         try:
             return write()
-        except OperationalError as error:
+        except AWAY as error:
             if time.monotonic() > until:
                 raise
-            log.warning("waiting for the database", cause=str(error.orig).strip().splitlines()[0])
+            log.warning("waiting for the database", cause=str(error).partition("\n")[0])
             time.sleep(0.5)

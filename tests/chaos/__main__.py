@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 
 RUNS = {
     "R1": "r01_everything",
+    "R2": "r02_frozen",
+    "R5": "r05_hole",
+    "R10": "r10_hang",
+    "R11": "r11_poison",
+    "R17": "r17_one_key",
 }
 RESULTS = REPOSITORY / "bench" / "results"
 
@@ -44,7 +49,9 @@ def main(argv: Sequence[str]) -> int:
 def _run(name: str) -> Verdict:
     print(f"{name} ...", flush=True)
     verdict: Verdict = import_module(f"tests.chaos.{RUNS[name]}").run()
-    print(f"{name} {'passed' if verdict.passed else 'NOT PASSED'} in {verdict.took_s:g} s", flush=True)
+    print(
+        f"{name} {'passed' if verdict.passed else 'NOT PASSED'} in {verdict.took_s:g} s", flush=True
+    )
     for claim in verdict.claims:
         print(f"    {'ok ' if claim.held else 'NOT'} {claim.name}: {claim.figure} ({claim.bound})")
     return verdict

@@ -6,6 +6,7 @@ import random
 import signal
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Self
 
 import structlog
@@ -54,8 +55,7 @@ class Faults:
             actor = self._one_of(role)
             (self.kill if kind == "kill" else self.freeze)(actor)
         elif kind == "flushall":
-            keys = self.stage.broker.dbsize()
-            self.stage.broker.flushall()
+            keys = until(self._flush)
             self._note(kind, "redis", f"{keys} keys were there")
         elif kind == "duplicate":
             self.duplicate()
@@ -98,6 +98,15 @@ class Faults:
         self._later(lasts_s, lambda: self.stage.proxy.set(Mode.PASS))
         hurt = self.stage.proxy.hurt[mode] - before
         self._note(str(mode), "redis", f"{hurt} connections for {lasts_s:g} s")
+
+    def _flush(self) -> int:
+        """Empty Redis; how many keys were there, 0 if it is away just now."""
+        try:
+            keys = int(self.stage.broker.dbsize())  # type: ignore[arg-type]
+            self.stage.broker.flushall()
+        except broker.redis.RedisError:
+            return 0
+        return keys
 
     def duplicate(self) -> None:
         """Hint jobs again that were hinted, run or have ended."""
@@ -147,15 +156,16 @@ class Gremlin:
         self._every_s = every_s
         self._random = random.Random(seed)  # noqa: S311
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="gremlin")
+        self._pool = ThreadPoolExecutor(1, "gremlin")
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        self._running = self._pool.submit(self._run)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
-        self._thread.join()
+        self._running.result()
+        self._pool.shutdown()
         self._faults.settle()
 
     def _run(self) -> None:

@@ -20,7 +20,7 @@ NO_LINGER = struct.pack("ii", 1, 0)  # closing sends RST instead of FIN
 class Mode(StrEnum):
     """What the proxy does with connections, those that are open and those to come."""
 
-    PASS = "pass"  # noqa: S105 - no password
+    PASS = "pass"
     FREEZE = "freeze"
     """Nothing flows until the mode changes; then everything does, late."""
     HALF_OPEN = "half_open"

@@ -85,9 +85,9 @@ def _page(verdicts: Sequence[Verdict], machine: dict[str, Any]) -> str:
     lines = ["# The last chaos run", "", *(f"- {name}: {value}" for name, value in machine.items())]
     for v in verdicts:
         state = "passed" if v.passed else "**not passed**"
-        lines += ["", f"## {v.run}: {v.about}", "", f"{state}, {v.took_s:g} s, "
-                  f"{len(v.faults)} faults seen to fire.", "",
-                  "| claim | seen | asked | held |", "|---|---|---|---|"]  # fmt: skip
+        said = f"{state}, {v.took_s:g} s, {len(v.faults)} faults seen to fire."
+        lines += ["", f"## {v.run}: {v.about}", "", said, ""]
+        lines += ["| claim | seen | asked | held |", "|---|---|---|---|"]
         lines += [
             f"| {c.name} | {c.figure} | {c.bound} | {'yes' if c.held else '**no**'} |"
             for c in v.claims

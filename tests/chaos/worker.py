@@ -1,8 +1,9 @@
 """A worker as it is, but for the renderer, which does what a job's prompt says.
 
     poison    ends the process, as a segmentation fault would
-    hang      the device never comes back, while the process lives
+    hang      the device never comes back, while the process lives; once for each job
     slow N    takes N seconds
+    hole      the process ends when the job's hint has left Redis and is recorded nowhere; once
 
 Anything else is done at once. Nothing in the program knows of it.
 """
@@ -12,7 +13,10 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kombu.transport.redis import Transport
 
 from tests.chaos import clock
 from workers import __main__ as program
@@ -34,15 +38,45 @@ class Doomed(NullEngine):
 
     def step(self) -> list[Outcome]:
         """Do what the prompts of those that are here say."""
-        prompts = {request.prompt for _, request in self._jobs.values()}
-        if "poison" in prompts:
-            os.kill(os.getpid(), signal.SIGKILL)
-        if "hang" in prompts:
-            threading.Event().wait()
+        for name, (_, request) in self._jobs.items():
+            if request.prompt == "poison":
+                os.kill(os.getpid(), signal.SIGKILL)
+            if request.prompt == "hang" and first(name.partition(".")[0]):
+                threading.Event().wait()
         return super().step()
+
+
+def first(name: str) -> bool:
+    """Whether this is the first time that any worker asks for this name."""
+    folder = Path(os.environ["RENDERFARM_DIR"]) / "seen"
+    folder.mkdir(exist_ok=True)
+    try:
+        (folder / name).touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
+
+
+DELIVER = Transport._deliver
+
+
+class Leaky(Transport):
+    """The way from Redis, with the hole of BRPOP made wide."""
+
+    def _deliver(self, message: Any, queue: Any) -> None:
+        headers = message.get("headers", {})
+        if headers.get("argsrepr", "").endswith(": hole") and first(headers["id"]):
+            os.kill(os.getpid(), signal.SIGKILL)
+        DELIVER(self, message, queue)
+
+
+def doomed() -> None:
+    """Put the renderer and the way from Redis in their places."""
+    models.NullEngine = Doomed  # type: ignore[misc]
+    Transport._deliver = Leaky._deliver
 
 
 if __name__ == "__main__":
     clock.shift()
-    models.NullEngine = Doomed  # type: ignore[misc]
+    doomed()
     program.main()

@@ -6,6 +6,7 @@ import json
 import threading
 from typing import TYPE_CHECKING
 
+import psycopg
 import pytest
 
 from app import broker as carrier
@@ -262,6 +263,31 @@ def test_the_lock_is_given_back(database_url: str, farm: Farm) -> None:
     until(other.leads)
     other.close()
     until(lambda: leaders(farm) == [])
+
+
+def test_a_leader_that_falls_silent_is_put_down(database_url: str) -> None:
+    """A frozen process keeps its connection and so its lock: another takes the lock from it."""
+    frozen = Listener(database_url, "jobs", LEADERS_LOCK, silent_s=0.2)
+    other = Listener(database_url, "jobs", LEADERS_LOCK, silent_s=0.2)
+    assert frozen.leads()
+    until(other.leads)
+    with pytest.raises(psycopg.OperationalError):
+        frozen.leads()
+    assert not frozen.leads()
+    frozen.close()
+    other.close()
+
+
+def test_a_leader_that_says_so_goes_on_leading(database_url: str) -> None:
+    """Asking is saying: whoever asks whether it leads is not silent."""
+    leader = Listener(database_url, "jobs", LEADERS_LOCK, silent_s=1000.0)
+    other = Listener(database_url, "jobs", LEADERS_LOCK, silent_s=1000.0)
+    assert leader.leads()
+    for _ in range(20):
+        assert not other.leads()
+        assert leader.leads()
+    leader.close()
+    other.close()
 
 
 def test_a_round_is_called_for_by_work_alone(farm: Farm, dispatcher: Dispatcher) -> None:

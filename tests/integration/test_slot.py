@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import sqlalchemy
 
+from app.database import driver_url
 from app.jobs.ids import new_id
+from app.jobs.store import Store
 from app.results.storage import ObjectStorage
 from app.settings import Settings
 from tests.integration.waiting import PATIENCE_S, until
@@ -264,3 +268,25 @@ def test_a_bug_of_ours_costs_the_job_an_attempt(farm: Farm, bench: Bench) -> Non
     with pytest.raises(RenderFailed):
         answer.result(PATIENCE_S)
     assert farm.job(job_id)["error"]["code"] == "internal_error"
+
+
+def test_a_picture_outlasts_a_database_without_a_connection_to_spare(
+    farm: Farm, bench: Bench, database_url: str
+) -> None:
+    """What is drawn is written down once there is a connection; it is no failure of the job."""
+    few = sqlalchemy.create_engine(
+        driver_url(database_url), pool_size=1, max_overflow=0, pool_timeout=0.05
+    )
+    slot = replace(bench.slot, store=Store(few))
+    job_id = farm.queued()
+    answer = bench.threads.submit(slot.render, job_id)
+    until(lambda: f"{job_id}.1" in bench.device.here)
+    with few.connect() as taken:
+        bench.device.end(f"{job_id}.1", picture)
+        until((bench.objects / f"{farm.tenant.id}/{job_id}/1/0.png").exists)
+        with pytest.raises(TimeoutError):
+            answer.result(0.3)
+        taken.close()
+    assert answer.result(PATIENCE_S).startswith("succeeded")
+    few.dispose()
+    assert farm.job(job_id)["failures"] == 0
