@@ -17,11 +17,13 @@ from sqlalchemy.exc import DBAPIError
 
 from app import broker, database
 from app.database import create_engine, reading
+from app.janitor import Janitor
 from app.jobs import workers
 from app.jobs.fairness import Candidate, choose, window
 from app.jobs.notices import Listener
 from app.jobs.store import Store
 from app.reaper import Reaper
+from app.results.storage import ObjectStorage
 
 if TYPE_CHECKING:
     import threading
@@ -128,6 +130,7 @@ def run(settings: Settings, stop: threading.Event) -> None:
     dispatcher = Dispatcher(engine, celery, client, settings.hint_again_s)
     listener = Listener(settings.database_url, "jobs", LEADERS_LOCK)
     Reaper(Store(engine), engine, settings).start(stop)
+    Janitor(Store(engine), engine, ObjectStorage(settings), settings).start(stop)
     failures, leading = 0, False
     log.info("started")
     while not stop.is_set():

@@ -39,6 +39,8 @@ class JobFields(TypedDict, total=False):
     output_format: str
     priority: int
     deadline_s: float
+    cache: bool
+    """False: draw it anew, though the same was drawn before from the same seed."""
     metadata: Mapping[str, Any]
     """Yours; it comes back with the job and its webhooks."""
     webhook: Webhook

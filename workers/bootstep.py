@@ -59,7 +59,14 @@ class Farm(bootsteps.StartStopStep):  # type: ignore[misc,unused-ignore]
         )
         storage = ObjectStorage(settings)
         worker.app.farm_slot = Slot(
-            self._store, storage, self._runtime, self._keeper, settings, self._worker.id
+            self._store,
+            storage,
+            self._runtime,
+            self._keeper,
+            settings,
+            self._worker.id,
+            device=self._worker.device,
+            revisions={name: model.revision for name, model in self._catalog.models.items()},
         )
         self._watchdog_s = settings.watchdog_s
         self._stop = threading.Event()

@@ -15,6 +15,7 @@ import structlog
 from sqlalchemy.exc import DBAPIError
 
 from app.database import AWAY
+from app.jobs.cache import key_of
 from app.jobs.records import Claim, Costs, Failure, NewImage, attempt_name
 from app.results.storage import StorageError
 from workers.encode import CONTENT_TYPES, decode, encode
@@ -23,7 +24,7 @@ from workers.gate import Gate
 from workers.runtime import RenderCancelled, RenderFailed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from uuid import UUID
 
     from app.jobs.store import Store
@@ -47,6 +48,9 @@ class Slot:
     keeper: Keeper
     settings: Settings
     worker_id: str
+    device: str = ""
+    revisions: Mapping[str, str] = field(default_factory=dict)
+    """Of the models as this worker has loaded them."""
     gate: Gate = field(default_factory=Gate)
 
     def render(self, job_id: UUID) -> str:
@@ -100,9 +104,11 @@ class Slot:
             render_s=render_s,
             store_s=time.monotonic() - started,
             gpu_seconds=result.device_s,
-            cost_usd=result.device_s / 3600 * self.settings.usd_per_gpu_hour,
+            cost_usd=result.device_s / 3600 * self.settings.usd_per_hour(self.device),
         )
-        if not _persist(lambda: self.store.succeed(claim.id, claim.attempt, images, costs)):
+        revision = self.revisions.get(claim.request["model"])
+        key = key_of(claim.request, revision) if revision is not None else None
+        if not _persist(lambda: self.store.succeed(claim.id, claim.attempt, images, costs, key)):
             log.info("fenced", job_id=str(claim.id), attempt=claim.attempt)
             return "dropped: no longer ours"
         log.info(

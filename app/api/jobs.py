@@ -52,7 +52,7 @@ async def submit(
         submission = Submission(parse(raw), key, trace.read(traceparent))
         (stored,) = accept(context.door, tenant, [submission])
         if stored.created:
-            return stored, context.job_json(stored.row, [], ahead=False)
+            return stored, context.jobs([stored.row])[0]
         return stored, context.job(tenant, stored.row["id"])
 
     stored, job = await run_in_threadpool(work)
@@ -77,7 +77,7 @@ async def submit_batch(
             for n, item in enumerate(_parse_batch(raw))
         ]
         stored = accept(context.door, tenant, submissions, within="jobs")
-        return [context.job_json(item.row, [], ahead=False) for item in stored]
+        return context.jobs([item.row for item in stored])
 
     return JSONResponse({"jobs": await run_in_threadpool(work)}, status_code=202)
 
@@ -142,8 +142,7 @@ def _cursor(text: str) -> UUID:
 
 def _page(context: Context, tenant: Tenant, limit: int, **filters: Any) -> dict[str, Any]:
     rows = context.queries.page(tenant.id, limit=limit, **filters)
-    images = context.queries.images([row["id"] for row in rows])
-    jobs = [context.job_json(row, images.get(row["id"], []), ahead=False) for row in rows]
+    jobs = context.jobs(rows)
     return {"jobs": jobs, "cursor": jobs[-1]["id"] if len(jobs) == limit else None}
 
 

@@ -28,11 +28,18 @@ NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 
 @dataclass(frozen=True, slots=True)
 class Tenant:
-    """Whose jobs they are, and how many may wait."""
+    """Whose jobs they are, and what is allowed them. None: no limit."""
 
     id: UUID
     name: str
     max_queued: int
+    max_requests_per_s: float | None = None
+    max_gpu_seconds_per_day: float | None = None
+    cache: bool = True
+
+
+_COLUMNS = """tenants.id, tenants.name, max_queued, max_requests_per_s, max_gpu_seconds_per_day,
+              cache"""
 
 
 def new_key() -> str:
@@ -47,21 +54,21 @@ def hash_of(key: str) -> bytes:
 
 def find_by_key(engine: Engine, key: str) -> Tenant | None:
     """The tenant that a key speaks for; none for an unknown or revoked one."""
-    query = text("""SELECT tenants.id, tenants.name, max_queued FROM keys JOIN tenants
-                    ON tenants.id = tenant_id WHERE hash = :hash AND revoked_at IS NULL""")
+    query = text(f"""SELECT {_COLUMNS} FROM keys JOIN tenants
+                     ON tenants.id = tenant_id WHERE hash = :hash AND revoked_at IS NULL""")  # noqa: S608
     with reading(engine).connect() as connection:
         row = connection.execute(query, {"hash": hash_of(key)}).first()
-    return Tenant(row.id, row.name, row.max_queued) if row else None
+    return Tenant(*row) if row else None
 
 
 def find_by_name(engine: Engine, name: str) -> Tenant:
     """The tenant of that name; raises `NotFound`."""
-    query = text("SELECT id, name, max_queued FROM tenants WHERE name = :name")
+    query = text(f"SELECT {_COLUMNS} FROM tenants WHERE name = :name")  # noqa: S608
     with engine.connect() as connection:
         row = connection.execute(query, {"name": name}).first()
     if row is None:
         raise NotFound(f"there is no tenant {name!r}")
-    return Tenant(row.id, row.name, row.max_queued)
+    return Tenant(*row)
 
 
 def ensure_tenant(engine: Engine, name: str) -> Tenant:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import time
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
@@ -21,6 +21,8 @@ from app.errors import FarmError
 from app.results.signing import file_url
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from app.settings import Settings
 
 IMMUTABLE = "public, max-age=31536000, immutable"
@@ -99,6 +101,15 @@ class ObjectStorage:
                 continue
             except (BaseError, OSError) as error:
                 raise StorageError(f"cannot delete {key}: {_first_line(error)}") from error
+
+    def old_keys(self, age_s: float, many: int = 1000) -> Iterator[list[str]]:
+        """The keys of all objects that were written so long ago, many at a time."""
+        before = datetime.now(UTC) - timedelta(seconds=age_s)
+        try:
+            for found in obstore.list(self._store, chunk_size=many):
+                yield [each["path"] for each in found if each["last_modified"] < before]
+        except (BaseError, OSError) as error:
+            raise StorageError(f"cannot list the objects: {_first_line(error)}") from error
 
     def url(self, key: str) -> str:
         """A URL that gives the object to whoever holds it, for a while. Nothing is stored."""

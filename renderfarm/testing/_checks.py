@@ -25,6 +25,7 @@ KINDS: dict[str, tuple[type, ...]] = {
     "output_format": (str,),
     "priority": (int,),
     "deadline_s": (int, float),
+    "cache": (bool,),
     "metadata": (dict,),
     "webhook": (dict,),
 }
@@ -50,7 +51,9 @@ def _kind_faults(request: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield name, "is not a field of a request"
         elif value is None and name != "prompt":
             continue
-        elif not isinstance(value, KINDS[name]) or isinstance(value, bool):
+        elif not isinstance(value, KINDS[name]) or (
+            isinstance(value, bool) and bool not in KINDS[name]
+        ):
             yield name, f"must be of type {KINDS[name][-1].__name__}"
         elif isinstance(value, float) and not math.isfinite(value):
             yield name, "must be finite"

@@ -93,11 +93,13 @@ class Faults:
 
     def cut(self, mode: Mode, lasts_s: float) -> None:
         """Have the way to Redis fail for a while; seen by the connections that it hurt."""
-        before = self.stage.proxy.hurt[mode]
+        before, until_s = self.stage.proxy.hurt[mode], time.monotonic() + lasts_s
         self.stage.proxy.set(mode)
         self._later(lasts_s, lambda: self.stage.proxy.set(Mode.PASS))
-        hurt = self.stage.proxy.hurt[mode] - before
-        self._note(str(mode), "redis", f"{hurt} connections for {lasts_s:g} s")
+        while not (hurt := self.stage.proxy.hurt[mode] - before) and time.monotonic() < until_s:
+            threading.Event().wait(0.05)
+        if hurt:
+            self._note(str(mode), "way to redis", f"{hurt} connections for {lasts_s:g} s")
 
     def _flush(self) -> int:
         """Empty Redis; how many keys were there, 0 if it is away just now."""
