@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 import structlog
 
 from app.settings import REPOSITORY
+from bench.machine import commit, machine
+from tests.chaos.report import write
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,6 +30,7 @@ RUNS = {
     "R5": "r05_hole",
     "R10": "r10_hang",
     "R11": "r11_poison",
+    "R16": "r16_states",
     "R17": "r17_one_key",
 }
 RESULTS = REPOSITORY / "bench" / "results"
@@ -42,8 +45,12 @@ def main(argv: Sequence[str]) -> int:
     arguments = parser.parse_args(argv)
     level = logging.INFO if arguments.verbose else logging.ERROR
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(level))
-    verdicts = [_run(name) for name in arguments.runs or RUNS]
-    return 0 if all(verdict.passed for verdict in verdicts) else 1
+    passed = True
+    for name in arguments.runs or RUNS:
+        verdict = _run(name)
+        passed &= verdict.passed
+        write(arguments.out, verdict, {"commit": commit(), **machine()})
+    return 0 if passed else 1
 
 
 def _run(name: str) -> Verdict:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
 
@@ -71,25 +71,34 @@ class Verdict:
         return self
 
 
-def write(folder: Path, verdicts: Sequence[Verdict], machine: dict[str, Any]) -> None:
-    """Write the report beside the other results, for people and for programs."""
-    runs = [asdict(v) | {"passed": v.passed} for v in verdicts]
-    for run in runs:
-        del run["began"]
-    text = json.dumps({"machine": machine, "runs": runs}, indent=1, default=str)
-    (folder / "chaos.json").write_text(text + "\n")
-    (folder / "chaos.md").write_text(_page(verdicts, machine))
+def write(folder: Path, verdict: Verdict, machine: dict[str, Any]) -> None:
+    """Put a run in its place in the report, for people and for programs; the others stay."""
+    file = folder / "chaos.json"
+    runs: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
+    run = asdict(verdict) | {"passed": verdict.passed, "machine": machine}
+    del run["began"]
+    runs[verdict.run] = run
+    runs = dict(sorted(runs.items(), key=lambda item: int(item[0][1:])))
+    file.write_text(json.dumps(runs, indent=1, default=str) + "\n")
+    (folder / "chaos.md").write_text(_page(runs))
 
 
-def _page(verdicts: Sequence[Verdict], machine: dict[str, Any]) -> str:
-    lines = ["# The last chaos run", "", *(f"- {name}: {value}" for name, value in machine.items())]
-    for v in verdicts:
-        state = "passed" if v.passed else "**not passed**"
-        said = f"{state}, {v.took_s:g} s, {len(v.faults)} faults seen to fire."
-        lines += ["", f"## {v.run}: {v.about}", "", said, ""]
+def _page(runs: dict[str, Any]) -> str:
+    lines = ["# The last chaos runs", "", "Made by `make chaos`. Bounds in seconds are for idle "
+             "cores: see each run's load average."]  # fmt: skip
+    for run in runs.values():
+        state = "Passed" if run["passed"] else "**Not passed**"
+        machine, kinds = run["machine"], Counter(fault["kind"] for fault in run["faults"])
+        fired = ", ".join(f"{kind} {count}" for kind, count in kinds.items()) or "none"
+        lines += ["", f"## {run['run']}: {run['about']}", ""]
+        lines += [
+            f"{state}, in {run['took_s']:g} s, at {machine['commit']}, on {machine['cores']} cores "
+            f"with a load average of {machine['load_average'][0]}. Faults seen to fire: {fired}.",
+            "",
+        ]
         lines += ["| claim | seen | asked | held |", "|---|---|---|---|"]
         lines += [
-            f"| {c.name} | {c.figure} | {c.bound} | {'yes' if c.held else '**no**'} |"
-            for c in v.claims
+            f"| {c['name']} | {c['figure']} | {c['bound']} | {'yes' if c['held'] else '**no**'} |"
+            for c in run["claims"]
         ]
     return "\n".join(lines) + "\n"
