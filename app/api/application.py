@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.concurrency import run_in_threadpool
 
-from app.api import console, events, files, health, jobs, problems
+from app.api import console, events, files, health, jobs, problems, usage
 from app.api.context import Context
 from app.api.hub import Hub
 from app.catalog import load_catalog
@@ -46,7 +46,7 @@ def create_app(settings: Settings) -> FastAPI:
     health.count_requests(app)
     problems.install(app)
     app.add_exception_handler(RequestValidationError, _bad_query)
-    for part in (jobs, events, health, console):
+    for part in (jobs, events, usage, health, console):
         app.include_router(part.router)
     if settings.storage_url.startswith("file:"):
         app.include_router(files.router)

@@ -21,6 +21,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "cancel": ("app.cli.client:cancel", "Cancel a job."),
     "models": ("app.cli.client:models", "List the models that the farm serves."),
     "keys": ("app.cli.operate:keys", "Make, list and revoke API keys."),
+    "tenants": ("app.cli.tenants:tenants", "List tenants, and set what is allowed them."),
+    "usage": ("app.cli.tenants:usage", "Show what was used, by tenant, model and day."),
     "rejects": ("app.cli.rejects:rejects", "List, show and replay messages that were refused."),
     "workers": ("app.cli.operate:workers", "List the workers and what they do."),
     "audit": ("app.cli.operate:audit", "Check every invariant of the records; exit 1 on a breach."),

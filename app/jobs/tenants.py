@@ -10,7 +10,7 @@ import hashlib
 import re
 import secrets
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Engine, RowMapping, text
 
@@ -19,6 +19,7 @@ from app.errors import BadName, NotFound
 from app.jobs.ids import new_id
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from uuid import UUID
 
 PREFIX = "rf_"
@@ -69,6 +70,38 @@ def find_by_name(engine: Engine, name: str) -> Tenant:
     if row is None:
         raise NotFound(f"there is no tenant {name!r}")
     return Tenant(*row)
+
+
+class _NoLimit:
+    """Stands for: no limit, and kept for ever."""
+
+
+NO_LIMIT = _NoLimit()
+SETTABLE = frozenset({
+    "max_queued", "max_running", "max_requests_per_s", "max_gpu_seconds_per_day", "cache",
+    "keep_jobs_s", "keep_images_s",
+})  # fmt: skip
+
+
+def change(engine: Engine, name: str, changes: Mapping[str, Any]) -> None:
+    """Set some of `SETTABLE` for a tenant; `NO_LIMIT` empties one. Raises `NotFound`."""
+    assert changes.keys() <= SETTABLE  # noqa: S101 - columns, which no value can be bound to
+    columns = ", ".join(f"{column} = :{column}" for column in changes)
+    values = {column: None if v is NO_LIMIT else v for column, v in changes.items()}
+    statement = text(f"UPDATE tenants SET {columns} WHERE name = :name")  # noqa: S608
+    with engine.begin() as connection:
+        if not connection.execute(statement, values | {"name": name}).rowcount:
+            raise NotFound(f"there is no tenant {name!r}")
+
+
+def list_tenants(engine: Engine) -> list[RowMapping]:
+    """Every tenant with what is allowed it, by name."""
+    query = text("""SELECT name, max_queued, max_running, max_requests_per_s,
+                           max_gpu_seconds_per_day, cache, keep_jobs_s / 86400 AS keep_jobs_days,
+                           keep_images_s / 86400 AS keep_images_days
+                    FROM tenants ORDER BY name""")
+    with engine.connect() as connection:
+        return list(connection.execute(query).mappings())
 
 
 def ensure_tenant(engine: Engine, name: str) -> Tenant:

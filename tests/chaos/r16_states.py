@@ -107,9 +107,8 @@ class Life(RuleBasedStateMachine):
         assert (claim is not None) == free, "claimed what was not to be had, or the other way"
         if claim is None:  # the claim of one who only thinks that it holds the job
             row = self.farm.job(job_id)
-            return Claim(
-                job_id, row["tenant_id"], max(1, row["attempt"] - 1), row["request"], False
-            )  # noqa: FBT003
+            old = max(1, row["attempt"] - 1)
+            return Claim(job_id, row["tenant_id"], old, row["request"], alone=False)
         self.status[job_id] = "running"
         self.attempt[job_id] += 1
         assert claim.attempt == self.attempt[job_id]

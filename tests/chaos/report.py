@@ -84,18 +84,16 @@ def write(folder: Path, verdict: Verdict, machine: dict[str, Any]) -> None:
 
 
 def _page(runs: dict[str, Any]) -> str:
-    lines = ["# The last chaos runs", "", "Made by `make chaos`. Bounds in seconds are for idle "
-             "cores: see each run's load average."]  # fmt: skip
+    about = "Made by `make chaos`. Bounds in seconds are for idle cores: see each load average."
+    lines = ["# The last chaos runs", "", about]
     for run in runs.values():
         state = "Passed" if run["passed"] else "**Not passed**"
         machine, kinds = run["machine"], Counter(fault["kind"] for fault in run["faults"])
         fired = ", ".join(f"{kind} {count}" for kind, count in kinds.items()) or "none"
+        where = f"{machine['cores']} cores, load average {machine['load_average'][0]}"
+        said = f"{state} in {run['took_s']:g} s ({machine['commit']}; {where})."
         lines += ["", f"## {run['run']}: {run['about']}", ""]
-        lines += [
-            f"{state}, in {run['took_s']:g} s, at {machine['commit']}, on {machine['cores']} cores "
-            f"with a load average of {machine['load_average'][0]}. Faults seen to fire: {fired}.",
-            "",
-        ]
+        lines += [f"{said} Faults seen to fire: {fired}.", ""]
         lines += ["| claim | seen | asked | held |", "|---|---|---|---|"]
         lines += [
             f"| {c['name']} | {c['figure']} | {c['bound']} | {'yes' if c['held'] else '**no**'} |"

@@ -41,7 +41,7 @@ class Doomed(NullEngine):
         for name, (_, request) in self._jobs.items():
             if request.prompt == "poison":
                 os.kill(os.getpid(), signal.SIGKILL)
-            if request.prompt == "hang" and first(name.partition(".")[0]):
+            if request.prompt == "hang" and first("hang-" + name.partition(".")[0]):
                 threading.Event().wait()
         return super().step()
 
@@ -65,7 +65,9 @@ class Leaky(Transport):
 
     def _deliver(self, message: Any, queue: Any) -> None:
         headers = message.get("headers", {})
-        if headers.get("argsrepr", "").endswith(": hole") and first(headers["id"]):
+        if headers.get("argsrepr", "").endswith(": hole") and first(
+            "hole-" + headers["id"].partition(".")[0]
+        ):
             os.kill(os.getpid(), signal.SIGKILL)
         DELIVER(self, message, queue)
 

@@ -1,0 +1,97 @@
+"""Tenants: who they are, what is allowed them, and what they have used."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from app.api.usage import groups_of
+from app.cli.operate import reach
+from app.jobs import tenants as records
+from app.jobs import usage as used
+from app.jobs.usage import FIGURES, Span
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+DAY_S = 86_400
+DAY = click.DateTime(["%Y-%m-%d"])
+
+
+class Limit(click.ParamType[Any]):
+    """A number, or `none` for no limit."""
+
+    name = "number|none"
+
+    def __init__(self, kind: type, least: float = 0.0) -> None:
+        self._kind = kind
+        self._least = least
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        """The number; None for `none`."""
+        if value == "none":
+            return records.NO_LIMIT
+        try:
+            number = self._kind(value)
+        except (ValueError, TypeError):
+            number = None
+        if number is None or not self._least <= number < 1e15:
+            self.fail(f"{value!r} is neither a number from {self._least:g} nor `none`", param, ctx)
+        return number
+
+
+@click.group(invoke_without_command=True)
+@click.pass_context
+def tenants(context: click.Context) -> None:
+    """List the tenants; `set` changes what is allowed one of them."""
+    if context.invoked_subcommand is not None:
+        return
+    rows = records.list_tenants(reach())
+    table = Table(*(name.replace("_", " ") for name in rows[0])) if rows else Table("name")
+    for row in rows:
+        table.add_row(*("" if value is None else str(value) for value in row.values()))
+    Console().print(table)
+
+
+@tenants.command("set")
+@click.argument("name")
+@click.option("--max-queued", type=click.IntRange(0, 2**31 - 1), help="Jobs that may wait.")
+@click.option("--max-running", type=Limit(int), help="Jobs at work at the same time.")
+@click.option("--max-requests-per-s", type=Limit(float, 0.001), help="Calls of the API.")
+@click.option("--max-gpu-seconds-per-day", type=Limit(float), help="A day is UTC's.")
+@click.option("--cache/--no-cache", default=None, help="Answer repeats from the result cache.")
+@click.option("--keep-jobs-days", type=Limit(float, 0.001), help="After their end.")
+@click.option("--keep-images-days", type=Limit(float, 0.001), help="After their job's end.")
+def tenants_set(name: str, **wanted: Any) -> None:
+    """Allow a tenant so much; what is not named stays. `none` takes a limit away."""
+    changes = {key: value for key, value in wanted.items() if value is not None}
+    for kept in ("jobs", "images"):
+        days = changes.pop(f"keep_{kept}_days", None)
+        if days is not None:
+            no_limit = days is records.NO_LIMIT
+            changes[f"keep_{kept}_s"] = days if no_limit else days * DAY_S
+    if not changes:
+        raise click.UsageError("name at least one thing to set")
+    records.change(reach(), name, changes)
+    click.echo(f"{name}: {', '.join(sorted(changes))} set")
+
+
+@click.command()
+@click.option("--from", "since", type=DAY, help="The first day, as 2026-01-31.")
+@click.option("--to", "until", type=DAY, help="The day after the last.")
+@click.option("--by", default="tenant,model,day", show_default=True)
+def usage(since: datetime | None, until: datetime | None, by: str) -> None:
+    """Show what was used: images, GPU-seconds and cost by tenant, model and day (UTC)."""
+    groups = groups_of(by)
+    span = Span(since.date() if since else None, until.date() if until else None)
+    table = Table(*groups, *(name.replace("_", " ") for name in FIGURES))
+    for row in used.report(reach(), groups, span):
+        figures = (row["jobs"], row["images"], row["cached"])
+        table.add_row(
+            *(str(row[name]) for name in groups), *map(str, figures),
+            f"{row['gpu_seconds']:.1f}", f"{row['cost_usd']:.4f}",
+        )  # fmt: skip
+    Console().print(table)
