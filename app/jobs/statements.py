@@ -174,7 +174,7 @@ EXPIRE = _move(
 # A hint changes no state: it only notes when the workers were last told.
 HINT = """
 UPDATE jobs SET hinted_at = now() WHERE id = ANY(CAST(:ids AS uuid[])) AND status = 'queued'
-RETURNING id, attempt, request
+RETURNING id, tenant_id, attempt, request
 """
 
 # Jobs and images that their tenant keeps no longer. Nothing that is not final ages.

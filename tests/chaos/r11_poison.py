@@ -51,7 +51,7 @@ def run(poisons: int = 5, innocents: int = 495) -> Verdict:
         verdict.equal("poisoned jobs that failed as worker_lost", row["failed"], poisons)
         verdict.most("crashes of a poisoned job, all but the first alone", row["crashes"], 3)
         verdict.equal("innocent jobs that failed", worst["failed"], 0)
-        verdict.least("innocent jobs that were in a batch with poison", worst["hit"], poisons * 10)
+        verdict.least("innocent jobs that were in a batch with poison", worst["hit"], poisons)
         verdict.most("crashes of an innocent job", worst["crashes"], 1)
         judge(verdict, stage, ids)
     return verdict.end()
