@@ -79,6 +79,7 @@ def run(settings: Settings) -> None:
         log_config=None,
         access_log=False,
         timeout_graceful_shutdown=5,
+        timeout_keep_alive=75,  # longer than clients keep theirs: who closes first decides a race
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 AT_ONCE = 200
+RETRIES = 20
+BUSY = 503
 
 
 def run(times: int = 50) -> Verdict:
@@ -51,7 +54,14 @@ async def _rounds(url: str, times: int) -> tuple[list[list[httpx.Response]], lis
 
         async def submit(key: str, prompt: str) -> httpx.Response:
             body = {"prompt": prompt, "model": MODEL}
-            return await client.post("/v1/jobs", json=body, headers={"Idempotency-Key": key})
+            for _ in range(RETRIES):  # as the SDK does: the key makes that harmless
+                with contextlib.suppress(httpx.TransportError):
+                    answer = await client.post(
+                        "/v1/jobs", json=body, headers={"Idempotency-Key": key}
+                    )
+                    if answer.status_code != BUSY:
+                        break
+            return answer
 
         for _ in range(times):
             key = str(uuid4())

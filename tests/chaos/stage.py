@@ -30,6 +30,7 @@ from app.local.redis import Redis
 from app.local.roles import COMMAND, answers
 from app.settings import REPOSITORY
 from renderfarm import Farm as Sdk
+from tests.chaos import clock
 from tests.chaos.proxy import Proxy
 from tests.integration.records import Farm
 from tests.integration.waiting import until
@@ -178,8 +179,12 @@ class Stage:
         return cast
 
     def _role(self, name: str, argv: tuple[str, ...]) -> Callable[[], Program]:
-        shift = {"CHAOS_CLOCK_S": str(self._clocks_s[name])} if name in self._clocks_s else {}
-        return lambda: Program(name=name, argv=argv, environment=self._environment | shift)
+        environment = self._environment
+        if name in self._clocks_s:
+            environment = environment | {clock.VARIABLE: str(self._clocks_s[name])}
+            if argv is not WORKER:
+                argv = (sys.executable, "-m", "tests.chaos.clock", argv[-1])
+        return lambda: Program(name=name, argv=argv, environment=environment)
 
     def __enter__(self) -> Self:
         self._stack.enter_context(self.proxy)

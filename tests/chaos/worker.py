@@ -8,7 +8,13 @@
 Anything else is done at once. Nothing in the program knows of it.
 """
 
+# ruff: noqa: E402 - the clock is shifted before anything reads it
+
 from __future__ import annotations
+
+from tests.chaos import clock
+
+clock.shift()
 
 import os
 import signal
@@ -18,7 +24,6 @@ from typing import TYPE_CHECKING, Any
 
 from kombu.transport.redis import Transport
 
-from tests.chaos import clock
 from workers import __main__ as program
 from workers import models
 from workers.null import NullEngine
@@ -79,6 +84,5 @@ def doomed() -> None:
 
 
 if __name__ == "__main__":
-    clock.shift()
     doomed()
     program.main()
