@@ -13,6 +13,7 @@ from starlette.concurrency import run_in_threadpool
 
 from app.api import console, events, files, health, jobs, problems, usage
 from app.api.context import Context
+from app.api.crowd import Crowd
 from app.api.hub import Hub
 from app.catalog import load_catalog
 from app.database import create_engine
@@ -43,6 +44,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     app = FastAPI(title="Renderfarm", version="1", lifespan=lifespan)
     app.state.context = context
+    app.state.crowd = Crowd()
     health.count_requests(app)
     problems.install(app)
     app.add_exception_handler(RequestValidationError, _bad_query)

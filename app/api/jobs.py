@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 
 from app.api.context import Context, Ctx, Who, as_id, body
+from app.api.crowd import Inside
 from app.api.hub import POLL_S, look_again
 from app.errors import FieldError, InvalidJson, InvalidRequest, NotCancellable
 from app.jobs import trace
@@ -41,6 +42,7 @@ _BODY: dict[str, Any] = {
 async def submit(
     request: Request,
     context: Ctx,
+    _: Inside,
     tenant: Who,
     key: Key = None,
     traceparent: Trace = None,
@@ -64,6 +66,7 @@ async def submit(
 async def submit_batch(
     request: Request,
     context: Ctx,
+    _: Inside,
     tenant: Who,
     key: Key = None,
     traceparent: Trace = None,
