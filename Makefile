@@ -2,7 +2,7 @@
 # All of it works as root and as an ordinary user, and nothing is installed outside .venv.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up check test bench r6 r12 azurite clean
+.PHONY: help setup demo up check test chaos bench r6 r12 azurite clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -37,6 +37,9 @@ else
 	@HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -q -n 5 --dist loadscope $(WAITING)
 	@HF_HUB_OFFLINE=1 $(BIN)/python -m pytest $(WAITING:%=--ignore=%)
 endif
+
+chaos: setup ## The chaos runs at full length, for an hour (ARGS="R1 R5": some); report in bench/results
+	@HF_HUB_OFFLINE=1 $(BIN)/python -m tests.chaos $(ARGS)
 
 bench: setup ## Measure the farm on this machine, beside a hand-made app (ARGS="--help")
 	@$(BIN)/python -m bench $(ARGS)

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import kombu
 import redis
 from celery import Celery
+from celery.app.amqp import AMQP
 
 from app.jobs.records import attempt_name
 
@@ -28,6 +30,20 @@ _SOCKETS = {
 }
 
 
+class Connection(kombu.Connection):  # type: ignore[misc,unused-ignore]
+    """A connection that is sought again soon: kombu's own pauses grow to half a minute."""
+
+    def _ensure_connection(self, *args: Any, **options: Any) -> Any:
+        pauses = {"interval_start": 0.2, "interval_step": 0.2, "interval_max": 1.0}
+        return super()._ensure_connection(*args, **(pauses | options))
+
+
+class Carrier(AMQP):  # type: ignore[misc,unused-ignore]
+    """Celery's messaging on such connections."""
+
+    Connection = Connection
+
+
 def queue_of(model: str) -> str:
     """The Celery queue that carries the hints of a model."""
     return f"render.{model}"
@@ -35,7 +51,7 @@ def queue_of(model: str) -> str:
 
 def create_app(broker_url: str) -> Celery:
     """A Celery application on that broker. Connects on first use."""
-    app = Celery("renderfarm", broker=broker_url)
+    app = Celery("renderfarm", broker=broker_url, amqp=Carrier)
     app.conf.update(
         accept_content=["json"],
         task_serializer="json",

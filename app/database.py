@@ -9,10 +9,14 @@ import psycopg
 import sqlalchemy
 from alembic import command
 from alembic.config import Config
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as NoConnection
 
 from app.settings import REPOSITORY
 
 IDLE_S = 2.0
+AWAY = (OperationalError, InterfaceError, NoConnection, psycopg.OperationalError)
+"""What a statement raises while Postgres is out of reach, or has no connection to spare."""
 CONNECTION: dict[str, Any] = {
     "connect_timeout": 5,
     "application_name": "renderfarm",
@@ -39,6 +43,13 @@ def create_engine(url: str, *, pool_size: int = 10) -> sqlalchemy.Engine:
 def reading(engine: sqlalchemy.Engine) -> sqlalchemy.Engine:
     """The same engine for statements that stand alone: no BEGIN before and no ROLLBACK after."""
     return engine.execution_options(isolation_level="AUTOCOMMIT")
+
+
+def uptime_s(engine: sqlalchemy.Engine) -> float:
+    """How long the server has been up, by its own clock."""
+    query = "SELECT extract(epoch FROM clock_timestamp() - pg_postmaster_start_time())"
+    with reading(engine).connect() as connection:
+        return float(connection.execute(sqlalchemy.text(query)).scalar_one())
 
 
 def _check_idle_connections(engine: sqlalchemy.Engine) -> None:

@@ -7,22 +7,25 @@ one dispatcher works at a time: it holds an advisory lock, and another takes ove
 
 from __future__ import annotations
 
+import time
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
-import psycopg
 import redis
 import structlog
 from kombu.exceptions import OperationalError as BrokerError
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError
 
-from app import broker
+from app import broker, database
 from app.database import create_engine, reading
+from app.janitor import Janitor
 from app.jobs import workers
 from app.jobs.fairness import Candidate, choose, window
 from app.jobs.notices import Listener
 from app.jobs.store import Store
 from app.reaper import Reaper
+from app.results.storage import ObjectStorage
 
 if TYPE_CHECKING:
     import threading
@@ -39,29 +42,50 @@ WAITING = frozenset({"queued", "retried", "rescued", "released"})
 ENDED = frozenset({"succeeded", "failed", "cancelled", "expired"})
 LEADERS_LOCK = 7_236_002  # any fixed number, the same for all dispatchers of a farm
 PAUSES_S = (0.1, 0.5, 1.0, 2.0)
-AWAY = (BrokerError, redis.RedisError, DBAPIError, psycopg.OperationalError)
+AWAY = (BrokerError, redis.RedisError, DBAPIError, *database.AWAY)
 
 _DUE = """
-SELECT id, tenant_id, priority, extract(epoch FROM now() - created_at)::float AS waited_s
+SELECT id, tenant_id, priority, extract(epoch FROM now() - created_at)::float AS waited_s, shape
 FROM jobs
-WHERE status = 'queued' AND model = :model AND tenant_id = tenants.id
+WHERE status = 'queued' AND model = :model AND tenant_id = waiting.tenant
   AND run_after <= now() AND deadline_at > now()
   AND (hinted_at IS NULL OR hinted_at < now() - make_interval(secs => :again_s))
 """
-# A bounded number of candidates per tenant: the cost does not grow with the backlog. The oldest are
-# among them whatever their priority, or a stream of urgent jobs would keep them from ageing.
-_CANDIDATES = f"""
-SELECT head.* FROM tenants CROSS JOIN LATERAL (
+# A bounded number of candidates for each tenant that waits: the cost grows neither with the backlog
+# nor with the tenants that have none. The oldest are among them whatever their priority, or a stream
+# of urgent jobs would keep them from ageing. The first part finds the tenants by leaps in the index.
+CANDIDATES = f"""
+WITH RECURSIVE waiting AS (
+    (SELECT tenant_id AS tenant FROM jobs WHERE status = 'queued' AND model = :model
+     ORDER BY tenant_id LIMIT 1)
+    UNION ALL
+    SELECT (SELECT tenant_id FROM jobs WHERE status = 'queued' AND model = :model
+              AND tenant_id > waiting.tenant ORDER BY tenant_id LIMIT 1)
+    FROM waiting WHERE waiting.tenant IS NOT NULL
+)
+SELECT head.* FROM waiting CROSS JOIN LATERAL (
     ({_DUE} ORDER BY priority DESC, created_at LIMIT :room)
     UNION
     ({_DUE} ORDER BY created_at LIMIT :room)
-) AS head
+) AS head WHERE waiting.tenant IS NOT NULL
 """  # noqa: S608 - both parts are ours
 _RUNNING = "SELECT model, tenant_id, count(*) FROM jobs WHERE status = 'running' GROUP BY 1, 2"
+# How many more of a limited tenant's jobs may go: none if its day's GPU-seconds are used up.
+_ALLOWED = """
+SELECT t.id, CASE
+    WHEN max_gpu_seconds_per_day <= coalesce((SELECT sum(gpu_seconds) FROM usage
+             WHERE tenant_id = t.id AND day = (now() AT TIME ZONE 'UTC')::date), 0) THEN 0
+    ELSE coalesce(max_running, 1000000)
+       - (SELECT count(*) FROM jobs WHERE tenant_id = t.id AND status = 'running')
+       - (SELECT count(*) FROM jobs WHERE id = ANY(:sent) AND tenant_id = t.id
+            AND status = 'queued' AND hinted_at IS NOT NULL) END AS room
+FROM tenants t WHERE max_running IS NOT NULL OR max_gpu_seconds_per_day IS NOT NULL
+"""
+SENT_MOST = 10_000
 
 
 class Dispatcher:
-    """One round at a time; holds no state that a restart would lose."""
+    """One round at a time; holds nothing that a restart would miss for longer than `again_s`."""
 
     def __init__(self, engine: Engine, celery: Celery, client: redis.Redis, again_s: float) -> None:
         self._engine = reading(engine)
@@ -70,6 +94,8 @@ class Dispatcher:
         self._client = client
         self._again_s = again_s
         self._crowded = False
+        self._allowed: dict[UUID, int] = {}
+        self._sent: deque[tuple[float, UUID]] = deque(maxlen=SENT_MOST)
 
     def round(self) -> int:
         """Hint what there is room for; how many jobs were hinted."""
@@ -78,7 +104,8 @@ class Dispatcher:
             return 0
         waiting = broker.waiting_hints(self._client, list(slots))
         running = self._running()
-        self._crowded = False
+        self._allowed = self._limits()
+        self._crowded = bool(self._allowed)
         return sum(
             self._hint(model, window(count, sum(running.get(model, {}).values())) - waiting[model],
                        running.get(model, {}))
@@ -94,8 +121,11 @@ class Dispatcher:
         if room <= 0:
             self._crowded = True
             return 0
-        ids = choose(self._candidates(model, room), under_way, room)
+        ids = choose(self._candidates(model, room), under_way, room, self._allowed)
         for row in self._store.hint(ids) if ids else ():
+            self._sent.append((time.monotonic(), row["id"]))
+            if row["tenant_id"] in self._allowed:
+                self._allowed[row["tenant_id"]] -= 1
             broker.publish(self._celery, row["id"], row["attempt"], row["request"])
         self._crowded = self._crowded or len(ids) == room
         return len(ids)
@@ -103,7 +133,15 @@ class Dispatcher:
     def _candidates(self, model: str, room: int) -> list[Candidate]:
         values = {"model": model, "room": room, "again_s": self._again_s}
         with self._engine.connect() as connection:
-            return [Candidate(*row) for row in connection.execute(text(_CANDIDATES), values)]
+            return [Candidate(*row) for row in connection.execute(text(CANDIDATES), values)]
+
+    def _limits(self) -> dict[UUID, int]:
+        """How many more jobs of each limited tenant may go, those that were sent counted in."""
+        while self._sent and self._sent[0][0] < time.monotonic() - self._again_s:
+            self._sent.popleft()
+        values = {"sent": [job_id for _, job_id in self._sent]}
+        with self._engine.connect() as connection:
+            return {row.id: row.room for row in connection.execute(text(_ALLOWED), values)}
 
     def _running(self) -> dict[str, dict[UUID, int]]:
         found: dict[str, dict[UUID, int]] = {}
@@ -129,6 +167,7 @@ def run(settings: Settings, stop: threading.Event) -> None:
     dispatcher = Dispatcher(engine, celery, client, settings.hint_again_s)
     listener = Listener(settings.database_url, "jobs", LEADERS_LOCK)
     Reaper(Store(engine), engine, settings).start(stop)
+    Janitor(Store(engine), engine, ObjectStorage(settings), settings).start(stop)
     failures, leading = 0, False
     log.info("started")
     while not stop.is_set():

@@ -52,7 +52,9 @@ class Settings:
     max_failures: int
     max_crashes: int
     url_expiry_s: int
+    sweep_s: float
     usd_per_gpu_hour: float
+    prices: tuple[tuple[str, float], ...]
     webhook_allow_private: bool
     flower_port: int
     flower_user: str
@@ -94,15 +96,26 @@ class Settings:
             watchdog_s=read.number("WATCHDOG_S", 60.0, 1.0),
             hint_again_s=read.number("HINT_AGAIN_S", 5.0, 0.1),
             max_failures=read.whole("MAX_FAILURES", 3, 1, 100),
-            max_crashes=read.whole("MAX_CRASHES", 3, 1, 100),
+            # Given up only after a crash in which the job was alone, which the first never is.
+            max_crashes=read.whole("MAX_CRASHES", 3, 2, 100),
             url_expiry_s=read.whole("URL_EXPIRY_S", 86_400, 1, 7 * 86_400),
+            sweep_s=read.number("SWEEP_S", 21_600.0, 1.0),
             usd_per_gpu_hour=read.number("USD_PER_GPU_HOUR", 0.0, 0.0),
+            prices=read.prices("PRICES"),
             webhook_allow_private=read.flag("WEBHOOK_ALLOW_PRIVATE"),
             flower_port=read.whole("FLOWER_PORT", 5555, 0, 65535),
             flower_user=read.text("FLOWER_USER", "farm"),
             flower_password=read.text("FLOWER_PASSWORD", ""),
             sources=read_sources(read.text("SOURCES", "")),
         )
+
+    def usd_per_hour(self, device: str) -> float:
+        """What an hour of a worker on that device costs.
+
+        The price of the longest name that its device's name begins with, or `usd_per_gpu_hour`.
+        """
+        fitting = [(len(name), usd) for name, usd in self.prices if device.startswith(name)]
+        return max(fitting)[1] if fitting else self.usd_per_gpu_hour
 
 
 class _Reader:
@@ -185,6 +198,20 @@ class _Reader:
             upwards = "" if most == sys.float_info.max else f" and at most {most}"
             raise SettingsError(f"RENDERFARM_{name} must be at least {least}{upwards}, not {value}")
         return number
+
+    def prices(self, name: str) -> tuple[tuple[str, float], ...]:
+        """`{"NVIDIA L4": 0.71, "cpu": 0.02}`: US dollars an hour by the names of devices."""
+        wrong = f"RENDERFARM_{name} must be a JSON object of devices and dollars an hour from 0"
+        try:
+            table = json.loads(self.text(name, "{}"))
+        except ValueError:
+            raise SettingsError(wrong) from None
+        if not isinstance(table, dict):
+            raise SettingsError(wrong)
+        for price in table.values():
+            if type(price) not in {int, float} or not 0 <= price < float("inf"):
+                raise SettingsError(wrong)
+        return tuple(sorted((device, float(price)) for device, price in table.items()))
 
     def flag(self, name: str) -> bool:
         value = self.text(name, "0")

@@ -42,6 +42,8 @@ class JobFields(TypedDict, total=False):
     """1 to 100, for jpeg, webp and avif."""
     priority: int
     deadline_s: float
+    cache: bool
+    """False: draw it anew, though the same was drawn before from the same seed."""
     metadata: Mapping[str, Any]
     """Yours; it comes back with the job and its webhooks."""
     webhook: Webhook

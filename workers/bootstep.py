@@ -63,12 +63,18 @@ class Farm(bootsteps.StartStopStep):  # type: ignore[misc,unused-ignore]
         )
         storage = ObjectStorage(settings)
         worker.app.farm_slot = Slot(
-            self._store, storage, self._runtime, self._keeper, settings, self._worker.id,
+            self._store,
+            storage,
+            self._runtime,
+            self._keeper,
+            settings,
+            self._worker.id,
+            device=self._worker.device,
             revisions={name: model.revision for name, model in self._catalog.models.items()},
             embeds_prompt=partial(tenants.embeds_prompt, self._engine),
             credentials=Credentials.load(*settings.c2pa) if settings.c2pa else None,
             moderator=moderation.load(settings.moderation),
-        )  # fmt: skip
+        )
         self._watchdog_s = settings.watchdog_s
         self._stop = threading.Event()
         return self

@@ -11,13 +11,16 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError
 
+from app.database import AWAY
+from app.jobs.cache import key_of, repeatable
 from app.jobs.records import Claim, Costs, Failure, attempt_name
 from app.results.storage import StorageError
 from workers import moderation
 from workers.encode import CONTENT_TYPES, encode
 from workers.engine.request import DeviceLost, Finished, Request
+from workers.gate import Gate
 from workers.inputs import Inputs, InputUnavailable
 from workers.provenance import Provenance
 from workers.runtime import RenderCancelled, RenderFailed
@@ -52,20 +55,35 @@ class Slot:
     settings: Settings
     worker_id: str
     patience_s: float = PATIENCE_S
+    device: str = ""
     revisions: Mapping[str, str] = field(default_factory=dict)
     """Of the models as this worker has loaded them."""
+    gate: Gate = field(default_factory=Gate)
     embeds_prompt: Callable[[UUID], bool] = lambda _: True
     """Whether a tenant's files may say what was asked for."""
     credentials: Credentials | None = None
     moderator: Moderator | None = None
 
-    def render(self, job_id: UUID) -> str:  # noqa: PLR0911 - each ending has its line
-        """Do one job to its end; a line saying how it went. Raises RenderFailed if it failed."""
+    def render(self, job_id: UUID) -> str:
+        """Do one job to its end; a line saying how it went. Raises RenderFailed if it failed.
+
+        A job whose worker was lost before is claimed only once nobody else is in this process.
+        """
+        with self.gate.together():
+            said = self._claim_and_do(job_id, alone=False)
+        if said is None and self.store.is_suspect(job_id):
+            with self.gate.alone():
+                said = self._claim_and_do(job_id, alone=True)
+        return said or "not due: taken by another, or ended"
+
+    def _claim_and_do(self, job_id: UUID, *, alone: bool) -> str | None:
         if self.runtime.ended:
             return "not taken: the worker is stopping"
-        claim = self.store.claim(job_id, self.worker_id, self.settings.lease_s)
-        if claim is None:
-            return "not due: taken by another, or ended"
+        lease_s = self.settings.lease_s
+        claim = self.store.claim(job_id, self.worker_id, lease_s, alone=alone)
+        return self._do(claim) if claim else None
+
+    def _do(self, claim: Claim) -> str:
         with self.keeper.hold(claim):
             try:
                 return self._finish(claim, *self._render(claim))
@@ -80,7 +98,7 @@ class Slot:
                 return self._fail(claim, Failure("input_unavailable", str(error), transient=True))
             except StorageError as error:
                 return self._postpone(claim, error)
-            except DBAPIError:
+            except (DBAPIError, *AWAY):
                 raise
             except Exception as error:
                 log.exception("bug", job_id=str(claim.id), exc_info=error)
@@ -114,9 +132,15 @@ class Slot:
             render_s=render_s,
             store_s=time.monotonic() - started,
             gpu_seconds=result.device_s,
-            cost_usd=result.device_s / 3600 * self.settings.usd_per_gpu_hour,
+            cost_usd=result.device_s / 3600 * self.settings.usd_per_hour(self.device),
         )
-        if not _persist(lambda: self.store.succeed(claim.id, claim.attempt, images, costs)):
+        revision = self.revisions.get(claim.request["model"])
+        key = (
+            key_of(claim.request, revision)
+            if revision is not None and repeatable(claim.request)
+            else None
+        )
+        if not _persist(lambda: self.store.succeed(claim.id, claim.attempt, images, costs, key)):
             log.info("fenced", job_id=str(claim.id), attempt=claim.attempt)
             return "dropped: no longer ours"
         log.info(
@@ -183,8 +207,8 @@ def _persist(write: Callable[[], T]) -> T:
     while True:
         try:
             return write()
-        except OperationalError as error:
+        except AWAY as error:
             if time.monotonic() > until:
                 raise
-            log.warning("waiting for the database", cause=str(error.orig).strip().splitlines()[0])
+            log.warning("waiting for the database", cause=str(error).partition("\n")[0])
             time.sleep(0.5)

@@ -11,8 +11,20 @@ from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.concurrency import run_in_threadpool
 
-from app.api import console, deliveries, endpoints, events, files, health, jobs, problems, uploads
+from app.api import (
+    console,
+    deliveries,
+    endpoints,
+    events,
+    files,
+    health,
+    jobs,
+    problems,
+    uploads,
+    usage,
+)
 from app.api.context import Context
+from app.api.crowd import Crowd
 from app.api.hub import Hub
 from app.catalog import load_catalog
 from app.database import create_engine
@@ -43,10 +55,11 @@ def create_app(settings: Settings) -> FastAPI:
 
     app = FastAPI(title="Renderfarm", version="1", lifespan=lifespan)
     app.state.context = context
+    app.state.crowd = Crowd()
     health.count_requests(app)
     problems.install(app)
     app.add_exception_handler(RequestValidationError, _bad_query)
-    for part in (jobs, events, uploads, endpoints, deliveries, health, console):
+    for part in (jobs, events, uploads, endpoints, deliveries, usage, health, console):
         app.include_router(part.router)
     if settings.storage_url.startswith("file:"):
         app.include_router(files.router)
@@ -79,6 +92,7 @@ def run(settings: Settings) -> None:
         log_config=None,
         access_log=False,
         timeout_graceful_shutdown=5,
+        timeout_keep_alive=75,  # longer than clients keep theirs: who closes first decides a race
     )
 
 

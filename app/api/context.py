@@ -10,7 +10,7 @@ from fastapi import Depends, Request
 from starlette.concurrency import run_in_threadpool
 
 from app.errors import NotFound, TooLarge, Unauthorized
-from app.jobs import present, tenants
+from app.jobs import limits, present, tenants
 from app.jobs.request import LIMIT_BYTES
 from app.jobs.tenants import Tenant
 
@@ -47,6 +47,15 @@ class Context:
         position = self.queries.position(row) if ahead else None
         return present.job(row, images, lambda key: self.storage.url(key, lasts_s), position)
 
+    def jobs(self, rows: list[Row], lasts_s: int | None = None) -> list[dict[str, Any]]:
+        """The public form of jobs with their images, in order; URLs last `lasts_s`."""
+        drawn = [row["id"] for row in rows if row["status"] == "succeeded"]
+        images = self.queries.images(drawn)
+        return [
+            self.job_json(row, images.get(row["id"], []), ahead=False, lasts_s=lasts_s)
+            for row in rows
+        ]
+
     def job(self, tenant: Tenant, job_id: UUID) -> dict[str, Any]:
         """The tenant's job; raises `NotFound`, also for another tenant's."""
         found = self.queries.job(tenant.id, job_id)
@@ -66,9 +75,15 @@ async def tenant(request: Request) -> Tenant:
     scheme, _, key = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not key.strip():
         raise Unauthorized("send the header `Authorization: Bearer rf_...`")
-    found = await run_in_threadpool(tenants.find_by_key, context(request).engine, key.strip())
+    return await run_in_threadpool(_admit, context(request).engine, key.strip())
+
+
+def _admit(engine: Engine, key: str) -> Tenant:
+    """The key's tenant, with this request taken off its allowance; raises `OverQuota`."""
+    found = tenants.find_by_key(engine, key)
     if found is None:
         raise Unauthorized("the key is not valid")
+    limits.spend_request(engine, found)
     return found
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import psycopg
 import structlog
 
-from app.database import libpq_url
+from app.database import CONNECTION, libpq_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,9 +53,7 @@ class Hub:
                 await asyncio.sleep(RECONNECT_S)
 
     async def _listen(self) -> None:
-        connection = await psycopg.AsyncConnection.connect(
-            self._url, autocommit=True, connect_timeout=5
-        )
+        connection = await psycopg.AsyncConnection.connect(self._url, autocommit=True, **CONNECTION)
         async with connection:
             await connection.execute("LISTEN jobs")
             self._wake_all()

@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 
 from app.api.context import Context, Ctx, Who, as_id, body
+from app.api.crowd import Inside
 from app.api.hub import POLL_S, look_again
 from app.errors import FieldError, InvalidJson, InvalidRequest, NotCancellable
 from app.jobs import trace
@@ -41,6 +42,7 @@ _BODY: dict[str, Any] = {
 async def submit(
     request: Request,
     context: Ctx,
+    _: Inside,
     tenant: Who,
     key: Key = None,
     traceparent: Trace = None,
@@ -52,7 +54,7 @@ async def submit(
         submission = Submission(parse(raw), key, trace.read(traceparent))
         (stored,) = accept(context.door, tenant, [submission])
         if stored.created:
-            return stored, context.job_json(stored.row, [], ahead=False)
+            return stored, context.jobs([stored.row], tenant.url_expiry_s)[0]
         return stored, context.job(tenant, stored.row["id"])
 
     stored, job = await run_in_threadpool(work)
@@ -64,6 +66,7 @@ async def submit(
 async def submit_batch(
     request: Request,
     context: Ctx,
+    _: Inside,
     tenant: Who,
     key: Key = None,
     traceparent: Trace = None,
@@ -77,7 +80,7 @@ async def submit_batch(
             for n, item in enumerate(_parse_batch(raw))
         ]
         stored = accept(context.door, tenant, submissions, within="jobs")
-        return [context.job_json(item.row, [], ahead=False) for item in stored]
+        return context.jobs([item.row for item in stored], tenant.url_expiry_s)
 
     return JSONResponse({"jobs": await run_in_threadpool(work)}, status_code=202)
 
@@ -142,12 +145,7 @@ def _cursor(text: str) -> UUID:
 
 def _page(context: Context, tenant: Tenant, limit: int, **filters: Any) -> dict[str, Any]:
     rows = context.queries.page(tenant.id, limit=limit, **filters)
-    images = context.queries.images([row["id"] for row in rows])
-    lasts_s = tenant.url_expiry_s
-    jobs = [
-        context.job_json(row, images.get(row["id"], []), ahead=False, lasts_s=lasts_s)
-        for row in rows
-    ]
+    jobs = context.jobs(rows, tenant.url_expiry_s)
     return {"jobs": jobs, "cursor": jobs[-1]["id"] if len(jobs) == limit else None}
 
 

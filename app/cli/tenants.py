@@ -1,57 +1,87 @@
-"""`renderfarm tenants`: what a tenant may, and the secret that signs its jobs' own webhooks."""
+"""Tenants: who they are, what is allowed them, and what they have used."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
 from rich.table import Table
 
+from app.api.usage import groups_of
 from app.cli.operate import reach
 from app.jobs import tenants as records
+from app.jobs import usage as used
+from app.jobs.usage import FIGURES, Span
 
-MAX_GRACE_S = 7 * 86_400
+if TYPE_CHECKING:
+    from datetime import datetime
+
+DAY_S = 86_400
+MAX_GRACE_S = 7 * DAY_S
+DAY = click.DateTime(["%Y-%m-%d"])
 
 
-@click.group()
-def tenants() -> None:
-    """Limits and webhook secrets of tenants. A tenant is made by `renderfarm keys create`."""
+class Limit(click.ParamType[Any]):
+    """A number, or `none` for no limit."""
+
+    name = "number|none"
+
+    def __init__(self, kind: type, least: float = 0.0) -> None:
+        self._kind = kind
+        self._least = least
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        """The number; None for `none`."""
+        if value == "none":
+            return records.NO_LIMIT
+        try:
+            number = self._kind(value)
+        except (ValueError, TypeError):
+            number = None
+        if number is None or not self._least <= number < 1e15:
+            self.fail(f"{value!r} is neither a number from {self._least:g} nor `none`", param, ctx)
+        return number
 
 
-@tenants.command("list")
-def list_all() -> None:
-    """List the tenants and their limits."""
-    table = Table("name", "may queue", "URLs last, s", "prompts in files", "made")
-    for row in records.list_tenants(reach()):
-        lasts = str(row["url_expiry_s"] or "as set for all")
-        prompts, made = "yes" if row["embed_prompt"] else "no", f"{row['created_at']:%Y-%m-%d}"
-        table.add_row(row["name"], str(row["max_queued"]), lasts, prompts, made)
+@click.group(invoke_without_command=True)
+@click.pass_context
+def tenants(context: click.Context) -> None:
+    """List the tenants; `set` changes what is allowed one of them."""
+    if context.invoked_subcommand is not None:
+        return
+    rows = records.list_tenants(reach())
+    table = Table(*(name.replace("_", " ") for name in rows[0])) if rows else Table("name")
+    for row in rows:
+        table.add_row(*("" if value is None else str(value) for value in row.values()))
     Console().print(table)
 
 
 @tenants.command("set")
 @click.argument("name")
-@click.option("--max-queued", type=click.IntRange(0), help="Jobs that may wait at a time.")
-@click.option(
-    "--url-expiry", "url_expiry_s", type=click.IntRange(0, 604_800),
-    help="Seconds for which the URLs of its images last; 0: as set for all.",
-)  # fmt: skip
+@click.option("--max-queued", type=click.IntRange(0, 2**31 - 1), help="Jobs that may wait.")
+@click.option("--max-running", type=Limit(int), help="Jobs at work at the same time.")
+@click.option("--max-requests-per-s", type=Limit(float, 0.001), help="Calls of the API.")
+@click.option("--max-gpu-seconds-per-day", type=Limit(float), help="A day is UTC's.")
+@click.option("--cache/--no-cache", default=None, help="Answer repeats from the result cache.")
+@click.option("--keep-jobs-days", type=Limit(float, 0.001), help="After their end.")
+@click.option("--keep-images-days", type=Limit(float, 0.001), help="After their job's end.")
+@click.option("--url-expiry-s", type=Limit(int, 1), help="How long URLs of images last.")
 @click.option(
     "--embed-prompt/--no-embed-prompt", default=None, help="Whether files may hold the prompt."
 )
-def set_limits(
-    *, name: str, max_queued: int | None, url_expiry_s: int | None, embed_prompt: bool | None
-) -> None:
-    """Change a tenant's limits, from now on."""
-    engine = reach()
-    tenant = records.find_by_name(engine, name)
-    records.set_limits(
-        engine,
-        tenant,
-        max_queued=max_queued,
-        url_expiry_s=url_expiry_s,
-        embed_prompt=embed_prompt,
-    )
-    click.echo("set")
+def tenants_set(name: str, **wanted: Any) -> None:
+    """Allow a tenant so much; what is not named stays. `none` takes a limit away."""
+    changes = {key: value for key, value in wanted.items() if value is not None}
+    for kept in ("jobs", "images"):
+        days = changes.pop(f"keep_{kept}_days", None)
+        if days is not None:
+            no_limit = days is records.NO_LIMIT
+            changes[f"keep_{kept}_s"] = days if no_limit else days * DAY_S
+    if not changes:
+        raise click.UsageError("name at least one thing to set")
+    records.change(reach(), name, changes)
+    click.echo(f"{name}: {', '.join(sorted(changes))} set")
 
 
 @tenants.command("secret")
@@ -72,3 +102,21 @@ def rotate(name: str, grace_s: float) -> None:
     """Make a new secret and print it."""
     engine = reach()
     click.echo(records.rotate_secret(engine, records.find_by_name(engine, name), grace_s))
+
+
+@click.command()
+@click.option("--from", "since", type=DAY, help="The first day, as 2026-01-31.")
+@click.option("--to", "until", type=DAY, help="The day after the last.")
+@click.option("--by", default="tenant,model,day", show_default=True)
+def usage(since: datetime | None, until: datetime | None, by: str) -> None:
+    """Show what was used: images, GPU-seconds and cost by tenant, model and day (UTC)."""
+    groups = groups_of(by)
+    span = Span(since.date() if since else None, until.date() if until else None)
+    table = Table(*groups, *(name.replace("_", " ") for name in FIGURES))
+    for row in used.report(reach(), groups, span):
+        figures = (row["jobs"], row["images"], row["cached"])
+        table.add_row(
+            *(str(row[name]) for name in groups), *map(str, figures),
+            f"{row['gpu_seconds']:.1f}", f"{row['cost_usd']:.4f}",
+        )  # fmt: skip
+    Console().print(table)

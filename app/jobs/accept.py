@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from app.errors import FieldError, InvalidRequest
+from app.jobs.cache import key_of, repeatable
 from app.jobs.ids import new_id
 from app.jobs.records import NewJob
 from app.jobs.request import JobRequest, QueueMessage, complete, digest
@@ -68,6 +69,7 @@ def accept(
             new.append(check(door, tenant, submission))
         except InvalidRequest as error:
             raise (error.within(f"{within}.{n}") if within else error) from None
+    door.store.check_day(tenant)
     return door.store.insert(new, tenant.max_queued)
 
 
@@ -87,13 +89,18 @@ def check(door: Door, tenant: Tenant, submission: Submission) -> NewJob:
             _check_url(name, where, door)
     own_id = request.id if isinstance(request, QueueMessage) else None
     job_id: UUID = own_id or new_id()
+    full = complete(request, door.catalog, door.priority)
+    shared = tenant.cache and request.cache and repeatable(full)
+    revision = door.catalog.models[full["model"]].revision
     return NewJob(
         id=job_id,
         tenant_id=tenant.id,
         idempotency_key=key or str(job_id),
         request_hash=digest(request),
-        request=complete(request, door.catalog, door.priority),
+        request=full,
         trace=submission.trace,
+        cache_key=key_of(full, revision) if shared else None,
+        reuse=shared and request.seed is not None,
     )
 
 

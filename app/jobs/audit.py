@@ -35,8 +35,29 @@ INVARIANTS: dict[str, str] = {
     "a succeeded job has every image it was asked for, of its last attempt": """
         SELECT j.id FROM jobs j LEFT JOIN images i ON i.job_id = j.id
           AND i.key LIKE '%/' || j.id || '/' || j.attempt || '/%'
-        WHERE j.status = 'succeeded' AND NOT j.cached
+        WHERE j.status = 'succeeded' AND NOT j.cached AND j.images_gone_at IS NULL
         GROUP BY j.id, j.request HAVING count(i.n) <> (j.request->>'num_images')::integer""",
+    "a job that was answered from the cache has every image it was asked for": """
+        SELECT j.id FROM jobs j LEFT JOIN images i ON i.job_id = j.id
+        WHERE j.cached AND j.images_gone_at IS NULL
+        GROUP BY j.id, j.request HAVING count(i.n) <> (j.request->>'num_images')::integer""",
+    "images that aged out are gone": """
+        SELECT DISTINCT j.id FROM jobs j JOIN images i ON i.job_id = j.id
+        WHERE j.images_gone_at IS NOT NULL""",
+    "what succeeded was counted as used": """
+        SELECT max(j.id::text) FROM jobs j LEFT JOIN (
+            SELECT tenant_id, day, model, sum(jobs) AS jobs FROM (
+                SELECT tenant_id, day, model, jobs FROM usage
+                UNION ALL SELECT tenant_id, day, model, 1 FROM usage_entries) AS each
+            GROUP BY 1, 2, 3) AS used
+          ON used.tenant_id = j.tenant_id AND used.model = j.model
+          AND used.day = (j.finished_at AT TIME ZONE 'UTC')::date
+        WHERE j.status = 'succeeded'
+        GROUP BY j.tenant_id, j.model, (j.finished_at AT TIME ZONE 'UTC')::date, used.jobs
+        HAVING count(*) > coalesce(used.jobs, 0)""",
+    "a tenant runs no more jobs than it may": """
+        SELECT max(j.id::text) FROM jobs j JOIN tenants t ON t.id = j.tenant_id
+        WHERE j.status = 'running' GROUP BY t.id HAVING count(*) > t.max_running""",
     "only succeeded jobs have images": """
         SELECT DISTINCT j.id FROM jobs j JOIN images i ON i.job_id = j.id
         WHERE j.status <> 'succeeded'""",

@@ -23,6 +23,14 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
 log = structlog.get_logger("app.notices")
+SILENT_S = 3.0
+"""A leader that has not said for so long that it leads is put down: it may be frozen for ever."""
+_SILENCE = """
+SELECT pg_terminate_backend(pid) FROM pg_locks JOIN pg_stat_activity USING (pid)
+WHERE locktype = 'advisory' AND granted AND classid = 0 AND objid = %(lock)s
+  AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+  AND state_change < clock_timestamp() - make_interval(secs => %(silent_s)s)
+"""
 _SEND = text("""
 SELECT pg_notify(channel, payload)
 FROM unnest(CAST(:channels AS text[]), CAST(:payloads AS text[])) AS told(channel, payload)
@@ -63,7 +71,14 @@ class Listener:
     With `lock`, an advisory lock of the database goes with the connection: see `leads`.
     """
 
-    def __init__(self, database_url: str, channel: str, lock: int | None = None) -> None:
+    def __init__(
+        self,
+        database_url: str,
+        channel: str,
+        lock: int | None = None,
+        silent_s: float = SILENT_S,
+    ) -> None:
+        self._silent_s = silent_s
         self._url = libpq_url(database_url)
         self._channel = channel
         self._lock = lock
@@ -87,13 +102,24 @@ class Listener:
     def leads(self) -> bool:
         """Whether this process holds the lock; it tries to when it does not.
 
-        Raises `psycopg.OperationalError` while the database is away.
+        Call at least every second: a leader that is silent for `silent_s`, because its process is
+        frozen or its machine is gone, loses the lock to whoever asks next. Raises
+        `psycopg.OperationalError` while the database is away, and when the lock was lost.
         """
         try:
+            connection = self._connected()
+            if self._leads:
+                connection.execute(
+                    "SELECT 1"
+                )  # says that we live, and learns whether we lead still
+                return True
+            query = "SELECT pg_try_advisory_lock(%s)"
+            row = connection.execute(query, (self._lock,)).fetchone()
+            self._leads = bool(row and row[0])
             if not self._leads:
-                query = "SELECT pg_try_advisory_lock(%s)"
-                row = self._connected().execute(query, (self._lock,)).fetchone()
-                self._leads = bool(row and row[0])
+                values = {"lock": self._lock, "silent_s": self._silent_s}
+                if connection.execute(_SILENCE, values).fetchall():
+                    log.warning("put a silent leader down")
         except psycopg.OperationalError:
             self.close()
             raise

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 class NewJob:
     """A request that passed every check, ready to be stored. `request` has every default filled in.
 
-    `trace` is the W3C traceparent that it came with.
+    `trace` is the W3C traceparent that it came with. `cache_key` is what the picture depends on, if
+    others may be answered with it; `reuse`: this one may be answered with another's.
     """
 
     id: UUID
@@ -25,6 +26,8 @@ class NewJob:
     request_hash: bytes
     request: Mapping[str, Any]
     trace: str | None = None
+    cache_key: bytes | None = None
+    reuse: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,6 +63,7 @@ class JobRequest(_Strict):
     quality: Annotated[int, Field(ge=1, le=100)] | None = None
     priority: Annotated[int, Field(ge=-100, le=100)] = 0
     deadline_s: Annotated[float, Field(ge=1, le=604_800)] = 600
+    cache: bool = True
     metadata: dict[str, Any] = Field(default_factory=dict)
     webhook: Webhook | None = None
 

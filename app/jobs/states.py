@@ -34,6 +34,7 @@ class Move:
 
 MOVES: tuple[Move, ...] = (
     Move(None, Status.QUEUED, Actor.ACCEPT, "queued"),
+    Move(Status.QUEUED, Status.SUCCEEDED, Actor.ACCEPT, "succeeded"),
     Move(Status.QUEUED, Status.RUNNING, Actor.WORKER, "running"),
     Move(Status.RUNNING, Status.SUCCEEDED, Actor.HOLDER, "succeeded"),
     Move(Status.RUNNING, Status.FAILED, Actor.HOLDER, "failed"),

@@ -9,6 +9,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Date,
     DateTime,
     Double,
     ForeignKey,
@@ -31,6 +32,7 @@ TIME = DateTime(timezone=True)
 NOW = text("now()")
 ZERO = text("0")
 
+# Of what may be null, null means: no limit, and kept for ever.
 tenants = Table(
     "tenants",
     metadata,
@@ -38,11 +40,26 @@ tenants = Table(
     Column("name", Text, nullable=False, unique=True),
     Column("webhook_secret", Text, nullable=False),
     Column("max_queued", Integer, nullable=False, server_default=text("100000")),
+    Column("max_running", Integer),
+    Column("max_requests_per_s", Double),
+    Column("max_gpu_seconds_per_day", Double),
+    Column("cache", Boolean, nullable=False, server_default=text("true")),
+    Column("keep_jobs_s", Double),
+    Column("keep_images_s", Double),
     Column("created_at", TIME, nullable=False, server_default=NOW),
     Column("old_webhook_secret", Text),
     Column("old_secret_until", TIME),
     Column("url_expiry_s", Integer),
     Column("embed_prompt", Boolean, nullable=False, server_default=text("true")),
+)
+
+# When a tenant's allowance of requests is full again: see app.jobs.limits.
+rates = Table(
+    "rates",
+    metadata,
+    Column("tenant_id", Uuid, ForeignKey("tenants.id", ondelete="CASCADE"), primary_key=True),
+    Column("full_at", TIME, nullable=False),
+    prefixes=["UNLOGGED"],
 )
 
 # The key itself is shown once, when it is made; only its SHA-256 is kept.
@@ -63,6 +80,9 @@ keys = Table(
 #   crashes    +1 when the lease ran out (the worker is lost)
 #   releases   +1 when the holder gave the job back (drain); costs no budget
 #   hinted_at  when the dispatcher last told the workers; null: not since it was queued
+# shape      jobs of one model and shape can share a forward pass
+# cache_key  what the picture depends on; jobs with the same one draw the same
+# images_gone_at  when its images aged out
 # trace is the W3C traceparent that the submission came with; its webhooks carry it on.
 jobs = Table(
     "jobs",
@@ -96,6 +116,9 @@ jobs = Table(
     Column("cost_usd", Double, nullable=False, server_default=ZERO),
     Column("cached", Boolean, nullable=False, server_default=text("false")),
     Column("trace", Text),
+    Column("shape", Text, nullable=False, server_default=text("''")),
+    Column("cache_key", LargeBinary),
+    Column("images_gone_at", TIME),
     UniqueConstraint("tenant_id", "idempotency_key"),
 )
 Index(
@@ -121,12 +144,28 @@ Index(
     postgresql_where=text("status = 'queued'"),
 )
 
+Index(
+    "jobs_cache",
+    jobs.c.tenant_id,
+    jobs.c.cache_key,
+    jobs.c.finished_at.desc(),
+    postgresql_where=text(
+        "status = 'succeeded' AND cache_key IS NOT NULL AND images_gone_at IS NULL"
+    ),
+)
+Index(
+    "jobs_ended",
+    jobs.c.tenant_id,
+    jobs.c.finished_at,
+    postgresql_where=text("finished_at IS NOT NULL"),
+)
+
 images = Table(
     "images",
     metadata,
     Column("job_id", Uuid, ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
     Column("n", Integer, primary_key=True),
-    Column("key", Text, nullable=False, unique=True),
+    Column("key", Text, nullable=False),
     Column("width", Integer, nullable=False),
     Column("height", Integer, nullable=False),
     Column("content_type", Text, nullable=False),
@@ -134,6 +173,7 @@ images = Table(
     Column("sha256", Text, nullable=False),
     Column("seed", BigInteger, nullable=False),
 )
+Index("images_key", images.c.key)
 
 events = Table(
     "events",
@@ -241,6 +281,32 @@ rejects = Table(
 )
 Index("rejects_of_tenant", rejects.c.tenant_id, rejects.c.id.desc())
 Index("rejects_of_job", rejects.c.job_id, postgresql_where=text("job_id IS NOT NULL"))
+
+# One row for each succeeded job, until it is added up in `usage`, which outlives the jobs.
+usage_entries = Table(
+    "usage_entries",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("tenant_id", Uuid, ForeignKey("tenants.id", ondelete="CASCADE"), nullable=False),
+    Column("model", Text, nullable=False),
+    Column("day", Date, nullable=False),
+    Column("images", Integer, nullable=False),
+    Column("cached", Boolean, nullable=False),
+    Column("gpu_seconds", Double, nullable=False),
+    Column("cost_usd", Double, nullable=False),
+)
+usage = Table(
+    "usage",
+    metadata,
+    Column("tenant_id", Uuid, ForeignKey("tenants.id", ondelete="CASCADE"), primary_key=True),
+    Column("day", Date, primary_key=True),
+    Column("model", Text, primary_key=True),
+    Column("jobs", BigInteger, nullable=False),
+    Column("images", BigInteger, nullable=False),
+    Column("cached", BigInteger, nullable=False),
+    Column("gpu_seconds", Double, nullable=False),
+    Column("cost_usd", Double, nullable=False),
+)
 
 workers = Table(
     "workers",

@@ -10,7 +10,7 @@ import hashlib
 import re
 import secrets
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Engine, RowMapping, text
 
@@ -19,6 +19,7 @@ from app.errors import BadName, NotFound
 from app.jobs.ids import new_id
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from uuid import UUID
 
 PREFIX = "rf_"
@@ -28,12 +29,19 @@ NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 
 @dataclass(frozen=True, slots=True)
 class Tenant:
-    """Whose jobs they are, how many may wait, and how long URLs last, if not as for all."""
+    """Whose jobs they are, and what is allowed them. None: no limit."""
 
     id: UUID
     name: str
     max_queued: int
+    max_requests_per_s: float | None = None
+    max_gpu_seconds_per_day: float | None = None
+    cache: bool = True
     url_expiry_s: int | None = None
+
+
+_COLUMNS = """tenants.id, tenants.name, max_queued, max_requests_per_s, max_gpu_seconds_per_day,
+              cache, url_expiry_s"""
 
 
 def new_key() -> str:
@@ -53,8 +61,8 @@ def hash_of(key: str) -> bytes:
 
 def find_by_key(engine: Engine, key: str) -> Tenant | None:
     """The tenant that a key speaks for; none for an unknown or revoked one."""
-    query = text("""SELECT tenants.id, tenants.name, max_queued, url_expiry_s FROM keys JOIN tenants
-                    ON tenants.id = tenant_id WHERE hash = :hash AND revoked_at IS NULL""")
+    query = text(f"""SELECT {_COLUMNS} FROM keys JOIN tenants
+                     ON tenants.id = tenant_id WHERE hash = :hash AND revoked_at IS NULL""")  # noqa: S608
     with reading(engine).connect() as connection:
         row = connection.execute(query, {"hash": hash_of(key)}).first()
     return Tenant(*row) if row else None
@@ -62,12 +70,45 @@ def find_by_key(engine: Engine, key: str) -> Tenant | None:
 
 def find_by_name(engine: Engine, name: str) -> Tenant:
     """The tenant of that name; raises `NotFound`."""
-    query = text("SELECT id, name, max_queued, url_expiry_s FROM tenants WHERE name = :name")
+    query = text(f"SELECT {_COLUMNS} FROM tenants WHERE name = :name")  # noqa: S608
     with engine.connect() as connection:
         row = connection.execute(query, {"name": name}).first()
     if row is None:
         raise NotFound(f"there is no tenant {name!r}")
     return Tenant(*row)
+
+
+class _NoLimit:
+    """Stands for: no limit, and kept for ever."""
+
+
+NO_LIMIT = _NoLimit()
+SETTABLE = frozenset({
+    "max_queued", "max_running", "max_requests_per_s", "max_gpu_seconds_per_day", "cache",
+    "keep_jobs_s", "keep_images_s", "url_expiry_s", "embed_prompt",
+})  # fmt: skip
+
+
+def change(engine: Engine, name: str, changes: Mapping[str, Any]) -> None:
+    """Set some of `SETTABLE` for a tenant; `NO_LIMIT` empties one. Raises `NotFound`."""
+    assert changes.keys() <= SETTABLE  # noqa: S101 - columns, which no value can be bound to
+    columns = ", ".join(f"{column} = :{column}" for column in changes)
+    values = {column: None if v is NO_LIMIT else v for column, v in changes.items()}
+    statement = text(f"UPDATE tenants SET {columns} WHERE name = :name")  # noqa: S608
+    with engine.begin() as connection:
+        if not connection.execute(statement, values | {"name": name}).rowcount:
+            raise NotFound(f"there is no tenant {name!r}")
+
+
+def list_tenants(engine: Engine) -> list[RowMapping]:
+    """Every tenant with what is allowed it, by name."""
+    query = text("""SELECT name, max_queued, max_running, max_requests_per_s,
+                           max_gpu_seconds_per_day, cache, keep_jobs_s / 86400 AS keep_jobs_days,
+                           keep_images_s / 86400 AS keep_images_days,
+                           url_expiry_s, embed_prompt
+                    FROM tenants ORDER BY name""")
+    with engine.connect() as connection:
+        return list(connection.execute(query).mappings())
 
 
 def ensure_tenant(engine: Engine, name: str) -> Tenant:
@@ -111,37 +152,6 @@ def list_keys(engine: Engine) -> list[RowMapping]:
 def ensure_default(engine: Engine, api_key: str) -> None:
     """Make the first tenant and let `api_key` speak for it. Safe to run at each start."""
     add_key(engine, ensure_tenant(engine, DEFAULT_TENANT), api_key, "first")
-
-
-def list_tenants(engine: Engine) -> list[RowMapping]:
-    """Every tenant with its limits, by name. Never its secrets."""
-    query = text("""SELECT id, name, max_queued, url_expiry_s, embed_prompt, created_at
-                    FROM tenants ORDER BY name""")
-    with engine.connect() as connection:
-        return list(connection.execute(query).mappings())
-
-
-def set_limits(
-    engine: Engine,
-    tenant: Tenant,
-    *,
-    max_queued: int | None = None,
-    url_expiry_s: int | None = None,
-    embed_prompt: bool | None = None,
-) -> None:
-    """Change what is given; an expiry of 0 is that of all tenants again."""
-    statement = text("""UPDATE tenants SET
-        max_queued = coalesce(:max_queued, max_queued),
-        url_expiry_s = nullif(coalesce(:url_expiry_s, url_expiry_s), 0),
-        embed_prompt = coalesce(:embed_prompt, embed_prompt) WHERE id = :id""")
-    values = {
-        "id": tenant.id,
-        "max_queued": max_queued,
-        "url_expiry_s": url_expiry_s,
-        "embed_prompt": embed_prompt,
-    }
-    with engine.begin() as connection:
-        connection.execute(statement, values)
 
 
 def embeds_prompt(engine: Engine, tenant_id: UUID) -> bool:

@@ -7,7 +7,7 @@ import os
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 from urllib.parse import unquote, urlsplit
@@ -135,6 +135,13 @@ class ObjectStorage:
                     obstore.delete(self._store, key)
             except FileNotFoundError:
                 continue
+
+    def old_keys(self, age_s: float, many: int = 1000) -> Iterator[list[str]]:
+        """The keys of all objects that were written so long ago, many at a time."""
+        before = datetime.now(UTC) - timedelta(seconds=age_s)
+        with _errors("list", "the objects"):
+            for found in obstore.list(self._store, chunk_size=many):
+                yield [each["path"] for each in found if each["last_modified"] < before]
 
     def url(self, key: str, lasts_s: int | None = None) -> str:
         """A URL that gives the object to whoever holds it, for a while. Nothing is stored."""

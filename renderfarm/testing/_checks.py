@@ -26,6 +26,7 @@ KINDS: dict[str, tuple[type, ...]] = {
     "quality": (int,),
     "priority": (int,),
     "deadline_s": (int, float),
+    "cache": (bool,),
     "metadata": (dict,),
     "webhook": (dict,),
 }
@@ -51,7 +52,9 @@ def _kind_faults(request: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield name, "is not a field of a request"
         elif value is None and name != "prompt":
             continue
-        elif not isinstance(value, KINDS[name]) or isinstance(value, bool):
+        elif not isinstance(value, KINDS[name]) or (
+            isinstance(value, bool) and bool not in KINDS[name]
+        ):
             yield name, f"must be of type {KINDS[name][-1].__name__}"
         elif isinstance(value, float) and not math.isfinite(value):
             yield name, "must be finite"

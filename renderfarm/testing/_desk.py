@@ -28,6 +28,7 @@ DEFAULTS: dict[str, Any] = {
     "output_format": "png",
     "priority": 0,
     "deadline_s": 600,
+    "cache": True,
     "metadata": {},
 }
 LIMITS = {

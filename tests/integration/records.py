@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ from sqlalchemy import Engine, text
 
 from app.jobs import tenants
 from app.jobs.audit import audit
+from app.jobs.cache import key_of
 from app.jobs.ids import new_id
 from app.jobs.records import Claim, Costs, NewImage, NewJob
 from app.jobs.store import Store
@@ -21,7 +23,8 @@ if TYPE_CHECKING:
 
 LEASE_S = 30.0
 COSTS = Costs(render_s=0.5, store_s=0.1, gpu_seconds=0.25, cost_usd=0.01)
-EMPTY = "DELETE FROM outbox; DELETE FROM jobs; DELETE FROM keys; DELETE FROM tenants"
+EMPTY = """DELETE FROM outbox; DELETE FROM jobs; DELETE FROM keys; DELETE FROM usage;
+           DELETE FROM usage_entries; DELETE FROM tenants"""
 HASH = bytes(range(32))
 REQUEST: dict[str, Any] = {
     "prompt": "a red circle", "model": "null", "negative_prompt": "", "width": 64, "height": 64,
@@ -104,6 +107,12 @@ class Farm:
         """A queued job."""
         (stored,) = self.insert(self.new(**request))
         return stored.row["id"]
+
+    def shared(self, tenant: Tenant | None = None, **request: Any) -> UUID:
+        """A job that an earlier one of its kind may answer, and that may answer later ones."""
+        full = REQUEST | request
+        new = replace(self.new(None, tenant, **request), cache_key=key_of(full, "1"), reuse=True)
+        return self.insert(new)[0].row["id"]
 
     def claimed(self, job_id: UUID | None = None, **request: Any) -> Claim:
         """A job that worker `w` holds."""

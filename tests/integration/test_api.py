@@ -8,6 +8,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import UTC, datetime
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -668,3 +669,76 @@ def test_a_bug_shows_no_trace(client: httpx.Client, farm: Farm) -> None:
     finally:
         farm.execute("ALTER TABLE hidden RENAME TO events")
     assert "events" not in json.dumps(body)
+
+
+def test_a_repeat_of_a_picture_is_answered_with_it(client: httpx.Client, farm: Farm) -> None:
+    """A fixed seed that was drawn before is answered at once, marked `cached`, with its image."""
+    first = submit(client, seed=77)
+    farm.finish(farm.claimed(UUID(first["id"])))
+    answer = client.post("/v1/jobs", json={"prompt": "a red circle", "seed": 77})
+    job = answer.json()
+    assert (answer.status_code, job["status"], job["cached"]) == (202, "succeeded", True)
+    assert job["id"] != first["id"]
+    assert [image["seed"] for image in job["images"]] == [7]
+    body = {"jobs": [{"prompt": "a red circle", "seed": 77}]}
+    (batched,) = client.post("/v1/jobs:batch", json=body).json()["jobs"]
+    assert (batched["cached"], len(batched["images"])) == (True, 1)
+    fresh = submit(client, seed=77, cache=False)
+    assert (fresh["status"], fresh["cached"]) == ("queued", False)
+
+
+def test_usage_is_told_by_group(client: httpx.Client, stranger: httpx.Client, farm: Farm) -> None:
+    """What the tenant used, in groups and in all; never another tenant's."""
+    farm.finish(farm.claimed(num_images=2))
+    today = datetime.now(UTC).date()
+    answer = client.get("/v1/usage", params={"by": "model,day"}).json()
+    (row,) = answer["rows"]
+    assert row == {
+        "model": "null", "day": str(today), "jobs": 1, "images": 2, "cached": 0,
+        "gpu_seconds": 0.25, "cost_usd": 0.01,
+    }  # fmt: skip
+    assert answer["total"]["images"] == 2
+    assert client.get("/v1/usage", params={"to": str(today)}).json()["total"]["jobs"] == 0
+    assert client.get("/v1/usage", params={"from": str(today), "by": ""}).json()["rows"][0]["jobs"]
+    assert stranger.get("/v1/usage").json()["total"]["jobs"] == 0
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ("by=colour", "by"),
+        ("by=day,day", "by"),
+        ("from=yesterday", "from"),
+        ("from=2026-02-02&to=2026-02-02", "from"),
+    ],
+)
+def test_a_bad_span_or_group_is_named(client: httpx.Client, query: str, field: str) -> None:
+    """Groups that are none, days that are none, and spans that end before they begin."""
+    answer = client.get(f"/v1/usage?{query}")
+    assert fields(answer) == [field]
+
+
+def test_too_many_requests_a_second_are_refused(client: httpx.Client, farm: Farm) -> None:
+    """Over its rate a tenant is told when to come back, whatever it asks for."""
+    farm.execute("UPDATE tenants SET max_requests_per_s = 0.5")
+    assert client.get("/v1/models").status_code == HTTPStatus.OK
+    answer = client.get("/v1/models")
+    problem(answer, 429, "over_quota")
+    assert answer.headers["retry-after"] == "2"
+
+
+def test_a_flood_is_refused_at_the_door(client: httpx.Client, server: Server, farm: Farm) -> None:
+    """While too many submissions are handled more are told to come again; reading goes on."""
+    crowd = server.app.state.crowd
+    crowd.inside += crowd.most
+    try:
+        for path in ("/v1/jobs", "/v1/jobs:batch"):
+            answer = client.post(path, json={"prompt": "a red circle"})
+            problem(answer, 503, "unavailable")
+            assert answer.headers["retry-after"] == "1"
+        assert client.get("/v1/jobs").status_code == HTTPStatus.OK
+    finally:
+        crowd.inside -= crowd.most
+    submit(client)
+    assert crowd.inside == 0
+    assert len(farm.rows("SELECT id FROM jobs")) == 1

@@ -53,26 +53,34 @@ BREACHES: dict[str, tuple[str, str]] = {
     ),
     "late": ("queued", "UPDATE jobs SET deadline_at = now() - interval '31 s' WHERE id = :id"),
     "told nobody": ("done", "DELETE FROM outbox WHERE job_id = :id"),
+    "was answered without an image": ("cached", "DELETE FROM images WHERE job_id = :id"),
+    "has images that aged out": ("done", "UPDATE jobs SET images_gone_at = now() WHERE id = :id"),
+    "was not counted": ("cached", "DELETE FROM usage_entries WHERE cached AND :id IS NOT NULL"),
+    "runs beside too many": ("running", "UPDATE tenants SET max_running = 0 WHERE :id IS NOT NULL"),
 }  # fmt: skip
 EXPECTED: dict[str, set[int]] = {
     "ended without an event": {0},
-    "ended otherwise than it says": {0, 6},
+    "ended otherwise than it says": {0, 10},
     "said to have ended": {1},
     "came from nowhere": {2},
     "came twice": {2},
     "ran without saying so": {3},
     "said twice to run": {3},
-    "ended an attempt twice": {4, 7},
+    "ended an attempt twice": {4, 11},
     "lost its image": {5},
     "has an image of an older attempt": {5},
-    "has an image too early": {6},
-    "released more often than it says": {7},
-    "failed more often than it says": {7},
-    "crashed more often than it says": {7},
-    "rescued without a crash": {7},
-    "forgotten by the reaper": {8},
-    "late": {9},
-    "told nobody": {10},
+    "was answered without an image": {6},
+    "has images that aged out": {7},
+    "was not counted": {8},
+    "runs beside too many": {9},
+    "has an image too early": {10},
+    "released more often than it says": {11},
+    "failed more often than it says": {11},
+    "crashed more often than it says": {11},
+    "rescued without a crash": {11},
+    "forgotten by the reaper": {12},
+    "late": {13},
+    "told nobody": {14},
 }
 
 
@@ -81,11 +89,13 @@ def jobs(farm: Farm) -> dict[str, UUID]:
     done = farm.claimed(webhook=HOOK)
     farm.finish(done)
     retried = farm.claimed().id
+    farm.finish(farm.claimed(farm.shared()))
     farm.store.fail(retried, 1, Failure("x", "y", transient=True), 3)
     return {
         "queued": farm.queued(),
         "running": farm.claimed().id,
         "done": done.id,
+        "cached": farm.shared(),
         "retried": retried,
     }
 

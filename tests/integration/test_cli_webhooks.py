@@ -99,14 +99,14 @@ def test_deliveries_are_listed_and_sent_again(run: Callable[..., Result], farm: 
 
 def test_a_tenants_limits_and_secret(run: Callable[..., Result], farm: Farm) -> None:
     """Set, shown and replaced."""
-    limits = ("--max-queued", "5", "--url-expiry", "60", "--no-embed-prompt")
-    assert said(run("tenants", "set", "ann", *limits)) == "set"
+    limits = ("--max-queued", "5", "--url-expiry-s", "60", "--no-embed-prompt")
+    assert "set" in said(run("tenants", "set", "ann", *limits))
     tenant = find_by_name(farm.engine, "ann")
     assert (tenant.max_queued, tenant.url_expiry_s) == (5, 60)
     assert not embeds_prompt(farm.engine, tenant.id)
-    assert said(run("tenants", "set", "ann", "--url-expiry", "0")) == "set"
+    assert "set" in said(run("tenants", "set", "ann", "--url-expiry-s", "none"))
     assert find_by_name(farm.engine, "ann").url_expiry_s is None
-    assert "ann" in said(run("tenants", "list"))
+    assert "ann" in said(run("tenants"))
     before = said(run("tenants", "secret", "ann"))
     after = said(run("tenants", "rotate", "ann"))
     assert after != before

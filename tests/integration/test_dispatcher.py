@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import psycopg
 import pytest
+from sqlalchemy import text
 
 from app import broker as carrier
-from app.dispatcher import LEADERS_LOCK, Dispatcher, run
+from app.dispatcher import CANDIDATES, LEADERS_LOCK, Dispatcher, run
 from app.jobs import workers
 from app.jobs.notices import Listener
 from app.settings import Settings
@@ -198,6 +200,66 @@ def test_a_tenants_own_urgent_jobs_do_not_starve_its_old_ones(
     assert hints(broker)[0] == str(old)
 
 
+def test_jobs_of_one_shape_go_together(
+    dispatcher: Dispatcher, farm: Farm, broker: redis.Redis
+) -> None:
+    """What can share a forward pass lies side by side in the broker."""
+    jobs = [farm.queued(width=64 if n % 2 else 128) for n in range(6)]
+    worker(farm, 3)
+    dispatcher.round()
+    assert hints(broker) == ids([*jobs[::2], *jobs[1::2]])
+
+
+def test_a_limited_tenant_is_hinted_no_more_than_it_may_run(
+    dispatcher: Dispatcher, farm: Farm, broker: redis.Redis
+) -> None:
+    """What runs and what was hinted counts; a day that is used up sends nothing."""
+    farm.execute("UPDATE tenants SET max_running = 2 WHERE id = :i", i=farm.tenant.id)
+    mine = [farm.queued() for _ in range(5)]
+    theirs = farm.insert(farm.new(tenant=farm.other))[0].row["id"]
+    worker(farm, 8)
+    assert dispatcher.round() == 3
+    assert sorted(hints(broker)) == sorted(ids([mine[0], mine[1], theirs]))
+    assert dispatcher.round() == 0
+    claim = farm.claimed(mine[0])
+    assert dispatcher.round() == 0
+    farm.finish(claim)
+    assert dispatcher.calls_for_a_round(f"{claim.id} succeeded")
+    assert dispatcher.round() == 1
+    farm.execute("UPDATE tenants SET max_running = NULL, max_gpu_seconds_per_day = 0")
+    assert dispatcher.round() == 0
+
+
+def test_finding_candidates_never_reads_the_backlog(farm: Farm, engine: Engine) -> None:
+    """Each step of the plan goes by an index, and reads no more rows than there is room for."""
+    farm.execute(
+        """INSERT INTO jobs (id, tenant_id, idempotency_key, request_hash, request, model, steps,
+                             priority, created_at, deadline_at)
+           SELECT gen_random_uuid(), :tenant, n, sha256(n::text::bytea), '{}', 'null', 1, n % 3,
+                  now() - make_interval(secs => n), now() + interval '1 h'
+           FROM generate_series(1, 20000) n""",
+        tenant=farm.tenant.id,
+    )
+    assert farm.other
+    farm.execute("ANALYZE jobs")
+    values = {"model": "null", "room": 16, "again_s": AGAIN_S}
+    with engine.connect() as connection:
+        query = text("EXPLAIN (ANALYZE, FORMAT JSON) " + CANDIDATES)
+        plan = connection.execute(query, values).scalar_one()[0]["Plan"]
+    farm.execute("DELETE FROM jobs")
+    nodes = list(walk(plan))
+    assert [n for n in nodes if n["Node Type"] == "Seq Scan"] == []
+    assert max(n["Actual Rows"] * n["Actual Loops"] for n in nodes) <= 4 * 16
+    assert max(n.get("Rows Removed by Filter", 0) for n in nodes) <= 1  # the end of the tenants
+
+
+def walk(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """A plan's nodes."""
+    yield plan
+    for part in plan.get("Plans", ()):
+        yield from walk(part)
+
+
 def settings(database_url: str, redis_server: Redis, tmp_path: Path) -> Settings:
     """The settings of a dispatcher's process."""
     return Settings.from_environment(
@@ -262,6 +324,31 @@ def test_the_lock_is_given_back(database_url: str, farm: Farm) -> None:
     until(other.leads)
     other.close()
     until(lambda: leaders(farm) == [])
+
+
+def test_a_leader_that_falls_silent_is_put_down(database_url: str) -> None:
+    """A frozen process keeps its connection and so its lock: another takes the lock from it."""
+    frozen = Listener(database_url, "jobs", LEADERS_LOCK, silent_s=0.2)
+    other = Listener(database_url, "jobs", LEADERS_LOCK, silent_s=0.2)
+    assert frozen.leads()
+    until(other.leads)
+    with pytest.raises(psycopg.OperationalError):
+        frozen.leads()
+    assert not frozen.leads()
+    frozen.close()
+    other.close()
+
+
+def test_a_leader_that_says_so_goes_on_leading(database_url: str) -> None:
+    """Asking is saying: whoever asks whether it leads is not silent."""
+    leader = Listener(database_url, "jobs", LEADERS_LOCK, silent_s=1000.0)
+    other = Listener(database_url, "jobs", LEADERS_LOCK, silent_s=1000.0)
+    assert leader.leads()
+    for _ in range(20):
+        assert not other.leads()
+        assert leader.leads()
+    leader.close()
+    other.close()
 
 
 def test_a_round_is_called_for_by_work_alone(farm: Farm, dispatcher: Dispatcher) -> None:

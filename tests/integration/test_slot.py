@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import sqlalchemy
 
+from app.database import driver_url
 from app.jobs.ids import new_id
+from app.jobs.store import Store
 from app.results.storage import ObjectStorage
 from app.settings import Settings
 from tests.integration.waiting import PATIENCE_S, until
@@ -182,18 +186,42 @@ def test_a_cancelled_job_leaves_the_device(farm: Farm, bench: Bench) -> None:
 
 
 def test_a_worker_may_claim_again_what_it_lost(farm: Farm, bench: Bench) -> None:
-    """The lost attempt may still be on the device: the next one is another job to it."""
+    """The next attempt runs alone: it is claimed once the lost one has left the device."""
     job_id = farm.queued()
     old = bench.begin(job_id)
     farm.lose(job_id)
     farm.store.rescue(3)
-    new = bench.begin(job_id, attempt=2)
-    assert f"{job_id}.1" in bench.device.here
+    new = bench.threads.submit(bench.slot.render, job_id)
+    until(lambda: bench.slot.gate._suspects)
+    assert farm.state(job_id) == ("queued", 1)
     bench.renew()
     assert old.result(PATIENCE_S).startswith("left")
+    until(lambda: f"{job_id}.2" in bench.device.here)
     bench.device.end(f"{job_id}.2", picture)
     assert new.result(PATIENCE_S).startswith("succeeded")
     assert farm.state(job_id) == ("succeeded", 2)
+
+
+def test_a_suspect_runs_alone_in_its_worker(farm: Farm, bench: Bench) -> None:
+    """While a job that lost a worker is on the device no other is claimed, and it waits for those."""
+    suspect, first, later = farm.claimed().id, farm.queued(), farm.queued()
+    farm.lose(suspect)
+    farm.store.rescue(3)
+    before = bench.begin(first)
+    alone = bench.threads.submit(bench.slot.render, suspect)
+    until(lambda: bench.slot.gate._suspects)
+    after = bench.threads.submit(bench.slot.render, later)
+    assert farm.state(suspect) == ("queued", 1)
+    bench.device.end(f"{first}.1", picture)
+    assert before.result(PATIENCE_S).startswith("succeeded")
+    until(lambda: f"{suspect}.2" in bench.device.here)
+    assert farm.state(later) == ("queued", 0)
+    assert list(bench.device.here) == [f"{suspect}.2"]
+    bench.device.end(f"{suspect}.2", picture)
+    assert alone.result(PATIENCE_S).startswith("succeeded")
+    until(lambda: f"{later}.1" in bench.device.here)
+    bench.device.end(f"{later}.1", picture)
+    assert after.result(PATIENCE_S).startswith("succeeded")
 
 
 def test_a_lost_device_hands_its_jobs_back(farm: Farm, bench: Bench) -> None:
@@ -240,3 +268,25 @@ def test_a_bug_of_ours_costs_the_job_an_attempt(farm: Farm, bench: Bench) -> Non
     with pytest.raises(RenderFailed):
         answer.result(PATIENCE_S)
     assert farm.job(job_id)["error"]["code"] == "internal_error"
+
+
+def test_a_picture_outlasts_a_database_without_a_connection_to_spare(
+    farm: Farm, bench: Bench, database_url: str
+) -> None:
+    """What is drawn is written down once there is a connection; it is no failure of the job."""
+    few = sqlalchemy.create_engine(
+        driver_url(database_url), pool_size=1, max_overflow=0, pool_timeout=0.05
+    )
+    slot = replace(bench.slot, store=Store(few))
+    job_id = farm.queued()
+    answer = bench.threads.submit(slot.render, job_id)
+    until(lambda: f"{job_id}.1" in bench.device.here)
+    with few.connect() as taken:
+        bench.device.end(f"{job_id}.1", picture)
+        until((bench.objects / f"{farm.tenant.id}/{job_id}/1/0.png").exists)
+        with pytest.raises(TimeoutError):
+            answer.result(0.3)
+        taken.close()
+    assert answer.result(PATIENCE_S).startswith("succeeded")
+    few.dispose()
+    assert farm.job(job_id)["failures"] == 0

@@ -7,14 +7,16 @@ from uuid import UUID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.jobs.fairness import AGEING_S, Candidate, choose, window
+from app.jobs.fairness import AGEING_S, LOOK_AHEAD, Candidate, choose, window
 
 ANN, BEN = UUID(int=1), UUID(int=2)
 
 
-def job(number: int, tenant: UUID = ANN, priority: int = 0, waited_s: float = 0.0) -> Candidate:
+def job(
+    number: int, tenant: UUID = ANN, priority: int = 0, waited_s: float = 0.0, shape: str = ""
+) -> Candidate:
     """A candidate whose id is its number."""
-    return Candidate(UUID(int=number), tenant, priority, waited_s)
+    return Candidate(UUID(int=number), tenant, priority, waited_s, shape)
 
 
 def order(candidates: list[Candidate], under_way: dict[UUID, int] | None = None) -> list[int]:
@@ -65,7 +67,8 @@ CANDIDATES = st.lists(
         st.uuids(),
         st.sampled_from([ANN, BEN, UUID(int=3)]),
         st.integers(-100, 100),
-        st.floats(0, 1e6),
+        st.floats(0, 1e3),
+        st.sampled_from(["64x64", "64x64 mask", "128x64"]),
     ),
     unique_by=lambda c: c.id,
     max_size=30,
@@ -88,6 +91,46 @@ def test_ranks_never_rise_along_the_order(
     rank = {c.id: c.rank for c in candidates}
     ranks = [rank[i] for i in choose(candidates, under_way, len(candidates))]
     assert ranks == sorted(ranks, reverse=True)
+
+
+def test_the_same_shape_comes_along() -> None:
+    """Jobs that can share a forward pass go together, though others came between them."""
+    candidates = [job(n, waited_s=9 - n, shape="a" if n % 2 else "b") for n in range(1, 7)]
+    assert order(candidates) == [1, 3, 5, 2, 4, 6]
+
+
+def test_the_head_goes_first_whatever_its_shape() -> None:
+    """A shape that nobody shares still has its turn."""
+    candidates = [job(1, waited_s=9, shape="odd")] + [job(n, shape="a") for n in range(2, 9)]
+    assert order(candidates)[0] == 1
+
+
+def test_a_shape_does_not_outrank() -> None:
+    """Nobody comes along past a job of higher rank."""
+    candidates = [job(1, priority=1, shape="a"), job(2, priority=1, shape="b"), job(3, shape="a")]
+    assert order(candidates) == [1, 2, 3]
+
+
+@given(CANDIDATES, st.dictionaries(st.sampled_from([ANN, BEN]), st.integers(0, 50)))
+def test_nobody_is_overtaken_by_more_than_the_look_ahead(
+    candidates: list[Candidate], under_way: dict[UUID, int]
+) -> None:
+    """Beside the order without shapes, a job is moved back by `LOOK_AHEAD` places at most."""
+    plain = [Candidate(c.id, c.tenant_id, c.priority, c.waited_s) for c in candidates]
+    fair = choose(plain, under_way, len(plain))
+    shaped = choose(candidates, under_way, len(candidates))
+    for place, job_id in enumerate(fair):
+        overtook = set(shaped[: shaped.index(job_id)]) - set(fair[:place])
+        assert len(overtook) <= LOOK_AHEAD
+
+
+def test_a_tenant_gets_no_more_than_it_is_allowed() -> None:
+    """Its best jobs go, up to its allowance; the others' share is larger for it."""
+    candidates = [job(n, ANN, waited_s=20 - n) for n in range(1, 7)]
+    candidates += [job(n, BEN, waited_s=1) for n in (11, 12, 13)]
+    chosen = choose(candidates, {}, 9, {ANN: 2})
+    assert [i.int for i in chosen] == [1, 11, 2, 12, 13]
+    assert choose(candidates, {}, 9, {ANN: 0, BEN: -1}) == []
 
 
 def test_the_window_is_twice_the_free_slots_and_never_below_the_slots() -> None:

@@ -61,7 +61,7 @@ def test_what_was_asked_stays_as_it_was() -> None:
         "model": "scenes", "prompt": "x", "negative_prompt": "y", "width": 64, "height": 256,
         "num_inference_steps": 1, "guidance_scale": 0, "num_images": 8, "seed": 0,
         "scheduler": "ddim", "image": PIXEL, "mask": PIXEL, "strength": 0.5,
-        "output_format": "webp", "priority": -100, "deadline_s": 1, "metadata": {"a": [1, None]},
+        "output_format": "webp", "priority": -100, "deadline_s": 1, "cache": False, "metadata": {"a": [1, None]},
         "webhook": {"url": "https://a.test", "events": ["job.failed"]},
     }  # fmt: skip
     assert full(asked) == asked | {"quality": None}

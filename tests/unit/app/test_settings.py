@@ -144,3 +144,19 @@ def test_a_directory_that_is_a_file_is_no_farm(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(SettingsError, match="is not set"):
         Settings.from_environment({"RENDERFARM_DIR": str(tmp_path / "file")})
+
+
+def test_a_worker_has_the_price_of_its_device() -> None:
+    """The longest name that the device's begins with counts; what has none costs the usual."""
+    settings = read(USD_PER_GPU_HOUR="9", PRICES='{"NVIDIA": 1, "NVIDIA L4": 0.71, "cpu": 0}')
+    prices = [settings.usd_per_hour(d) for d in ("NVIDIA L40S", "NVIDIA A10", "cpu", "none")]
+    assert prices == [0.71, 1.0, 0.0, 9.0]
+
+
+@pytest.mark.parametrize(
+    "prices", ["{", "[]", '{"a": -1}', '{"a": "1"}', '{"a": NaN}', '{"a": true}']
+)
+def test_bad_prices_are_refused(prices: str) -> None:
+    """Prices that are no JSON object of numbers from 0 stop the start, and the variable is named."""
+    with pytest.raises(SettingsError, match="RENDERFARM_PRICES"):
+        read(PRICES=prices)

@@ -14,6 +14,7 @@ def test_the_table_is_the_designs() -> None:
     """The moves are exactly those that the design names, each with its actor and its event."""
     assert {(m.before, m.after, m.actor, m.event) for m in MOVES} == {
         (None, "queued", "accept", "queued"),
+        ("queued", "succeeded", "accept", "succeeded"),
         ("queued", "running", "worker", "running"),
         ("running", "succeeded", "holder", "succeeded"),
         ("running", "failed", "holder", "failed"),
@@ -26,7 +27,7 @@ def test_the_table_is_the_designs() -> None:
         ("queued", "expired", "reaper", "expired"),
         ("running", "expired", "reaper", "expired"),
     }
-    assert len(MOVES) == 12
+    assert len(MOVES) == 13
 
 
 def test_nothing_leaves_a_final_state() -> None:

@@ -1,0 +1,134 @@
+"""The janitor: adds up what was used, and clears away what nobody keeps any more.
+
+Jobs and images age out as their tenant has it. Objects that no record names are collected: those of
+attempts that did not finish, and those whose deletion failed. Records go first and objects after
+them, so that no job ever shows a picture that is gone. Any number may run.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+import structlog
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+
+from app.database import reading
+from app.jobs import usage
+from app.results.storage import StorageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from sqlalchemy import Engine
+
+    from app.jobs.store import Store
+    from app.results.storage import ObjectStorage
+    from app.settings import Settings
+
+log = structlog.get_logger("app.janitor")
+ROUND_S = 5.0
+FIRST_SWEEP_S = 600.0
+SPARED_S = 3600.0
+"""Objects younger than this are not looked at: their job may still be on its way."""
+SWEEPERS_LOCK = 7_236_004
+_NAMED = text("SELECT DISTINCT key FROM images WHERE key = ANY(:keys)")
+# An attempt that runs has written objects that nothing names yet.
+_RUNNING = text("SELECT id, attempt FROM jobs WHERE id = ANY(:ids) AND status = 'running'")
+
+
+class Janitor:
+    """One round every few seconds, in a thread of its own."""
+
+    def __init__(
+        self,
+        store: Store,
+        engine: Engine,
+        storage: ObjectStorage,
+        settings: Settings,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._store = store
+        self._engine = engine
+        self._storage = storage
+        self._sweep_s = settings.sweep_s
+        self._clock = clock
+        self._sweep_at = clock() + min(FIRST_SWEEP_S, settings.sweep_s)
+
+    def start(self, stop: threading.Event) -> None:
+        """Run rounds until told to stop."""
+        threading.Thread(target=self._run, args=(stop,), name="janitor", daemon=True).start()
+
+    def round(self) -> int:
+        """Do a bounded part of everything that is due; how many records were moved."""
+        added = usage.add_up(self._engine)
+        keys = self._store.age_images()
+        jobs, more = self._store.age_jobs()
+        gone = self._delete([*keys, *more])
+        if gone:
+            log.info("aged", jobs=jobs, objects=gone)
+        if self._clock() >= self._sweep_at:
+            self._sweep_at = self._clock() + self._sweep_s
+            self.sweep()
+        return added + jobs + len(keys)
+
+    def sweep(self) -> int:
+        """Collect the objects that no record names; how many. One at a time in a farm."""
+        swept = 0
+        with reading(self._engine).connect() as connection:
+            lock = {"lock": SWEEPERS_LOCK}
+            if not connection.scalar(text("SELECT pg_try_advisory_lock(:lock)"), lock):
+                return 0
+            try:
+                for keys in self._storage.old_keys(SPARED_S):
+                    swept += self._delete(self._orphans(keys))
+            finally:
+                connection.execute(text("SELECT pg_advisory_unlock(:lock)"), lock)
+        log.info("swept", objects=swept)
+        return swept
+
+    def _delete(self, keys: Sequence[str]) -> int:
+        """Delete the objects that no record names; jobs may share them."""
+        if not keys:
+            return 0
+        with reading(self._engine).connect() as connection:
+            named = set(connection.execute(_NAMED, {"keys": list(keys)}).scalars())
+        gone = sorted(set(keys) - named)
+        try:
+            self._storage.delete(gone)
+        except StorageError as error:
+            log.warning("not deleted", objects=len(gone), cause=str(error))  # a sweep finds them
+            return 0
+        return len(gone)
+
+    def _orphans(self, keys: Sequence[str]) -> list[str]:
+        """Those keys that are no attempt at work. What is not named like ours is left alone."""
+        attempts = {key: attempt for key in keys if (attempt := _attempt_of(key))}
+        ids = [job_id for job_id, _ in attempts.values()]
+        with reading(self._engine).connect() as connection:
+            rows = connection.execute(_RUNNING, {"ids": ids})
+            running = {(row.id, row.attempt) for row in rows}
+        return [key for key, attempt in attempts.items() if attempt not in running]
+
+    def _run(self, stop: threading.Event) -> None:
+        while not stop.wait(ROUND_S):
+            try:
+                while self.round() and not stop.is_set():
+                    pass
+            except (SQLAlchemyError, StorageError) as error:
+                log.warning("waiting", cause=str(error).partition("\n")[0])
+            except Exception:  # the next round may well do
+                log.exception("bug")
+
+
+def _attempt_of(key: str) -> tuple[UUID, int] | None:
+    """The job and attempt of an object's key `{tenant}/{job}/{attempt}/{n}.{ext}`, or none."""
+    parts = key.split("/")
+    try:
+        _, job_id, attempt, _ = parts
+        return UUID(job_id), int(attempt)
+    except ValueError:
+        return None

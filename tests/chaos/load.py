@@ -1,0 +1,134 @@
+"""Submitters, and what became of what they submitted."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from renderfarm.errors import RenderfarmError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from tests.chaos.report import Verdict
+    from tests.chaos.stage import Stage
+
+MODEL = "null"
+
+
+@dataclass
+class Load:
+    """Submits `prompts` from several threads through the SDK, each with a key of its own."""
+
+    stage: Stage
+    prompts: Sequence[str]
+    threads: int = 4
+    twice: float = 0.0
+    """The share that is submitted again under the same key."""
+    rate: float = 0.0
+    """Submissions a second of all threads together; 0: as many as go."""
+    retries: int = 30
+    fields: dict[str, Any] = field(default_factory=dict)
+    accepted: dict[str, str] = field(default_factory=dict)
+    """Job ids by key: what the farm has said that it has."""
+    refused: list[str] = field(default_factory=list)
+    took_s: list[float] = field(default_factory=list)
+    repeats: int = 0
+    strangers: int = 0
+    """Repeats that were answered with another job: must stay 0."""
+
+    def run(self) -> None:
+        """Submit all of it; returns when each has its answer."""
+        self._lock = threading.Lock()
+        self._places = iter(range(len(self.prompts)))
+        self._began = time.monotonic()
+        crew = [threading.Thread(target=self._submit_some, args=(n,)) for n in range(self.threads)]
+        for thread in crew:
+            thread.start()
+        for thread in crew:
+            thread.join()
+
+    def _submit_some(self, number: int) -> None:
+        chance = random.Random(number)  # noqa: S311
+        with self.stage.sdk(max_retries=self.retries) as sdk:
+            while (place := self._next()) is not None:
+                key, prompt = str(uuid4()), self.prompts[place]
+                self._submit(lambda k=key, p=prompt: self._once(sdk, k, p), key)
+                if chance.random() < self.twice:
+                    self._submit(lambda k=key, p=prompt: self._again(sdk, k, p), key)
+
+    def _next(self) -> int | None:
+        with self._lock:
+            place = next(self._places, None)
+        if place is not None and self.rate:
+            early_s = self._began + place / self.rate - time.monotonic()
+            threading.Event().wait(max(0.0, early_s))
+        return place
+
+    def _submit(self, call: Callable[[], None], key: str) -> None:
+        began = time.monotonic()
+        try:
+            call()
+        except RenderfarmError as error:
+            self.refused.append(f"{key}: {error}")
+        self.took_s.append(time.monotonic() - began)
+
+    def _once(self, sdk: Any, key: str, prompt: str) -> None:
+        self.accepted[key] = self._send(sdk, key, prompt)
+
+    def _again(self, sdk: Any, key: str, prompt: str) -> None:
+        self.repeats += 1
+        self.strangers += self._send(sdk, key, prompt) != self.accepted.get(key)
+
+    def _send(self, sdk: Any, key: str, prompt: str) -> str:
+        job = sdk.submit(prompt, model=MODEL, idempotency_key=key, **self.fields)
+        return str(job.id)
+
+
+def finish(stage: Stage, ids: Sequence[str], within_s: float) -> float:
+    """Wait until these jobs are final; the seconds that took, or the limit if some are not."""
+    began = time.monotonic()
+    query = """SELECT count(*) FROM jobs WHERE id = ANY(CAST(:ids AS uuid[]))
+               AND status IN ('queued', 'running')"""
+    while time.monotonic() - began < within_s:
+        if not stage.records.rows(query, ids=list(ids))[0]["count"]:
+            return time.monotonic() - began
+        threading.Event().wait(0.1)
+    return within_s
+
+
+def judge(verdict: Verdict, stage: Stage, ids: Sequence[str], *, failed: int = 0) -> None:
+    """Hold the records to the promise: none lost, one final state, one whole image set each."""
+    rows = stage.records.rows(
+        """SELECT j.id, status, (request->>'num_images')::int AS wanted,
+                  (SELECT count(*) FROM images i WHERE i.job_id = j.id) AS images,
+                  (SELECT count(*) FROM events e WHERE e.job_id = j.id AND e.type IN
+                   ('succeeded', 'failed', 'cancelled', 'expired')) AS endings
+           FROM jobs j WHERE id = ANY(CAST(:ids AS uuid[]))""",
+        ids=list(ids),
+    )
+    done = [row for row in rows if row["status"] == "succeeded"]
+    verdict.equal("jobs lost", len(set(ids)) - len(rows), 0)
+    verdict.equal("jobs that succeeded", len(done), len(set(ids)) - failed)
+    verdict.equal("jobs without exactly one end", sum(row["endings"] != 1 for row in rows), 0)
+    verdict.equal("image sets that are not whole",
+                  sum(row["images"] != row["wanted"] for row in done), 0)  # fmt: skip
+    verdict.equal("images whose object is missing or another", _bad_objects(stage), 0)
+    verdict.equal("problems that the audit finds", len(stage.records.breaches()), 0)
+
+
+def _bad_objects(stage: Stage) -> int:
+    folder, bad = stage.folder / "objects", 0
+    for row in stage.records.rows("SELECT key, sha256 FROM images"):
+        try:
+            data = (folder / row["key"]).read_bytes()
+        except FileNotFoundError:
+            bad += 1
+        else:
+            bad += hashlib.sha256(data).hexdigest() != row["sha256"]
+    return bad

@@ -1,0 +1,49 @@
+"""R1: many jobs, a fault every three seconds, and one submission in ten sent twice."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tests.chaos.faults import ALL, Faults, Gremlin
+from tests.chaos.load import Load, finish, judge
+from tests.chaos.report import Verdict
+from tests.chaos.stage import Stage
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+ABOUT = "jobs under random faults, with duplicate submissions"
+
+
+def run(
+    jobs: int = 10_000,
+    *,
+    deck: Sequence[str] = ALL,
+    every_s: float = 3.0,
+    rate: float = 0.0,
+    seed: int = 1,
+    within_s: float = 360.0,
+) -> Verdict:
+    """Submit while everything fails in turn; then let it end in peace."""
+    verdict = Verdict("R1", f"{jobs} {ABOUT}")
+    with tempfile.TemporaryDirectory() as folder, Stage(Path(folder)) as stage:
+        verdict.began += 0.0
+        faults = Faults(stage, seed)
+        load = Load(stage, [f"job {n}" for n in range(jobs)], twice=0.1, rate=rate)
+        with Gremlin(faults, deck, every_s, seed):
+            load.run()
+            finish(stage, list(load.accepted.values()), 2.0)
+        ids = list(load.accepted.values())
+        took_s = finish(stage, ids, within_s)
+        verdict.faults = faults.fired
+        verdict.equal("submissions without an answer", len(load.refused), 0)
+        verdict.equal("repeats answered with another job", load.strangers, 0)
+        verdict.least("repeats", load.repeats, jobs * 0.07)
+        verdict.least("faults that fired", len(faults.fired), min(5, len(deck)))
+        verdict.most("seconds from the last answer to the last end", took_s, within_s)
+        judge(verdict, stage, ids)
+    verdict.end()
+    verdict.most("seconds in all", verdict.took_s, within_s)
+    return verdict

@@ -1,0 +1,81 @@
+"""R2: workers are frozen for two leases, again and again; what they say on waking must count nothing."""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+from pathlib import Path
+
+from tests.chaos.faults import Faults
+from tests.chaos.load import Load, finish, judge
+from tests.chaos.report import Verdict
+from tests.chaos.stage import Stage
+
+LEASE_S = 1.5
+WORKERS = 4
+SETTINGS = {
+    "RENDERFARM_LEASE_S": str(LEASE_S),
+    "RENDERFARM_RENEW_S": "0.4",
+    "RENDERFARM_SLOTS": "8",
+    "RENDERFARM_HINT_AGAIN_S": "1",
+    "RENDERFARM_MAX_CRASHES": "100",  # a job may be held by a frozen worker many times here
+}
+
+
+def run(freezes: int = 200, *, seed: int = 2, fenced: float = 0.5) -> Verdict:
+    """Freeze a worker that holds jobs, and let it go on when they are long another's."""
+    verdict = Verdict("R2", f"a worker frozen for two leases, {freezes} times")
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Stage(Path(folder), workers_=WORKERS, settings=SETTINGS) as stage,
+    ):
+        faults = Faults(stage, seed)
+        done = threading.Event()
+        ids: list[str] = []
+        feeding = threading.Thread(target=_feed, args=(stage, ids, done))
+        feeding.start()
+        each = freezes // WORKERS
+        crew = [
+            threading.Thread(target=_freeze_often, args=(faults, f"worker-{n + 1}", each))
+            for n in range(WORKERS)
+        ]
+        for thread in crew:
+            thread.start()
+        for thread in crew:
+            thread.join()
+        done.set()
+        feeding.join()
+        faults.settle()
+        finish(stage, ids, 120)
+        refused = stage.logged("worker", "fenced")
+        left = stage.logged("worker", "left  ")
+        rescued = stage.records.rows("SELECT count(*) FROM events WHERE type = 'rescued'")
+        verdict.faults = faults.fired
+        verdict.least("freezes seen", len(faults.fired), each * WORKERS)
+        verdict.least("attempts taken back", rescued[0]["count"], freezes * fenced)
+        verdict.least("writes that the fence stopped", refused + left, freezes * fenced)
+        judge(verdict, stage, ids)
+    return verdict.end()
+
+
+def _feed(stage: Stage, ids: list[str], done: threading.Event) -> None:
+    """Keep enough jobs waiting that every worker holds some."""
+    waiting = "SELECT count(*) FROM jobs WHERE status = 'queued'"
+    while not done.is_set():
+        if stage.records.rows(waiting)[0]["count"] < 8 * WORKERS:
+            load = Load(stage, ["slow 0.3"] * 32, threads=2)
+            load.run()
+            ids.extend(load.accepted.values())
+        done.wait(0.1)
+
+
+def _freeze_often(faults: Faults, name: str, times: int) -> None:
+    """Freeze one worker so many times, each time when it holds a job."""
+    actor = faults.stage.actors[name]
+    holds = "SELECT 1 FROM jobs WHERE status = 'running' AND worker_id LIKE :worker LIMIT 1"
+    for _ in range(times):
+        while not faults.stage.records.rows(holds, worker=f"%:{actor.pid}:%"):
+            threading.Event().wait(0.02)
+        faults.freeze(actor, 2 * LEASE_S)
+        faults.settle()
+        assert actor.pid is not None, f"{name} did not outlive it"

@@ -1,0 +1,59 @@
+"""R3: Redis forgets everything and is killed, with a long backlog, while submissions go on."""
+
+from __future__ import annotations
+
+import signal
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+from tests.chaos.faults import Faults
+from tests.chaos.load import Load, finish, judge
+from tests.chaos.report import Verdict
+from tests.chaos.stage import Stage
+from tests.integration.waiting import until
+
+AWAY_S = 10.0
+ACCEPT_P99_S = 0.25
+RESUME_S = 5.0
+
+
+def run(jobs: int = 5000, meanwhile: int = 400) -> Verdict:
+    """FLUSHALL, then SIGKILL, then ten seconds without Redis."""
+    verdict = Verdict("R3", f"Redis forgets and dies, with {jobs} queued")
+    with tempfile.TemporaryDirectory() as folder, Stage(Path(folder)) as stage:
+        faults = Faults(stage, 3)
+        with stage.sdk() as sdk:
+            asked = [{"prompt": f"job {n}", "model": "null"} for n in range(jobs)]
+            ids = [str(job.id) for job in sdk.submit_many(asked)]
+        redis = stage.actors["redis"]
+        redis.rests = True
+        faults.do("flushall")
+        faults.kill(redis)
+        load = Load(stage, [f"late {n}" for n in range(meanwhile)], threads=2, rate=40)
+        submitting = threading.Thread(target=load.run)
+        submitting.start()
+        threading.Event().wait(AWAY_S)
+        before = _ended(stage)
+        redis.rests = False
+        until(stage.redis.ready)
+        back = time.monotonic()
+        until(lambda: _ended(stage) > before)
+        resumed_s = time.monotonic() - back
+        submitting.join()
+        ids += load.accepted.values()
+        finish(stage, ids, 600)
+        took = sorted(load.took_s)
+        verdict.faults = faults.fired
+        verdict.equal("how Redis ended", redis.endings[-1], -signal.SIGKILL)
+        verdict.equal("submissions refused", len(load.refused), 0)
+        verdict.most("accept p99 meanwhile, seconds", took[int(len(took) * 0.99)], ACCEPT_P99_S)
+        verdict.most("seconds from Redis' return to the next end", resumed_s, RESUME_S)
+        judge(verdict, stage, ids)
+    return verdict.end()
+
+
+def _ended(stage: Stage) -> int:
+    query = "SELECT count(*) FROM jobs WHERE status = 'succeeded'"
+    return int(stage.records.rows(query)[0]["count"])

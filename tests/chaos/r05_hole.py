@@ -1,0 +1,33 @@
+"""R5: the hole of BRPOP. A hint has left Redis, and the worker is killed before it is anywhere else."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from tests.chaos.load import Load, finish, judge
+from tests.chaos.report import Fired, Verdict
+from tests.chaos.stage import Stage
+
+WORKERS = 4
+
+
+def run(times: int = 50, *, within_s: float = 300.0) -> Verdict:
+    """So many jobs whose first hint is lost together with the worker that took it."""
+    verdict = Verdict("R5", f"a hint lost between Redis and the worker, {times} times")
+    with tempfile.TemporaryDirectory() as folder, Stage(Path(folder), workers_=WORKERS) as stage:
+        load = Load(stage, ["hole"] * times)
+        load.run()
+        ids = list(load.accepted.values())
+        took_s = finish(stage, ids, within_s)
+        killed = [
+            Fired(0.0, "kill", name, "ended by SIGKILL with a hint in hand")
+            for name, actor in stage.actors.items()
+            for code in actor.endings
+            if code == -9 and name.startswith("worker")
+        ]
+        verdict.faults = killed
+        verdict.equal("workers killed with a hint in hand", len(killed), times)
+        verdict.most("seconds to the last end", took_s, within_s)
+        judge(verdict, stage, ids)
+    return verdict.end()

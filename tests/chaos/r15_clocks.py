@@ -1,0 +1,42 @@
+"""R15: the processes' clocks are ten minutes ahead of each other; only the database's counts."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from tests.chaos.faults import Faults, Gremlin
+from tests.chaos.load import Load, finish, judge
+from tests.chaos.report import Fired, Verdict
+from tests.chaos.stage import Stage
+
+SHIFT_S = 600
+CLOCKS_S = {
+    "worker-1": SHIFT_S,
+    "worker-2": -SHIFT_S,
+    "dispatcher-1": -SHIFT_S,
+    "dispatcher-2": SHIFT_S,
+    "api": SHIFT_S,
+}
+DECK = ("kill worker", "kill dispatcher", "freeze worker", "flushall", "kill redis")
+
+
+def run(jobs: int = 1000) -> Verdict:
+    """Jobs under faults, with every clock wrong but the database's."""
+    verdict = Verdict("R15", f"{jobs} jobs, clocks wrong by {SHIFT_S} s both ways")
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Stage(Path(folder), clocks_s=CLOCKS_S) as stage,
+    ):
+        faults = Faults(stage, 15)
+        load = Load(stage, [f"job {n}" for n in range(jobs)], rate=40)
+        with Gremlin(faults, DECK, 3.0, 15):
+            load.run()
+        ids = list(load.accepted.values())
+        finish(stage, ids, 300)
+        shifted = sum(actor.logged("clock shifted") > 0 for actor in stage.actors.values())
+        verdict.faults = [*faults.fired, Fired(0.0, "clock", "all", f"{shifted} said so")]
+        verdict.equal("processes whose clock is wrong", shifted, len(CLOCKS_S))
+        verdict.equal("submissions without an answer", len(load.refused), 0)
+        judge(verdict, stage, ids)
+    return verdict.end()

@@ -1,0 +1,329 @@
+"""R16: random histories of jobs against a real Postgres, beside a model of what must be.
+
+Then ten guards are taken out of the statements, one at a time, and each must be noticed.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
+
+from app.database import create_engine, migrate
+from app.errors import IdempotencyConflict
+from app.jobs import statements
+from app.jobs.records import Claim, Failure
+from app.local.postgres import Postgres
+from tests.chaos.report import Fired, Verdict
+from tests.integration.records import COSTS, LEASE_S, Farm, images
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from uuid import UUID
+
+    from sqlalchemy import Engine
+
+MAX = 3
+FINAL = {"succeeded", "failed", "cancelled", "expired"}
+HICCUP = Failure("hiccup", "try later", transient=True)
+BUG = Failure("bug", "never", transient=False)
+
+# What is taken out of which statement; what is left changes jobs that it must not change.
+GUARDS: dict[str, tuple[str, str, str]] = {
+    "claim: still queued": ("CLAIM", "status = 'queued' AND run_after", "run_after"),
+    "claim: due": ("CLAIM", "AND run_after <= now()", ""),
+    "claim: deadline ahead": ("CLAIM", "AND deadline_at > now()", ""),
+    "renew: attempt": ("RENEW", "AND jobs.attempt = held.attempt", ""),
+    "succeed: attempt": ("SUCCEED", "AND attempt = :attempt", "AND :attempt > 0"),
+    "fail: attempt": ("FAIL", "AND attempt = :attempt", "AND :attempt > 0"),
+    "retry: attempt": ("RETRY", "AND attempt = :attempt", "AND :attempt > 0"),
+    "release: attempt": ("RELEASE", "AND attempt = :attempt", "AND :attempt > 0"),
+    "cancel: own job": ("CANCEL", "AND tenant_id = :tenant_id", "AND :tenant_id IS NOT NULL"),
+    "rescue: lease expired": ("RESCUE", "AND lease_until < now()", ""),
+}
+
+
+class Life(RuleBasedStateMachine):
+    """Jobs by their moves. `status`, `attempt` and the counters are what the records must say."""
+
+    farm: Farm
+    claims = Bundle("claims")
+    jobs = Bundle("jobs")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.farm.reset()
+        self.farm.__dict__.pop("tenant", None)
+        self.farm.__dict__.pop("other", None)
+        self.status: dict[UUID, str] = {}
+        self.attempt: dict[UUID, int] = {}
+        self.counts: dict[UUID, list[int]] = {}
+        self.keys: dict[UUID, str] = {}
+        self.lost: set[UUID] = set()
+        self.late: set[UUID] = set()
+        self.early: set[UUID] = set()
+
+    @rule(target=jobs)
+    def submit(self) -> UUID:
+        """A new job."""
+        new = self.farm.new()
+        (stored,) = self.farm.insert(new)
+        assert stored.created
+        self.status[new.id], self.attempt[new.id] = "queued", 0
+        self.counts[new.id], self.keys[new.id] = [0, 0, 0], new.idempotency_key
+        return new.id
+
+    @rule(job_id=jobs, same=st.booleans())
+    def submit_again(self, job_id: UUID, same: bool) -> None:  # noqa: FBT001
+        """The same key: the same job, or a conflict."""
+        new = self.farm.new(self.keys[job_id])
+        if not same:
+            new = type(new)(new.id, new.tenant_id, self.keys[job_id], bytes(32), new.request)
+        try:
+            (stored,) = self.farm.insert(new)
+        except IdempotencyConflict:
+            assert not same
+        else:
+            assert same
+            assert (stored.row["id"], stored.created) == (job_id, False)
+
+    @rule(target=claims, job_id=jobs)
+    def claim(self, job_id: UUID) -> Claim:
+        """A hint: it claims the job if it waits, is due and not late, and nothing else."""
+        free = self.status[job_id] == "queued" and job_id not in self.late | self.early
+        claim = self.farm.store.claim(job_id, "w", LEASE_S)
+        assert (claim is not None) == free, "claimed what was not to be had, or the other way"
+        if claim is None:  # the claim of one who only thinks that it holds the job
+            row = self.farm.job(job_id)
+            old = max(1, row["attempt"] - 1)
+            return Claim(job_id, row["tenant_id"], old, row["request"], alone=False)
+        self.status[job_id] = "running"
+        self.attempt[job_id] += 1
+        assert claim.attempt == self.attempt[job_id]
+        assert claim.alone == (self.counts[job_id][1] > 0)
+        return claim
+
+    def holds(self, claim: Claim) -> bool:
+        """Whether the claim is the job's present attempt."""
+        now = (self.status[claim.id], self.attempt[claim.id])
+        return now == ("running", claim.attempt)
+
+    @rule(claim=claims)
+    def renew(self, claim: Claim) -> None:
+        """A renewal holds for the present attempt, and for no older one."""
+        held = self.farm.store.renew({(claim.id, claim.attempt): 1}, LEASE_S)
+        assert bool(held) == self.holds(claim)
+        if held:
+            self.lost.discard(claim.id)
+
+    @rule(claim=claims)
+    def succeed(self, claim: Claim) -> None:
+        """Of all attempts only the present one succeeds."""
+        done = self.farm.store.succeed(claim.id, claim.attempt, images(claim), COSTS)
+        assert done == self.holds(claim)
+        self.end(claim.id, "succeeded", done=done)
+
+    @rule(claim=claims, transient=st.booleans())
+    def fail(self, claim: Claim, transient: bool) -> None:  # noqa: FBT001
+        """A failure is tried again while there is budget, if it may be."""
+        failure = HICCUP if transient else BUG
+        event = self.farm.store.fail(claim.id, claim.attempt, failure, MAX)
+        assert (event is not None) == self.holds(claim)
+        if event is None:
+            return
+        self.counts[claim.id][0] += 1
+        spent = not transient or self.counts[claim.id][0] >= MAX
+        assert event == ("failed" if spent else "retried")
+        if spent:
+            self.end(claim.id, "failed", done=True)
+        else:
+            self.status[claim.id] = "queued"
+            self.early.add(claim.id)
+            self.lost.discard(claim.id)
+            assert self.farm.store.claim(claim.id, "w", LEASE_S) is None, "claimed in its pause"
+
+    @rule(claim=claims)
+    def release(self, claim: Claim) -> None:
+        """A drained worker gives back what it holds."""
+        done = self.farm.store.release(claim.id, claim.attempt)
+        assert done == self.holds(claim)
+        if done:
+            self.status[claim.id] = "queued"
+            self.counts[claim.id][2] += 1
+            self.lost.discard(claim.id)
+
+    @rule(job_id=jobs, own=st.booleans())
+    def cancel(self, job_id: UUID, own: bool) -> None:  # noqa: FBT001
+        """The tenant ends its own job, and nobody else's."""
+        whose = self.farm.tenant if own else self.farm.other
+        done = self.farm.store.cancel(job_id, whose.id)
+        assert done == (own and self.status[job_id] not in FINAL)
+        self.end(job_id, "cancelled", done=done)
+
+    @rule(job_id=jobs)
+    def wait_out(self, job_id: UUID) -> None:
+        """The pause before a retry is over."""
+        self.farm.execute(
+            "UPDATE jobs SET run_after = now() WHERE id = :i AND status = 'queued'", i=job_id
+        )
+        if self.status[job_id] == "queued":
+            self.early.discard(job_id)
+
+    @rule(claim=claims)
+    def lose(self, claim: Claim) -> None:
+        """The worker falls silent for longer than its lease."""
+        if self.status[claim.id] == "running":
+            self.farm.lose(claim.id)
+            self.lost.add(claim.id)
+
+    @rule(job_id=jobs)
+    def outdate(self, job_id: UUID) -> None:
+        """The deadline passes."""
+        if self.status[job_id] not in FINAL:
+            self.farm.outdate(job_id)
+            self.late.add(job_id)
+
+    @rule()
+    def rescue(self) -> None:
+        """The reaper takes back all that are lost, and only those."""
+        lost = {i for i in self.lost if self.status[i] == "running"}
+        assert set(self.farm.store.rescue(MAX)) == lost
+        for job_id in lost:
+            self.counts[job_id][1] += 1
+            self.status[job_id] = "queued"
+            if self.counts[job_id][1] >= MAX:
+                self.status[job_id] = "failed"
+        self.lost.clear()
+
+    @rule(claim=claims)
+    def lose_and_claim_again(self, claim: Claim) -> None:
+        """A lost job is another worker's; whatever the first one says now counts nothing."""
+        if not self.holds(claim) or claim.id in self.late:
+            return
+        self.lose(claim)
+        self.rescue()
+        if self.status[claim.id] == "queued":
+            self.early.discard(claim.id)
+            self.farm.execute("UPDATE jobs SET run_after = now() WHERE id = :i", i=claim.id)
+            again = self.farm.store.claim(claim.id, "v", LEASE_S)
+            assert again is not None
+            self.status[claim.id] = "running"
+            self.attempt[claim.id] += 1
+            assert not self.farm.store.renew({(claim.id, claim.attempt): 1}, LEASE_S)
+            assert not self.farm.store.release(claim.id, claim.attempt)
+            assert self.farm.store.fail(claim.id, claim.attempt, HICCUP, MAX) is None
+            assert self.farm.store.fail(claim.id, claim.attempt, BUG, MAX) is None
+            assert not self.farm.store.succeed(claim.id, claim.attempt, images(claim), COSTS)
+
+    @rule()
+    def expire(self) -> None:
+        """The reaper ends all that are late, and only those."""
+        late = {i for i in self.late if self.status[i] not in FINAL}
+        assert set(self.farm.store.expire()) == late
+        for job_id in late:
+            self.end(job_id, "expired", done=True)
+        self.late.clear()
+
+    def end(self, job_id: UUID, status: str, *, done: bool) -> None:
+        """Note an ending."""
+        if done:
+            self.status[job_id] = status
+            self.lost.discard(job_id)
+            self.late.discard(job_id)
+
+    @invariant()
+    def the_records_say_so(self) -> None:
+        """Every job stands where the model has it."""
+        rows = self.farm.rows("SELECT * FROM jobs")
+        found = {r["id"]: (r["status"], r["attempt"]) for r in rows}
+        assert found == {i: (s, self.attempt[i]) for i, s in self.status.items()}
+        counts = {r["id"]: [r["failures"], r["crashes"], r["releases"]] for r in rows}
+        assert counts == self.counts
+
+    def teardown(self) -> None:
+        """At the end the audit is silent, but for what the reaper has not done yet."""
+        self.rescue()
+        self.expire()
+        assert self.farm.breaches() == []
+
+
+def play(engine: Engine, examples: int, steps: int = 25) -> None:
+    """Play so many random histories; raises what the first bad one shows."""
+    Life.farm = Farm(engine)
+    run_state_machine_as_test(
+        Life,
+        settings=settings(
+            max_examples=examples,
+            stateful_step_count=steps,
+            deadline=None,
+            database=None,
+            derandomize=True,
+            phases=[Phase.generate],
+            suppress_health_check=list(HealthCheck),
+            report_multiple_bugs=False,
+        ),
+    )
+
+
+@contextmanager
+def without(guard: str) -> Iterator[None]:
+    """The statements, as they would be if somebody had forgotten this guard."""
+    name, text, instead = GUARDS[guard]
+    whole: str = getattr(statements, name)
+    assert whole.count(text) == 1, f"{name} has no {text!r}"
+    setattr(statements, name, whole.replace(text, instead))
+    try:
+        yield
+    finally:
+        setattr(statements, name, whole)
+
+
+def caught(engine: Engine, guard: str, examples: int) -> bool:
+    """Whether playing notices that a guard is gone."""
+    with without(guard):
+        try:
+            play(engine, examples)
+        except Exception:  # noqa: BLE001 - an assertion of the model, or the database's refusal
+            return True
+    return False
+
+
+def hold(verdict: Verdict, engine: Engine, examples: int) -> None:
+    """Play with every guard in its place, then without each."""
+    began = time.monotonic()
+    wrong: Any = None
+    try:
+        play(engine, examples)
+    except Exception as error:  # noqa: BLE001 - what it was is the figure
+        wrong = f"{type(error).__name__}: {error}"
+    verdict.equal("what random histories show", wrong, None)
+    found = [guard for guard in GUARDS if caught(engine, guard, examples)]
+    verdict.faults = [Fired(0.0, "guard removed", guard, "noticed") for guard in found]
+    verdict.equal("guards that can be missing unnoticed", sorted(GUARDS.keys() - found), [])
+    verdict.most("seconds", time.monotonic() - began, 60)
+
+
+def run(examples: int = 25) -> Verdict:
+    """On a database of its own."""
+    verdict = Verdict("R16", "random histories, and ten guards taken out in turn")
+    with tempfile.TemporaryDirectory() as folder, Postgres(Path(folder)) as postgres:
+        migrate(postgres.url)
+        engine = create_engine(postgres.url)
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.exec_driver_sql("ALTER SYSTEM SET synchronous_commit = off")
+            connection.exec_driver_sql("SELECT pg_reload_conf()")
+        hold(verdict, engine, examples)
+        engine.dispose()
+    return verdict.end()

@@ -1,0 +1,79 @@
+"""R17: two hundred submissions of one key at the same time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import httpx
+
+from tests.chaos.load import MODEL, finish, judge
+from tests.chaos.report import Verdict
+from tests.chaos.stage import KEY, Stage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+AT_ONCE = 200
+RETRIES = 20
+BUSY = 503
+
+
+def run(times: int = 50) -> Verdict:
+    """The same body under the same key from so many connections; then another body under it."""
+    verdict = Verdict("R17", f"{AT_ONCE} parallel submissions of one key, {times} times")
+    with tempfile.TemporaryDirectory() as folder, Stage(Path(folder), workers_=1) as stage:
+        answers, conflicts = asyncio.run(_rounds(stage.url, times))
+        made = [[a for a in round_ if a.status_code == 202] for round_ in answers]
+        told = [{a.json().get("id") for a in round_} for round_ in answers]
+        codes = {a.status_code for round_ in answers for a in round_}
+        verdict.equal("answers other than 200 and 202", sorted(codes - {200, 202}), [])
+        verdict.equal("keys that made other than one job", sum(len(m) != 1 for m in made), 0)
+        verdict.equal("keys that were told other than one id", sum(len(t) != 1 for t in told), 0)
+        verdict.equal("other bodies refused with 409", _count(conflicts, 409), times)
+        verdict.equal("refusals that name both hashes", sum(map(_names_both, conflicts)), times)
+        rows = stage.records.rows("SELECT count(*) FROM jobs")[0]["count"]
+        verdict.equal("rows", rows, times)
+        ids = [ids.pop() for ids in told if ids]
+        finish(stage, ids, 60)
+        judge(verdict, stage, ids)
+    return verdict.end()
+
+
+async def _rounds(url: str, times: int) -> tuple[list[list[httpx.Response]], list[httpx.Response]]:
+    limits = httpx.Limits(max_connections=AT_ONCE, max_keepalive_connections=AT_ONCE)
+    headers = {"Authorization": f"Bearer {KEY}"}
+    answers, conflicts = [], []
+    async with httpx.AsyncClient(
+        base_url=url, headers=headers, limits=limits, timeout=120
+    ) as client:
+
+        async def submit(key: str, prompt: str) -> httpx.Response:
+            body = {"prompt": prompt, "model": MODEL}
+            for _ in range(RETRIES):  # as the SDK does: the key makes that harmless
+                with contextlib.suppress(httpx.TransportError):
+                    answer = await client.post(
+                        "/v1/jobs", json=body, headers={"Idempotency-Key": key}
+                    )
+                    if answer.status_code != BUSY:
+                        break
+            return answer
+
+        for _ in range(times):
+            key = str(uuid4())
+            answers.append(await asyncio.gather(*(submit(key, "one") for _ in range(AT_ONCE))))
+            conflicts.append(await submit(key, "another"))
+    return answers, conflicts
+
+
+def _count(answers: Iterable[httpx.Response], code: int) -> int:
+    return sum(answer.status_code == code for answer in answers)
+
+
+def _names_both(answer: httpx.Response) -> bool:
+    words = answer.json()["detail"].replace(",", " ").split()
+    return len({w for w in words if len(w) == 64 and int(w, 16) >= 0}) == 2

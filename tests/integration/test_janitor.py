@@ -1,0 +1,163 @@
+"""The janitor: what ages out, what is collected, and what is left alone."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from app.janitor import SPARED_S, Janitor
+from app.jobs.ids import new_id
+from app.results.storage import ObjectStorage
+from app.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+    from uuid import UUID
+
+    from tests.integration.records import Farm
+
+
+@pytest.fixture(autouse=True)
+def _audited(farm: Farm) -> Iterator[None]:
+    """After every test here the records hold every invariant."""
+    yield
+    assert farm.breaches() == []
+
+
+class House:
+    """A janitor, and the objects that it looks after."""
+
+    def __init__(self, farm: Farm, folder: Path) -> None:
+        settings = Settings.from_environment(
+            {
+                "RENDERFARM_DATABASE_URL": "postgresql://unused/farm",
+                "RENDERFARM_BROKER_URL": "redis://unused/0",
+                "RENDERFARM_DIR": str(folder),
+            }
+        )
+        self.farm = farm
+        self.folder = folder / "objects"
+        self.storage = ObjectStorage(settings)
+        self.janitor = Janitor(farm.store, farm.engine, self.storage, settings)
+
+    def put(self, key: str, age_s: float = 0.0) -> str:
+        """An object that was written so long ago."""
+        self.storage.put(key, b"picture", "image/png")
+        path = self.folder / key
+        then = path.stat().st_mtime - age_s
+        os.utime(path, (then, then))
+        return key
+
+    def drawn(self, job_id: UUID | None = None, **request: Any) -> UUID:
+        """A job that ended an hour ago, with its object."""
+        claim = self.farm.claimed(job_id, **request)
+        self.farm.finish(claim)
+        self.put(f"{claim.tenant_id}/{claim.id}/{claim.attempt}/0.png", 2 * SPARED_S)
+        self.age(claim.id)
+        return claim.id
+
+    def age(self, job_id: UUID) -> None:
+        """Let the job have ended an hour ago."""
+        self.farm.forge(
+            "UPDATE jobs SET finished_at = now() - interval '1 h' WHERE id = :i", i=job_id
+        )
+        self.farm.forge("UPDATE usage_entries SET day = (now() - interval '1 h')::date")
+
+    @property
+    def keys(self) -> list[str]:
+        """The keys of all objects."""
+        return sorted(
+            str(p.relative_to(self.folder)) for p in self.folder.rglob("*") if p.is_file()
+        )
+
+
+@pytest.fixture
+def house(farm: Farm, tmp_path: Path) -> House:
+    """An empty house."""
+    return House(farm, tmp_path)
+
+
+def keep(farm: Farm, column: str, seconds: float) -> None:
+    """Have the tenant keep its jobs or images for so long."""
+    farm.execute(f"UPDATE tenants SET {column} = :s WHERE id = :i", s=seconds, i=farm.tenant.id)  # noqa: S608
+
+
+def test_without_a_setting_everything_is_kept(house: House) -> None:
+    """A tenant that says nothing loses nothing."""
+    house.drawn()
+    house.janitor.round()
+    assert len(house.keys) == 1
+    assert len(house.farm.rows("SELECT * FROM images")) == 1
+
+
+def test_images_age_out_and_the_job_stays(house: House, farm: Farm) -> None:
+    """After `keep_images_s` record and object are gone; younger ones and other tenants' are not."""
+    keep(farm, "keep_images_s", 1800)
+    old = house.drawn()
+    young = farm.claimed()
+    farm.finish(young)
+    house.put(f"{young.tenant_id}/{young.id}/1/0.png")
+    theirs = house.drawn(farm.insert(farm.new(tenant=farm.other))[0].row["id"])
+    house.janitor.round()
+    assert len(house.keys) == 2
+    assert farm.job(old)["images_gone_at"] is not None
+    left = {row["job_id"] for row in farm.rows("SELECT job_id FROM images")}
+    assert left == {young.id, theirs}
+    assert farm.state(old) == ("succeeded", 1)
+    house.janitor.round()
+
+
+def test_jobs_age_out_with_all_that_is_theirs(house: House, farm: Farm) -> None:
+    """After `keep_jobs_s` the job, its events, images and objects are gone; what it used is not."""
+    keep(farm, "keep_jobs_s", 1800)
+    gone = house.drawn()
+    waits, runs = farm.queued(), farm.claimed().id
+    for job_id in (waits, runs):
+        farm.forge("UPDATE jobs SET created_at = now() - interval '9 h' WHERE id = :i", i=job_id)
+    house.janitor.round()
+    assert {row["id"] for row in farm.rows("SELECT id FROM jobs")} == {waits, runs}
+    assert house.keys == []
+    assert farm.rows("SELECT * FROM events WHERE job_id = :i", i=gone) == []
+    assert farm.rows("SELECT sum(jobs) AS jobs FROM usage")[0]["jobs"] == 1
+
+
+def test_a_shared_object_stays_as_long_as_one_job_has_it(house: House, farm: Farm) -> None:
+    """A job that was answered from the cache keeps its picture when the first one's ages out."""
+    first = farm.shared()
+    house.drawn(first)
+    second = farm.shared()
+    keep(farm, "keep_jobs_s", 1800)
+    house.janitor.round()
+    assert len(house.keys) == 1
+    house.age(second)
+    house.janitor.round()
+    assert house.keys == []
+
+
+def test_orphans_are_collected_and_nothing_else(house: House, farm: Farm) -> None:
+    """Objects of attempts that came to nothing go; named, running, young and foreign ones stay."""
+    kept = [f"{farm.tenant.id}/{house.drawn()}/1/0.png"]
+    runs = farm.claimed()
+    mine = f"{farm.tenant.id}/{runs.id}"
+    farm.store.release(runs.id, 1)
+    farm.claimed(runs.id)
+    old = 2 * SPARED_S
+    house.put(f"{mine}/1/0.png", old)
+    house.put(f"{farm.tenant.id}/{new_id()}/1/0.png", old)
+    kept += [house.put(f"{mine}/2/0.png", old), house.put("readme.txt", old)]
+    kept += [house.put(f"{farm.tenant.id}/{new_id()}/1/0.png")]
+    assert house.janitor.sweep() == 2
+    assert house.keys == sorted(kept)
+
+
+def test_a_sweep_comes_when_it_is_due(house: House, farm: Farm) -> None:
+    """Not with every round, but once its time has come."""
+    house.put(f"{farm.tenant.id}/{new_id()}/1/0.png", 2 * SPARED_S)
+    house.janitor.round()
+    assert len(house.keys) == 1
+    house.janitor._sweep_at = house.janitor._clock()
+    house.janitor.round()
+    assert house.keys == []
