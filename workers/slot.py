@@ -24,7 +24,7 @@ from workers.gate import Gate
 from workers.inputs import Inputs, InputUnavailable
 from workers.provenance import Provenance
 from workers.runtime import RenderCancelled, RenderFailed
-from workers.storing import PATIENCE_S, File, Patience, again_in_s, put_all
+from workers.storing import PATIENCE_S, File, Patience, again_in_s, put_all, side_by_side
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -175,7 +175,7 @@ class Slot:
             key = f"{claim.tenant_id}/{claim.id}/{claim.attempt}/{n}.{kind}"
             return File(n, key, data, CONTENT_TYPES[kind], width, height, seed)
 
-        files = [file(n) for n in range(len(result.pixels))]
+        files = side_by_side(file, range(len(result.pixels)))
         return put_all(self.storage, files, Patience(self.patience_s, lambda: self.runtime.ended))
 
     def _postpone(self, claim: Claim, error: StorageError) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from app.results.storage import Storage, StoredObject
 
+A = TypeVar("A")
+B = TypeVar("B")
 log = structlog.get_logger("workers.storing")
 PATIENCE_S = 30.0
 PAUSES_S = (0.5, 1.0, 2.0, 5.0)
@@ -60,10 +62,15 @@ def put_all(storage: Storage, files: Sequence[File], patience: Patience) -> list
             stored.bytes, stored.sha256, file.seed,
         )  # fmt: skip
 
-    if len(files) == 1:
-        return [put(files[0])]
+    return side_by_side(put, files)
+
+
+def side_by_side(work: Callable[[A], B], items: Sequence[A]) -> list[B]:
+    """Do the work for each item, a few at a time; a single one needs no thread."""
+    if len(items) == 1:
+        return [work(items[0])]
     with ThreadPoolExecutor(max_workers=UPLOADS) as pool:
-        return list(pool.map(put, files))
+        return list(pool.map(work, items))
 
 
 def _put(storage: Storage, file: File, patience: Patience) -> StoredObject:
