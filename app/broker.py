@@ -13,6 +13,7 @@ import kombu
 import redis
 from celery import Celery
 from celery.app.amqp import AMQP
+from kombu.transport.redis import Transport as RedisTransport
 
 from app.jobs.records import attempt_name
 
@@ -30,8 +31,27 @@ _SOCKETS = {
 }
 
 
+class Channel(RedisTransport.Channel):  # type: ignore[misc,unused-ignore]
+    """A channel that gives nothing back when it is closed: what was in hand is hinted again.
+
+    Giving back needs a broker that is there, and ends the whole worker when it is not.
+    """
+
+    do_restore = False
+
+
+class Transport(RedisTransport):  # type: ignore[misc,unused-ignore]
+    """Redis, with such channels."""
+
+    Channel = Channel
+
+
 class Connection(kombu.Connection):  # type: ignore[misc,unused-ignore]
     """A connection that is sought again soon: kombu's own pauses grow to half a minute."""
+
+    def get_transport_cls(self) -> type[Transport]:
+        """Redis is the only broker of hints."""
+        return Transport
 
     def _ensure_connection(self, *args: Any, **options: Any) -> Any:
         pauses = {"interval_start": 0.2, "interval_step": 0.2, "interval_max": 1.0}

@@ -34,6 +34,8 @@ ROUND_S = 5.0
 FIRST_SWEEP_S = 600.0
 SPARED_S = 3600.0
 """Objects younger than this are not looked at: their job may still be on its way."""
+ENTRIES = 10_000
+MANY = 500
 SWEEPERS_LOCK = 7_236_004
 _NAMED = text("SELECT DISTINCT key FROM images WHERE key = ANY(:keys)")
 # An attempt that runs has written objects that nothing names yet.
@@ -62,18 +64,18 @@ class Janitor:
         """Run rounds until told to stop."""
         threading.Thread(target=self._run, args=(stop,), name="janitor", daemon=True).start()
 
-    def round(self) -> int:
-        """Do a bounded part of everything that is due; how many records were moved."""
-        added = usage.add_up(self._engine)
-        keys = self._store.age_images()
-        jobs, more = self._store.age_jobs()
+    def round(self) -> bool:
+        """Do a bounded part of everything that is due; whether there may be more of it."""
+        added = usage.add_up(self._engine, ENTRIES)
+        keys = self._store.age_images(MANY)
+        jobs, more = self._store.age_jobs(MANY)
         gone = self._delete([*keys, *more])
         if gone:
             log.info("aged", jobs=jobs, objects=gone)
         if self._clock() >= self._sweep_at:
             self._sweep_at = self._clock() + self._sweep_s
             self.sweep()
-        return added + jobs + len(keys)
+        return added == ENTRIES or jobs == MANY or len(keys) >= MANY
 
     def sweep(self) -> int:
         """Collect the objects that no record names; how many. One at a time in a farm."""

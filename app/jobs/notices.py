@@ -83,6 +83,7 @@ class Listener:
         self._channel = channel
         self._lock = lock
         self._leads = False
+        self._listens = False
         self._connection: psycopg.Connection | None = None
 
     def wait(self, timeout_s: float, wanted: Callable[[str], bool] | None = None) -> bool:
@@ -91,7 +92,7 @@ class Listener:
         Raises `psycopg.OperationalError` while the database is away; the next call connects anew.
         """
         try:
-            notices = self._connected().notifies(timeout=timeout_s)
+            notices = self._listening().notifies(timeout=timeout_s)
             came = any(wanted is None or wanted(notice.payload) for notice in notices)
             notices.close()
         except psycopg.OperationalError:
@@ -127,7 +128,7 @@ class Listener:
 
     def close(self) -> None:
         """Let the connection go, and the lock with it."""
-        self._leads = False
+        self._leads = self._listens = False
         if self._connection is not None:
             self._connection.close()
         self._connection = None
@@ -135,5 +136,12 @@ class Listener:
     def _connected(self) -> psycopg.Connection:
         if self._connection is None:
             self._connection = psycopg.connect(self._url, autocommit=True, **CONNECTION)
-            self._connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(self._channel)))
         return self._connection
+
+    def _listening(self) -> psycopg.Connection:
+        """The connection, which listens from now on: who only wants to lead would pile notices up."""
+        connection = self._connected()
+        if not self._listens:
+            connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(self._channel)))
+            self._listens = True
+        return connection

@@ -184,12 +184,12 @@ class Store:
             rows = _run(connection, statements.HINT, ids=list(ids))
         return sorted(rows, key=lambda row: place[row["id"]])
 
-    def age_images(self, limit: int = 500) -> list[str]:
+    def age_images(self, limit: int) -> list[str]:
         """Let go of images that their tenant keeps no longer; the keys that they had."""
         with self._engine.begin() as connection:
             return [row["key"] for row in _run(connection, statements.AGED_IMAGES, limit=limit)]
 
-    def age_jobs(self, limit: int = 500) -> tuple[int, list[str]]:
+    def age_jobs(self, limit: int) -> tuple[int, list[str]]:
         """Let go of jobs that their tenant keeps no longer; how many, and their images' keys."""
         with self._engine.begin() as connection:
             (row,) = _run(connection, statements.AGED_JOBS, limit=limit)

@@ -159,6 +159,12 @@ Index(
     jobs.c.finished_at,
     postgresql_where=text("finished_at IS NOT NULL"),
 )
+Index(
+    "jobs_with_images",
+    jobs.c.tenant_id,
+    jobs.c.finished_at,
+    postgresql_where=text("status = 'succeeded' AND images_gone_at IS NULL"),
+)
 
 images = Table(
     "images",

@@ -36,6 +36,8 @@ ALTER TABLE jobs
 CREATE INDEX jobs_cache ON jobs (tenant_id, cache_key, finished_at DESC)
     WHERE status = 'succeeded' AND cache_key IS NOT NULL AND images_gone_at IS NULL;
 CREATE INDEX jobs_ended ON jobs (tenant_id, finished_at) WHERE finished_at IS NOT NULL;
+CREATE INDEX jobs_with_images ON jobs (tenant_id, finished_at)
+    WHERE status = 'succeeded' AND images_gone_at IS NULL;
 
 -- A job that was answered from the cache shares its objects with the job that drew them.
 ALTER TABLE images DROP CONSTRAINT images_key_key;
@@ -116,7 +118,7 @@ def downgrade() -> None:
     op.execute(GUARD.format(final="", unless=""))
     op.execute("""
         DROP TABLE rates, usage, usage_entries;
-        DROP INDEX jobs_cache, jobs_ended, images_key;
+        DROP INDEX jobs_cache, jobs_ended, jobs_with_images, images_key;
         ALTER TABLE images ADD CONSTRAINT images_key_key UNIQUE (key);
         ALTER TABLE jobs DROP COLUMN shape, DROP COLUMN cache_key, DROP COLUMN images_gone_at,
             DROP CONSTRAINT cached_means_never_run;

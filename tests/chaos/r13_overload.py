@@ -22,6 +22,8 @@ SECONDS_EACH = 0.5
 MAX_QUEUED = 200
 BATCH = SLOTS * 2
 REFUSALS = {429, 503}
+PATIENCE = httpx.Timeout(120, pool=None)
+MANY = httpx.Limits(max_connections=None)
 
 
 def run(lasts_s: float = 60.0, times: float = 10.0) -> Verdict:
@@ -57,7 +59,7 @@ async def _overload(
     ids: list[str] = []
     codes: dict[int, int] = {}
     without = deepest = 0
-    async with httpx.AsyncClient(base_url=stage.url, timeout=60) as client:
+    async with httpx.AsyncClient(base_url=stage.url, timeout=PATIENCE, limits=MANY) as client:
 
         async def submit(n: int) -> None:
             nonlocal without
@@ -81,7 +83,7 @@ async def _overload(
 async def _waits(stage: Stage, lasts_s: float) -> float:
     """How long another tenant's jobs take, one at a time, in the middle."""
     took, until = [], time.monotonic() + lasts_s
-    async with httpx.AsyncClient(base_url=stage.url, timeout=60) as client:
+    async with httpx.AsyncClient(base_url=stage.url, timeout=PATIENCE, limits=MANY) as client:
         while time.monotonic() < until:
             began = time.monotonic()
             answer = await _submit(client, OTHER_KEY, f"slow {SECONDS_EACH}", len(took))

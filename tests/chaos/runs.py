@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tests.chaos import (
+    r00_leader,
     r01_everything,
     r02_frozen,
     r03_forgetful,
@@ -30,6 +31,7 @@ DECK = (
     "freeze worker", "kill api", "reset", "half-open",
 )  # fmt: skip
 FULL: dict[str, Callable[[], Verdict]] = {
+    "R0": r00_leader.run,
     "R1": r01_everything.run,
     "R2": r02_frozen.run,
     "R3": r03_forgetful.run,

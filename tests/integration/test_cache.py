@@ -170,5 +170,5 @@ def test_only_success_is_reused(desk: Desk, farm: Farm) -> None:
     farm.execute("UPDATE tenants SET keep_images_s = 1")
     farm.forge("UPDATE jobs SET finished_at = now() - interval '1 h' WHERE id = :i", i=old)
     farm.forge("UPDATE usage_entries SET day = (now() - interval '1 h')::date")
-    farm.store.age_images()
+    farm.store.age_images(10)
     assert desk.submit(seed=9).row["status"] == "queued"

@@ -351,6 +351,20 @@ def test_a_leader_that_says_so_goes_on_leading(database_url: str) -> None:
     other.close()
 
 
+def test_who_waits_to_lead_piles_nothing_up(database_url: str, farm: Farm) -> None:
+    """A dispatcher that only asks for the lead hears of no job: nobody would take the notices out."""
+    leader, other = (Listener(database_url, "jobs", LEADERS_LOCK) for _ in range(2))
+    assert leader.leads()
+    for _ in range(3):
+        assert not other.leads()
+        farm.queued()
+    assert not other.leads()
+    assert other._connection is not None
+    assert not other._connection._notifies_backlog
+    leader.close()
+    other.close()
+
+
 def test_a_round_is_called_for_by_work_alone(farm: Farm, dispatcher: Dispatcher) -> None:
     """New work wakes the dispatcher; an ended job does only while others wait for its slot."""
     worker(farm, 1)
