@@ -121,7 +121,7 @@ _RETRY = _move(
 
 _RELEASE = _move(
     """UPDATE jobs SET status = 'queued', lease_until = NULL, hinted_at = NULL, step = 0,
-           releases = releases + 1
+           releases = releases + 1, checkpoint = coalesce(:checkpoint, checkpoint)
        WHERE id = :id AND attempt = :attempt AND status = 'running'""",
     "'released'",
 )
@@ -197,7 +197,14 @@ class Store:
         rows = self._move(_CLAIM, "running", id=job_id, worker=worker_id, lease_s=lease_s)
         return next(
             (
-                Claim(r["id"], r["tenant_id"], r["attempt"], r["request"], alone=r["crashes"] > 0)
+                Claim(
+                    r["id"],
+                    r["tenant_id"],
+                    r["attempt"],
+                    r["request"],
+                    alone=r["crashes"] > 0,
+                    checkpoint=r["checkpoint"],
+                )
                 for r in rows
             ),
             None,
@@ -237,9 +244,13 @@ class Store:
         moved = self._move(_FAIL, "failed", error=error, transient=failure.transient, **guard)
         return "failed" if moved else None
 
-    def release(self, job_id: UUID, attempt: int) -> bool:
-        """Running -> queued at no cost to the job; false if the attempt is no longer this one."""
-        return bool(self._move(_RELEASE, "released", id=job_id, attempt=attempt))
+    def release(self, job_id: UUID, attempt: int, checkpoint: str | None = None) -> bool:
+        """Running -> queued at no cost to the job; false if the attempt is no longer this one.
+
+        `checkpoint` is the key of an object to go on from; without a new one, an old one stays.
+        """
+        values = {"id": job_id, "attempt": attempt, "checkpoint": checkpoint}
+        return bool(self._move(_RELEASE, "released", **values))
 
     def cancel(self, job_id: UUID, tenant_id: UUID) -> bool:
         """Queued or running -> cancelled; false if it has ended or is another tenant's."""

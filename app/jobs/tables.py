@@ -59,6 +59,7 @@ keys = Table(
 #   crashes    +1 when the lease ran out (the worker is lost)
 #   releases   +1 when the holder gave the job back (drain); costs no budget
 #   hinted_at  when the dispatcher last told the workers; null: not since it was queued
+#   checkpoint key of the object that a drained attempt left for the next one; null: from the start
 # trace is the W3C traceparent that the submission came with; its webhooks carry it on.
 jobs = Table(
     "jobs",
@@ -92,6 +93,7 @@ jobs = Table(
     Column("cost_usd", Double, nullable=False, server_default=ZERO),
     Column("cached", Boolean, nullable=False, server_default=text("false")),
     Column("trace", Text),
+    Column("checkpoint", Text),
     UniqueConstraint("tenant_id", "idempotency_key"),
 )
 Index(

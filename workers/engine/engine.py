@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from workers.engine.pipelines import LoadedModel
-    from workers.engine.request import Outcome, Request
+    from workers.engine.request import Drained, Outcome, Request
     from workers.engine.rows import Call
 
 
@@ -60,13 +60,16 @@ class Engine:
         self._in_flight: dict[str, Job] = {}
         self.stats = Stats()
 
-    def add(self, request: Request) -> None:
-        """Queue a request. Raise BadRequest for what cannot run, or is here already."""
+    def add(self, request: Request, checkpoint: bytes | None = None) -> None:
+        """Queue a request, to go on from `checkpoint` if there is one.
+
+        Raise BadRequest for what cannot run or is here already, and BadCheckpoint.
+        """
         if request.model not in self._models:
             raise BadRequest("unknown_model", "model", f"there is no model {request.model!r}")
         if request.id in self._waiting or request.id in self._in_flight:
             raise BadRequest("duplicate_id", "id", f"job {request.id} is here already")
-        self._waiting[request.id] = Job(request, self._models[request.model])
+        self._waiting[request.id] = Job(request, self._models[request.model], checkpoint)
 
     def cancel(self, job_id: str) -> bool:
         """Have a job leave at the next step, which reports it; False if it is not here."""
@@ -74,6 +77,14 @@ class Engine:
         if job is not None:
             job.cancelled = True
         return job is not None
+
+    @torch.no_grad()  # what is unwound puts back the mode it began in
+    def drain(self) -> list[Drained]:
+        """Let every job go with a checkpoint; afterwards the engine is empty."""
+        jobs = [*self._in_flight.values(), *self._waiting.values()]
+        self._in_flight.clear()
+        self._waiting.clear()
+        return [job.drain() for job in jobs]
 
     @torch.no_grad()  # per thread, not per greenlet: switched off for all pipelines together
     def step(self) -> list[Outcome]:
@@ -177,9 +188,13 @@ class Engine:
         return results
 
     def _skip_known(self, job: Job) -> None:
-        """Answer encoder calls from the memo for as long as it knows them."""
-        while not job.done and (known := self._memo.get(job.call)) is not None:
-            self.stats.memo_hits[job.call.entry.role] += 1
+        """Answer calls from the job's checkpoint and from the memo, for as long as they know."""
+        while not job.done:
+            known = job.recorded()
+            if known is None and (known := self._memo.get(job.call)) is not None:
+                self.stats.memo_hits[job.call.entry.role] += 1
+            if known is None:
+                return
             job.resume(known)
 
     def _collect(self) -> list[Outcome]:

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 from workers.engine import faults, pipelines
 from workers.engine.park import Strand
 from workers.engine.policy import Parked
-from workers.engine.request import Cancelled, Failed, Finished
+from workers.engine.replay import Record
+from workers.engine.request import Cancelled, Drained, Failed, Finished
+from workers.engine.rows import Scope
 
 if TYPE_CHECKING:
     from workers.engine.pipelines import LoadedModel
@@ -18,12 +20,16 @@ if TYPE_CHECKING:
 class Job:
     """A request being rendered. Only the engine touches it, on the engine's thread."""
 
-    def __init__(self, request: Request, model: LoadedModel) -> None:
+    def __init__(
+        self, request: Request, model: LoadedModel, checkpoint: bytes | None = None
+    ) -> None:
         self.request = request
         self.cancelled = False
         self.passed_over = 0
         self._view, self._arguments = model.view(request)
-        self._strand = Strand(lambda: pipelines.render(self._view, self._arguments))
+        self._record = Record(request, checkpoint)
+        scope = Scope(request.reproducible)
+        self._strand = Strand(lambda: pipelines.render(self._view, self._arguments), scope)
         self._denoised = 0
         self._device_s = 0.0
 
@@ -69,14 +75,26 @@ class Job:
 
     def resume(self, answer: Any) -> None:
         """Answer the parked call, with a result or an exception, and run to the next one."""
-        self._denoised += self.call.entry.role == "denoiser"
+        if self.call.entry.role == "denoiser":
+            self._denoised += 1
+            if not isinstance(answer, Exception):
+                self._record.note(answer)
         self._device_s += self.call.device_s
         self._strand.resume(answer)
+
+    def recorded(self) -> Any:
+        """Return what the checkpoint answers the call at which the job is parked, or None."""
+        return self._record.known(self.call)
 
     def leave(self) -> Cancelled:
         """Unwind the pipeline where it stands."""
         self._strand.end()
         return Cancelled(self.request.id)
+
+    def drain(self) -> Drained:
+        """Leave with a checkpoint."""
+        self.leave()
+        return Drained(self.request.id, self._record.steps, self._record.pack())
 
     def outcome(self) -> Outcome:
         """Return how a job that is done has ended."""

@@ -26,6 +26,10 @@ class BadRequest(EngineError):
         self.message = message
 
 
+class BadCheckpoint(EngineError):
+    """A checkpoint that is broken, or another request's."""
+
+
 class DeviceLost(EngineError):
     """The device is poisoned: hand every job back and end the process."""
 
@@ -40,8 +44,9 @@ class Request:
 
     Image `n` is drawn from `torch.Generator("cpu").manual_seed(seed + n)`. Give `image` for
     image-to-image and `image` with `mask` (white is painted anew) for inpainting; both are scaled
-    to `width` x `height` pixels. `scheduler=None` is the model's own. A higher `priority` runs
-    earlier; `alone` runs while no other job is in flight.
+    to `width` x `height` pixels. `scheduler=None` is the model's own. `reproducible` gives the same
+    bytes on the same device, whoever shares the batch. A higher `priority` runs earlier; `alone`
+    runs while no other job is in flight.
     """
 
     id: str
@@ -58,6 +63,7 @@ class Request:
     image: Image | None = None
     mask: Image | None = None
     strength: float | None = None
+    reproducible: bool = False
     priority: int = 0
     alone: bool = False
 
@@ -111,6 +117,15 @@ class Cancelled:
     """A job that left because it was asked to."""
 
     id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Drained:
+    """A job that left unfinished; `checkpoint` holds its `steps` denoiser calls so far, if any."""
+
+    id: str
+    steps: int
+    checkpoint: bytes | None
 
 
 Outcome: TypeAlias = Finished | Failed | Cancelled

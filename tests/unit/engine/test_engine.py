@@ -13,27 +13,9 @@ from workers.engine import pipelines
 from workers.engine.request import BadRequest, Cancelled, DeviceLost, Failed, Finished
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from workers.engine.pipelines import LoadedModel
-
-
-@pytest.fixture
-def hook_denoiser(stock: dict[str, Any]) -> Iterator[Callable[[Callable[..., Any]], None]]:
-    """Have a function look at the arguments of each forward of the `sd` UNet."""
-    handles = []
-
-    def hook(function: Callable[..., Any]) -> None:
-        handles.append(
-            stock["sd"].unet.register_forward_pre_hook(
-                lambda _, args, kwargs: function(kwargs.get("sample", args[0] if args else None)),
-                with_kwargs=True,
-            )
-        )
-
-    yield hook
-    for handle in handles:
-        handle.remove()
 
 
 def test_an_engine_without_jobs_is_idle(models: dict[str, LoadedModel]) -> None:
@@ -349,6 +331,8 @@ def test_gradients_are_as_before_after_a_step(models: dict[str, LoadedModel]) ->
     engine = engine_of(models)
     engine.add(request("a"))
     engine.step()
+    assert torch.is_grad_enabled()
+    engine.drain()
     assert torch.is_grad_enabled()
 
 
