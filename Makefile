@@ -2,7 +2,7 @@
 # All of it works as root and as an ordinary user, and nothing is installed outside .venv.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up check test bench clean
+.PHONY: help setup demo up check test bench bench-engine clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -10,7 +10,7 @@ STAMP := .venv/.installed
 
 help: ## List what can be made
 	@echo "Renderfarm. make ..."
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## Install everything into .venv; instant when nothing has changed
 	@:
@@ -40,6 +40,9 @@ endif
 
 bench: setup ## Measure the farm on this machine, beside a hand-made app (ARGS="--help")
 	@$(BIN)/python -m bench $(ARGS)
+
+bench-engine: setup ## Replay traces under the engine's policy and its rivals (ARGS="--help")
+	@OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m bench.engine $(ARGS)
 
 clean: ## Remove what can be made again: .venv, demo/, caches. The data in var/ stays
 	rm -rf .venv demo dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from workers.engine import faults, pipelines
 from workers.engine.park import Strand
-from workers.engine.policy import Parked
+from workers.engine.policy import Entrant, Parked
 from workers.engine.replay import Record
 from workers.engine.request import Cancelled, Drained, Failed, Finished
 from workers.engine.rows import Scope
@@ -21,14 +21,19 @@ class Job:
     """A request being rendered. Only the engine touches it, on the engine's thread."""
 
     def __init__(
-        self, request: Request, model: LoadedModel, checkpoint: bytes | None = None
+        self,
+        request: Request,
+        model: LoadedModel,
+        checkpoint: bytes | None = None,
+        added_s: float = 0.0,
     ) -> None:
         self.request = request
         self.cancelled = False
-        self.passed_over = 0
+        self._added_s = added_s
         self._view, self._arguments = model.view(request)
         self._record = Record(request, checkpoint)
-        scope = Scope(request.reproducible)
+        self._lane = None if model.batched else model.name
+        scope = Scope(request.reproducible, request.loras)
         self._strand = Strand(lambda: pipelines.render(self._view, self._arguments), scope)
         self._denoised = 0
         self._device_s = 0.0
@@ -56,16 +61,21 @@ class Job:
         return min(steps, self._denoised * steps // self._denoiser_calls), steps
 
     @property
-    def parked(self) -> Parked:
-        """What the policy needs to know."""
+    def entrant(self) -> Entrant:
+        """What the policy needs to know to let it in."""
+        return Entrant(self.request.alone, self._lane)
+
+    def parked(self, now_s: float) -> Parked:
+        """Return what the policy needs to know."""
         call = self.call
-        left = self._denoiser_calls - self._denoised if call.entry.role == "denoiser" else 0
+        loop = self._denoiser_calls - self._denoised
+        left = {"denoiser": loop, "control": loop, "decoder": 1}
         return Parked(
             job=self.request.id,
             key=call.signature,
             rows=call.rows,
-            steps_left=max(0, left),
-            passed_over=self.passed_over,
+            calls_left=max(0, left.get(call.entry.role, 0)),
+            waited_s=now_s - self._added_s,
             priority=self.request.priority,
         )
 

@@ -45,7 +45,8 @@ class Request:
     Image `n` is drawn from `torch.Generator("cpu").manual_seed(seed + n)`. Give `image` for
     image-to-image and `image` with `mask` (white is painted anew) for inpainting; both are scaled
     to `width` x `height` pixels. `scheduler=None` is the model's own. `reproducible` gives the same
-    bytes on the same device, whoever shares the batch. A higher `priority` runs earlier; `alone`
+    bytes on the same device, whoever shares the batch. `loras` are (name, scale) of the model's own,
+    and `controlnet` names one of them, steered by `control_image`. A higher `priority` runs earlier; `alone`
     runs while no other job is in flight.
     """
 
@@ -63,6 +64,10 @@ class Request:
     image: Image | None = None
     mask: Image | None = None
     strength: float | None = None
+    loras: tuple[tuple[str, float], ...] = ()
+    controlnet: str | None = None
+    control_image: Image | None = None
+    controlnet_conditioning_scale: float = 1.0
     reproducible: bool = False
     priority: int = 0
     alone: bool = False
@@ -78,6 +83,14 @@ class Request:
             raise BadRequest("out_of_range", "guidance_scale", "guidance_scale must be finite")
         if self.mask is not None and self.image is None:
             raise BadRequest("missing_field", "image", "a mask needs an image")
+        if (self.controlnet is None) != (self.control_image is None):
+            field = "controlnet" if self.controlnet is None else "control_image"
+            raise BadRequest(
+                "missing_field", field, "a controlnet and its control_image go together"
+            )
+        for scale in (self.controlnet_conditioning_scale, *(scale for _, scale in self.loras)):
+            if not math.isfinite(scale):
+                raise BadRequest("out_of_range", "scale", "scales must be finite")
         if self.strength is not None:
             self._check_strength(self.strength)
 

@@ -35,6 +35,7 @@ class Scope:
     """What a job asks of every forward that it is in; jobs that ask for different things part."""
 
     reproducible: bool = False
+    loras: tuple[tuple[str, float], ...] = ()
 
 
 PLAIN = Scope()
@@ -45,19 +46,22 @@ class Entry:
     """One compute method of a loaded module. `key` names it: model, component, method.
 
     `role` is `encoder`, `denoiser`, `control` (a ControlNet) or `decoder`: before, in or after the
-    denoising loop.
+    denoising loop. `wear` dresses the module in the LoRAs of a group. Calls of a `lone` entry share
+    no forward.
     """
 
     key: str
     role: str
     run: Callable[..., Any]
     parameters: inspect.Signature
+    wear: Callable[[tuple[tuple[str, float], ...]], None] | None = None
+    lone: bool = False
 
     @classmethod
-    def of(cls, key: str, role: str, run: Callable[..., Any]) -> Entry:
+    def of(cls, key: str, role: str, run: Callable[..., Any], **options: Any) -> Entry:
         """Make an entry for the bound method or module `run`."""
         forward = run.forward if isinstance(run, torch.nn.Module) else run
-        return cls(key, role, run, inspect.signature(forward))
+        return cls(key, role, run, inspect.signature(forward), **options)
 
 
 @dataclass(slots=True, eq=False)
@@ -88,8 +92,10 @@ class Call:
             timestep = torch.as_tensor(arguments["timestep"], dtype=torch.float32)
             timestep = timestep.to(first.device, non_blocking=True)
             arguments["timestep"] = timestep.reshape(-1).expand(rows)
-        signature = entry.key, scope, _signature("", arguments, rows)
-        return cls(entry, scope, arguments, rows, signature)
+        if scope.loras and entry.wear is None:
+            scope = Scope(scope.reproducible)
+        shape = object() if entry.lone else _signature("", arguments, rows)
+        return cls(entry, scope, arguments, rows, (entry.key, scope, shape))
 
     @property
     def device(self) -> torch.device:
@@ -112,6 +118,8 @@ def run(calls: Sequence[Call]) -> list[Any]:
     sizes = [call.rows for call in calls]
     stacked = join([call.arguments for call in calls], sizes)
     entry, total = calls[0].entry, sum(sizes)
+    if entry.wear is not None:
+        entry.wear(calls[0].scope.loras)
     if calls[0].scope.reproducible:
         result = _run_exactly(entry, stacked, total, EXACT_ROWS.get(entry.role, 1))
     else:

@@ -78,12 +78,12 @@ def test_a_cancelled_job_leaves_and_its_mates_do_not_notice(
 ) -> None:
     """Cancelled in mid-flight it is reported by the next step; the mates' pictures are as alone."""
     engine = engine_of(models)
-    engine.add(request("mate"))
+    engine.add(request("mate", num_inference_steps=12))
     alone = run_until_idle(engine)["mate"]
 
     engine = engine_of(models)
-    engine.add(request("mate"))
-    engine.add(request("gone", num_inference_steps=20, seed=1))
+    engine.add(request("mate", num_inference_steps=12))
+    engine.add(request("gone", num_inference_steps=8, seed=1))
     while engine.progress()["gone"][0] < 2:
         assert engine.step() == []
     assert engine.cancel("gone")
@@ -323,7 +323,7 @@ def test_a_long_job_does_not_starve(models: dict[str, LoadedModel]) -> None:
             arrived += 1
         ended |= {outcome.id for outcome in engine.step()}
         assert arrived < 50, "the long job starves"
-    assert arrived > 2
+    assert arrived > 1
 
 
 def test_gradients_are_as_before_after_a_step(models: dict[str, LoadedModel]) -> None:
@@ -334,6 +334,16 @@ def test_gradients_are_as_before_after_a_step(models: dict[str, LoadedModel]) ->
     assert torch.is_grad_enabled()
     engine.drain()
     assert torch.is_grad_enabled()
+
+
+def test_warming_up_learns_the_times_of_a_shape(models: dict[str, LoadedModel]) -> None:
+    """Afterwards T(rows) is known for sizes doubled up to the limit, and nothing was counted."""
+    engine = engine_of(models, max_rows=8)
+    engine.warm_up(request("a"), budget_s=1e9)
+    assert engine.idle
+    assert not engine.stats.forwards
+    measured = [engine._costs.measured(key) for key in engine._costs._times_s]
+    assert {2, 4, 8} in [set(times) for times in measured]
 
 
 BAD = {
