@@ -2,7 +2,7 @@
 # All of it works as root and as an ordinary user, and nothing is installed outside .venv.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up check test chaos bench r6 r12 azurite clean
+.PHONY: help setup demo up check test chaos bench bench-engine r6 r12 azurite clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -10,7 +10,7 @@ STAMP := .venv/.installed
 
 help: ## List what can be made
 	@echo "Renderfarm. make ..."
-	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## Install everything into .venv; instant when nothing has changed
 	@:
@@ -52,6 +52,9 @@ r12: setup ## Deliver 5,000 webhooks while couriers are killed (about 5 minutes;
 
 azurite: ## Install Microsoft's Azurite (npm, 365 MB) into .azurite, for the tests of Azure Blob; they skip without it
 	@npm install --prefix .azurite --no-audit --no-fund azurite@3.37.0
+
+bench-engine: setup ## Replay traces under the engine's policy and its rivals (ARGS="--help")
+	@OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m bench.engine $(ARGS)
 
 clean: ## Remove what can be made again: .venv, demo/, caches. The data in var/ stays
 	rm -rf .venv demo dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

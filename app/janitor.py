@@ -38,8 +38,10 @@ ENTRIES = 10_000
 MANY = 500
 SWEEPERS_LOCK = 7_236_004
 _NAMED = text("SELECT DISTINCT key FROM images WHERE key = ANY(:keys)")
-# An attempt that runs has written objects that nothing names yet.
-_RUNNING = text("SELECT id, attempt FROM jobs WHERE id = ANY(:ids) AND status = 'running'")
+# An attempt that runs has written objects that nothing names yet; one that was drained has left a
+# checkpoint for the next.
+_OPEN = text("""SELECT id, attempt, status, checkpoint FROM jobs
+                WHERE id = ANY(:ids) AND status IN ('queued', 'running')""")
 
 
 class Janitor:
@@ -107,13 +109,16 @@ class Janitor:
         return len(gone)
 
     def _orphans(self, keys: Sequence[str]) -> list[str]:
-        """Those keys that are no attempt at work. What is not named like ours is left alone."""
+        """Those keys that no open job is to read or write. What is not named like ours stays."""
         attempts = {key: attempt for key in keys if (attempt := _attempt_of(key))}
         ids = [job_id for job_id, _ in attempts.values()]
         with reading(self._engine).connect() as connection:
-            rows = connection.execute(_RUNNING, {"ids": ids})
-            running = {(row.id, row.attempt) for row in rows}
-        return [key for key, attempt in attempts.items() if attempt not in running]
+            open_jobs = connection.execute(_OPEN, {"ids": ids}).all()
+        running = {(row.id, row.attempt) for row in open_jobs if row.status == "running"}
+        left = {row.checkpoint for row in open_jobs}
+        return [
+            key for key, attempt in attempts.items() if attempt not in running and key not in left
+        ]
 
     def _run(self, stop: threading.Event) -> None:
         while not stop.wait(ROUND_S):

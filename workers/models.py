@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from app.catalog import Catalog, Model
-    from workers.engine.request import Outcome, Request
+    from workers.engine.request import Drained, Outcome, Request
     from workers.runtime import Steps
 
 
@@ -75,9 +75,9 @@ class Mixed:
         """Whether all are idle."""
         return all(engine.idle for engine in self._engines)
 
-    def add(self, request: Request) -> None:
+    def add(self, request: Request, checkpoint: bytes | None = None) -> None:
         """Give the request to the engine that serves its model."""
-        self._owner[request.model].add(request)
+        self._owner[request.model].add(request, checkpoint)
 
     def cancel(self, job_id: str) -> bool:
         """Have a job leave at the next step; False if it is not here."""
@@ -86,6 +86,10 @@ class Mixed:
     def step(self) -> list[Outcome]:
         """One step of each that has work."""
         return [out for engine in self._engines if not engine.idle for out in engine.step()]
+
+    def drain(self) -> list[Drained]:
+        """Let every job go."""
+        return [left for engine in self._engines for left in engine.drain()]
 
     def progress(self) -> Mapping[str, tuple[int, int]]:
         """(steps done, steps asked for) of every job."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workers.engine.request import Cancelled, Finished
+from workers.engine.request import Cancelled, Drained, Finished
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -36,8 +36,9 @@ class NullEngine:
         """Whether no job waits."""
         return not self._jobs
 
-    def add(self, request: Request) -> None:
-        """Take a request."""
+    def add(self, request: Request, checkpoint: bytes | None = None) -> None:
+        """Take a request; there is nothing to go on from."""
+        del checkpoint
         self._jobs[request.id] = (self._clock() + self._delay_s[request.model], request)
 
     def cancel(self, job_id: str) -> bool:
@@ -61,6 +62,12 @@ class NullEngine:
         if not ended:
             time.sleep(0.001)
         return ended
+
+    def drain(self) -> list[Drained]:
+        """Let every job go, as it came."""
+        jobs, self._jobs = self._jobs, {}
+        self._cancelled.clear()
+        return [Drained(job_id, 0, None) for job_id in jobs]
 
     def progress(self) -> Mapping[str, tuple[int, int]]:
         """Nobody is part of the way: a null job is done or not."""

@@ -14,12 +14,19 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
 
-from workers.engine.request import BadRequest, Cancelled, DeviceLost, Failed, Finished
+from workers.engine.request import (
+    BadCheckpoint,
+    BadRequest,
+    Cancelled,
+    DeviceLost,
+    Failed,
+    Finished,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from workers.engine.request import Outcome, Request
+    from workers.engine.request import Drained, Outcome, Request
 
 log = structlog.get_logger("workers.runtime")
 
@@ -37,6 +44,14 @@ class RenderCancelled(Exception):
     """The job left the engine because it was asked to."""
 
 
+class RenderDrained(RenderCancelled):
+    """The job left because the worker stops; `checkpoint` is what another one goes on from."""
+
+    def __init__(self, checkpoint: bytes | None) -> None:
+        super().__init__()
+        self.checkpoint = checkpoint
+
+
 class Steps(Protocol):
     """What the device thread drives: see `workers.engine.engine.Engine`."""
 
@@ -44,14 +59,17 @@ class Steps(Protocol):
     def idle(self) -> bool:
         """Whether `step` would have nothing to do."""
 
-    def add(self, request: Request) -> None:
-        """Queue a request; raises BadRequest."""
+    def add(self, request: Request, checkpoint: bytes | None = None) -> None:
+        """Queue a request; raises BadRequest or BadCheckpoint."""
 
     def cancel(self, job_id: str) -> bool:
         """Have a job leave at the next step."""
 
     def step(self) -> list[Outcome]:
         """Run one forward; return the jobs that ended."""
+
+    def drain(self) -> list[Drained]:
+        """Let every job go with a checkpoint."""
 
     def progress(self) -> Mapping[str, tuple[int, int]]:
         """(steps done, steps asked for) of every job."""
@@ -82,17 +100,17 @@ class Runtime:
         self._ready.result()
 
     def stop(self) -> None:
-        """End the thread once its present step is done. What is unfinished is cancelled."""
+        """End the thread once its present step is done. What is unfinished is drained."""
         self._inbox.put(("stop", None))
         if self._thread.is_alive():
             self._thread.join()
 
-    def submit(self, request: Request) -> Future[Finished]:
-        """Render; the future raises RenderFailed, RenderCancelled or DeviceLost."""
+    def submit(self, request: Request, checkpoint: bytes | None = None) -> Future[Finished]:
+        """Render; the future raises RenderFailed, RenderCancelled, RenderDrained or DeviceLost."""
         future: Future[Finished] = Future()
         with self._closing:
             if self._ended is None:
-                self._inbox.put(("add", (request, future)))
+                self._inbox.put(("add", (request, checkpoint, future)))
             else:
                 future.set_exception(self._ended)
         return future
@@ -127,6 +145,8 @@ class Runtime:
         self._ready.set_result(None)
         try:
             self._serve(self.engine)
+            for left in self.engine.drain():
+                self._futures.pop(left.id).set_exception(RenderDrained(left.checkpoint))
             self._end_all(RenderCancelled())
         except Exception as error:
             self.lost = str(error) or type(error).__name__
@@ -158,10 +178,15 @@ class Runtime:
             else:
                 self._add(engine, *what)
 
-    def _add(self, engine: Steps, request: Request, future: Future[Finished]) -> None:
+    def _add(
+        self, engine: Steps, request: Request, checkpoint: bytes | None, future: Future[Finished]
+    ) -> None:
         self.stepped_at = time.monotonic()
         try:
-            engine.add(request)
+            engine.add(request, checkpoint)
+        except BadCheckpoint as error:  # the job can still be had from its beginning
+            log.warning("checkpoint unusable", job=request.id, cause=str(error))
+            self._add(engine, request, None, future)
         except BadRequest as error:
             future.set_exception(RenderFailed(error.code, f"{error.field}: {error.message}"))
         except Exception as error:  # noqa: BLE001 - a request's fault ends that request alone
@@ -195,4 +220,4 @@ class Runtime:
             except queue.Empty:
                 return
             if verb == "add":
-                what[1].set_exception(error)
+                what[2].set_exception(error)

@@ -23,7 +23,7 @@ from workers.engine.request import DeviceLost, Finished, Request
 from workers.gate import Gate
 from workers.inputs import Inputs, InputUnavailable
 from workers.provenance import Provenance
-from workers.runtime import RenderCancelled, RenderFailed
+from workers.runtime import RenderCancelled, RenderDrained, RenderFailed
 from workers.storing import PATIENCE_S, File, Patience, again_in_s, put_all, side_by_side
 
 if TYPE_CHECKING:
@@ -87,6 +87,8 @@ class Slot:
         with self.keeper.hold(claim):
             try:
                 return self._finish(claim, *self._render(claim))
+            except RenderDrained as left:
+                return self._let_go(claim, left.checkpoint)
             except RenderCancelled:
                 return self._let_go(claim)
             except DeviceLost:
@@ -107,7 +109,8 @@ class Slot:
 
     def _render(self, claim: Claim) -> tuple[Finished, float]:
         started = time.monotonic()
-        result = self.runtime.submit(self._request(claim)).result()
+        asked = self._request(claim)
+        result = self.runtime.submit(asked, self._checkpoint(claim)).result()
         return result, time.monotonic() - started
 
     def _request(self, claim: Claim) -> Request:
@@ -128,6 +131,8 @@ class Slot:
     def _finish(self, claim: Claim, result: Finished, render_s: float) -> str:
         started = time.monotonic()
         images = self._store_images(claim, result)
+        if claim.checkpoint is not None:
+            self._forget(claim.checkpoint)
         costs = Costs(
             render_s=render_s,
             store_s=time.monotonic() - started,
@@ -185,9 +190,38 @@ class Slot:
         log.warning("postponed", job_id=str(claim.id), held=held, delay_s=delay_s, cause=str(error))
         return f"postponed: the store is away ({error})" if held else "dropped: no longer ours"
 
-    def _let_go(self, claim: Claim) -> str:
+    def _checkpoint(self, claim: Claim) -> bytes | None:
+        """What an earlier attempt left to go on from; without it, the job begins anew."""
+        if claim.checkpoint is None:
+            return None
+        try:
+            return self.storage.get(claim.checkpoint)
+        except (FileNotFoundError, StorageError) as error:
+            log.warning("no checkpoint", job_id=str(claim.id), cause=str(error))
+            return None
+
+    def _keep(self, claim: Claim, checkpoint: bytes | None) -> str | None:
+        """Store a checkpoint for the next attempt; its key, or none where that does not work."""
+        if checkpoint is None:
+            return None
+        key = f"{claim.tenant_id}/{claim.id}/{claim.attempt}/checkpoint.safetensors"
+        try:
+            self.storage.put(key, checkpoint, "application/octet-stream")
+        except StorageError as error:
+            log.warning("checkpoint lost", job_id=str(claim.id), cause=str(error))
+            return None
+        return key
+
+    def _forget(self, key: str) -> None:
+        try:
+            self.storage.delete([key])
+        except StorageError as error:
+            log.warning("checkpoint left behind", key=key, cause=str(error))
+
+    def _let_go(self, claim: Claim, checkpoint: bytes | None = None) -> str:
         """Out of the engine before its time: hand the job back, unless it is not ours any more."""
-        if _persist(lambda: self.store.release(claim.id, claim.attempt)):
+        key = self._keep(claim, checkpoint)
+        if _persist(lambda: self.store.release(claim.id, claim.attempt, checkpoint=key)):
             return "released: the worker is stopping"
         log.info("left", job_id=str(claim.id), attempt=claim.attempt)
         return "left: cancelled, or no longer ours"

@@ -48,13 +48,17 @@ def attempt_name(job_id: UUID, attempt: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A worker's hold on a job: `attempt` is the fence that each later statement carries."""
+    """A worker's hold on a job: `attempt` is the fence that each later statement carries.
+
+    `checkpoint` is the key of the object that an earlier attempt left to go on from.
+    """
 
     id: UUID
     tenant_id: UUID
     attempt: int
     request: Mapping[str, Any]
     alone: bool
+    checkpoint: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -137,7 +137,8 @@ RETRY = _move(
 
 RELEASE = _move(
     """UPDATE jobs SET status = 'queued', lease_until = NULL, hinted_at = NULL, step = 0,
-           releases = releases + 1, run_after = now() + make_interval(secs => :delay_s)
+           releases = releases + 1, run_after = now() + make_interval(secs => :delay_s),
+           checkpoint = coalesce(:checkpoint, checkpoint)
        WHERE id = :id AND attempt = :attempt AND status = 'running'""",
     "'released'",
 )

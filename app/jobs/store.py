@@ -101,7 +101,14 @@ class Store:
             told = outbox.announce(connection, rows, "running")
         self._notices.send([*told, moved(job_id, "running")])
         (r,) = rows
-        return Claim(r["id"], r["tenant_id"], r["attempt"], r["request"], alone=r["crashes"] > 0)
+        return Claim(
+            r["id"],
+            r["tenant_id"],
+            r["attempt"],
+            r["request"],
+            alone=r["crashes"] > 0,
+            checkpoint=r["checkpoint"],
+        )
 
     def is_suspect(self, job_id: UUID) -> bool:
         """Whether the job waits and must run alone, because a worker was lost over it."""
@@ -156,12 +163,15 @@ class Store:
         )
         return "failed" if moved else None
 
-    def release(self, job_id: UUID, attempt: int, delay_s: float = 0.0) -> bool:
+    def release(
+        self, job_id: UUID, attempt: int, delay_s: float = 0.0, checkpoint: str | None = None
+    ) -> bool:
         """Running -> queued at no cost to the job, due after `delay_s`.
 
+        `checkpoint` is the key of an object to go on from; without a new one, an old one stays.
         False if the attempt is no longer this one.
         """
-        values = {"id": job_id, "attempt": attempt, "delay_s": delay_s}
+        values = {"id": job_id, "attempt": attempt, "delay_s": delay_s, "checkpoint": checkpoint}
         return bool(self._move(statements.RELEASE, "released", **values))
 
     def cancel(self, job_id: UUID, tenant_id: UUID) -> bool:

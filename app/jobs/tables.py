@@ -83,6 +83,7 @@ keys = Table(
 # shape      jobs of one model and shape can share a forward pass
 # cache_key  what the picture depends on; jobs with the same one draw the same
 # images_gone_at  when its images aged out
+# checkpoint  key of the object that a drained attempt left for the next one; null: from the start
 # trace is the W3C traceparent that the submission came with; its webhooks carry it on.
 jobs = Table(
     "jobs",
@@ -119,6 +120,7 @@ jobs = Table(
     Column("shape", Text, nullable=False, server_default=text("''")),
     Column("cache_key", LargeBinary),
     Column("images_gone_at", TIME),
+    Column("checkpoint", Text),
     UniqueConstraint("tenant_id", "idempotency_key"),
 )
 Index(

@@ -153,6 +153,18 @@ def test_orphans_are_collected_and_nothing_else(house: House, farm: Farm) -> Non
     assert house.keys == sorted(kept)
 
 
+def test_a_checkpoint_stays_while_its_job_waits(house: House, farm: Farm) -> None:
+    """What a drained attempt left is collected only once its job has ended."""
+    claim = farm.claimed()
+    key = f"{farm.tenant.id}/{claim.id}/1/checkpoint.safetensors"
+    house.put(key, 2 * SPARED_S)
+    farm.store.release(claim.id, 1, checkpoint=key)
+    assert house.janitor.sweep() == 0
+    farm.store.cancel(farm.tenant.id, claim.id)
+    assert house.janitor.sweep() == 1
+    assert house.keys == []
+
+
 def test_a_sweep_comes_when_it_is_due(house: House, farm: Farm) -> None:
     """Not with every round, but once its time has come."""
     house.put(f"{farm.tenant.id}/{new_id()}/1/0.png", 2 * SPARED_S)

@@ -17,7 +17,7 @@ from app.jobs.store import Store
 from app.results.storage import ObjectStorage
 from app.settings import Settings
 from tests.integration.waiting import PATIENCE_S, until
-from workers.engine.request import Cancelled, DeviceLost, Finished
+from workers.engine.request import Cancelled, DeviceLost, Drained, Finished
 from workers.lease import Keeper
 from workers.runtime import RenderFailed, Runtime
 from workers.slot import Slot
@@ -37,6 +37,7 @@ class Device:
     def __init__(self) -> None:
         self.here: dict[str, Request] = {}
         self.cancelled: list[str] = []
+        self.checkpoints: dict[str, bytes | None] = {}
         self.endings: dict[str, Callable[[Request], Outcome]] = {}
         self._changed = threading.Event()
 
@@ -45,9 +46,10 @@ class Device:
         """Whether nothing is here."""
         return not self.here
 
-    def add(self, request: Request) -> None:
+    def add(self, request: Request, checkpoint: bytes | None = None) -> None:
         """Take it. The same name twice would be a mistake of the slot."""
         assert request.id not in self.here
+        self.checkpoints[request.id] = checkpoint
         self.here[request.id] = request
 
     def cancel(self, job_id: str) -> bool:
@@ -70,6 +72,11 @@ class Device:
         for outcome in ended:
             self.here.pop(outcome.id)
         return ended
+
+    def drain(self) -> list[Drained]:
+        """Let everybody go with a checkpoint that says who made it."""
+        left, self.here = self.here, {}
+        return [Drained(name, 1, name.encode()) for name in left]
 
     def progress(self) -> Mapping[str, tuple[int, int]]:
         """One step of each."""
@@ -245,6 +252,40 @@ def test_stopping_hands_jobs_back(farm: Farm, bench: Bench) -> None:
     bench.runtime.stop()
     assert answer.result(PATIENCE_S).startswith("released")
     assert farm.job(job_id)["releases"] == 1
+
+
+def test_a_drained_job_goes_on_elsewhere(farm: Farm, bench: Bench, tmp_path: Path) -> None:
+    """Its checkpoint is stored, comes to the next attempt, and is removed after the success."""
+    job_id = farm.queued()
+    answer = bench.begin(job_id)
+    bench.runtime.stop()
+    assert answer.result(PATIENCE_S).startswith("released")
+    key = f"{farm.tenant.id}/{job_id}/1/checkpoint.safetensors"
+    assert (bench.objects / key).read_bytes() == f"{job_id}.1".encode()
+    other = Bench(farm, tmp_path)
+    answer = other.begin(job_id, attempt=2)
+    assert other.device.checkpoints == {f"{job_id}.2": f"{job_id}.1".encode()}
+    other.device.end(f"{job_id}.2", picture)
+    assert answer.result(PATIENCE_S).startswith("succeeded")
+    assert not (bench.objects / key).exists()
+    other.close()
+
+
+def test_a_checkpoint_that_is_gone_costs_only_its_steps(
+    farm: Farm, bench: Bench, tmp_path: Path
+) -> None:
+    """Without the object the next attempt begins anew and succeeds."""
+    job_id = farm.queued()
+    answer = bench.begin(job_id)
+    bench.runtime.stop()
+    answer.result(PATIENCE_S)
+    (bench.objects / str(farm.job(job_id)["checkpoint"])).unlink()
+    other = Bench(farm, tmp_path)
+    answer = other.begin(job_id, attempt=2)
+    assert other.device.checkpoints == {f"{job_id}.2": None}
+    other.device.end(f"{job_id}.2", picture)
+    assert answer.result(PATIENCE_S).startswith("succeeded")
+    other.close()
 
 
 def test_a_failed_render_fails_the_job_and_the_task(farm: Farm, bench: Bench) -> None:

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-# More rows must make each row at least this much cheaper. Else a smaller group is as good for
-# throughput and better for whoever is first.
-WORTHWHILE = 0.10
-# After so many forwards at the cap, larger sizes are forgotten and so tried anew.
-RETRY_AFTER = 200
+# Until more than one size has been seen, each row more is taken to cost so much of the first.
+SLOPE = 0.5
+# A forward of which nothing is known is taken to last so long.
+UNKNOWN_S = 0.05
+# A time that was not seen again in so many forwards is forgotten, so that its size is tried anew.
+FORGET_AFTER = 400
 # A time falls fast and rises slowly: what disturbs a measurement makes it longer, never shorter.
 FALL, RISE = 0.5, 0.1
 
+# The device's share of busy time is looked at over so many seconds, and is taken to be at most this.
+BUSY_S = 15.0
+BUSIEST = 0.9
+
 
 class Costs:
-    """T(rows) for each key (a module with its shapes), and the cap that follows.
+    """T(rows) for each key (a module with its shapes), and the rows that memory holds.
 
-    A size not seen yet counts as worthwhile, so a key starts at `max_rows` and the cap comes down
-    to the smallest size that is level with the best. Each size's first time is left out: it holds
-    allocation, autotuning and lazy initialisation.
+    Each size's first time is left out: it holds allocation, autotuning and lazy initialisation.
+    Sizes that were not seen are estimated from their neighbours.
     """
 
     def __init__(self, max_rows: int) -> None:
@@ -29,21 +34,32 @@ class Costs:
             raise ValueError("max_rows must be at least 1")
         self._max_rows = max_rows
         self._times_s: dict[Hashable, dict[int, float | None]] = {}
+        self._seen: dict[Hashable, dict[int, int]] = {}
         self._limits: dict[Hashable, int] = {}
-        self._at_cap: dict[Hashable, int] = {}
+        self._busy = 0.0
+        self._busy_until_s = 0.0
 
     def observe(self, key: Hashable, rows: int, seconds: float) -> None:
         """Learn that one forward of `rows` rows took so long."""
         times = self._times_s.setdefault(key, {})
         if rows not in times:
             times[rows] = None
-            return
-        known = times[rows]
-        if known is None:
+        elif (known := times[rows]) is None:
             times[rows] = seconds
         else:
             times[rows] = known + (FALL if seconds < known else RISE) * (seconds - known)
         self._forget(key, rows)
+
+    def ran(self, from_s: float, to_s: float) -> None:
+        """Learn that the device was busy in this time, and idle since the last."""
+        self._busy *= math.exp((self._busy_until_s - from_s) / BUSY_S)
+        self._busy = 1 - (1 - self._busy) * math.exp((from_s - to_s) / BUSY_S)
+        self._busy_until_s = to_s
+
+    @property
+    def pressure(self) -> float:
+        """Return how many more jobs to expect for each that is here, as in a queue so busy."""
+        return self._busy / (1 - min(self._busy, BUSIEST))
 
     def refuse(self, key: Hashable, rows: int) -> None:
         """Learn that memory does not hold `rows` rows: from now on, at most half of them."""
@@ -53,35 +69,41 @@ class Costs:
         """Return the most rows that memory is known or assumed to hold."""
         return self._limits.get(key, self._max_rows)
 
-    def seconds(self, key: Hashable, rows: int) -> float | None:
-        """Return T(rows) as last learned; None when that size has not been measured."""
-        return self._times_s.get(key, {}).get(rows)
+    def measured(self, key: Hashable) -> dict[int, float]:
+        """Return the sizes that were measured, with their seconds."""
+        times = self._times_s.get(key, {})
+        return {rows: time for rows, time in sorted(times.items()) if time is not None}
 
-    def cap(self, key: Hashable) -> int:
-        """Return the most rows worth stacking."""
-        worth = self._worthwhile(key)
-        return self.limit(key) if worth is None else min(worth, self.limit(key))
+    def seconds(self, key: Hashable, rows: int) -> float:
+        """Return T(rows): as last measured, or estimated from the sizes next to it."""
+        known = self._times_s.get(key, {}).get(rows)
+        if known is not None:
+            return known
+        times = self.measured(key)
+        below = max((size for size in times if size < rows), default=None)
+        above = min((size for size in times if size > rows), default=None)
+        if below is None and above is None:
+            return UNKNOWN_S * _line(rows)
+        if below is None or above is None:
+            return self._beyond(times, rows)
+        share = (rows - below) / (above - below)
+        return times[below] + share * (times[above] - times[below])
 
-    def _worthwhile(self, key: Hashable) -> int | None:
-        """Return the size from which more rows were seen to stop paying; None if none was."""
-        per_row = {
-            rows: seconds / rows
-            for rows, seconds in self._times_s.get(key, {}).items()
-            if seconds is not None
-        }
-        if len(per_row) < 2:
-            return None
-        best = min(per_row.values())
-        size = min(rows for rows, cost in per_row.items() if cost * (1 - WORTHWHILE) <= best)
-        return None if size == max(per_row) else size
+    def _beyond(self, times: dict[int, float], rows: int) -> float:
+        """Go on past the measured sizes: by their slope if there is one, else by the usual one."""
+        first, last = min(times), max(times)
+        if rows < first or first == last:
+            nearest = first if rows < first else last
+            return times[nearest] * _line(rows) / _line(nearest)
+        slope = max(0.0, times[last] - times[first]) / (last - first)
+        return min(times[last] + slope * (rows - last), times[last] * rows / last)
 
     def _forget(self, key: Hashable, rows: int) -> None:
-        """Count forwards at a learned cap; in the end drop what was seen above it."""
-        cap = self._worthwhile(key)
-        if cap is None or rows < cap:
-            return
-        self._at_cap[key] = self._at_cap.get(key, 0) + 1
-        if self._at_cap[key] >= RETRY_AFTER:
-            del self._at_cap[key]
-            times = self._times_s[key]
-            self._times_s[key] = {size: time for size, time in times.items() if size <= cap}
+        seen = self._seen.setdefault(key, {})
+        now = seen[rows] = max(seen.values(), default=0) + 1
+        for size in [size for size, last in seen.items() if now - last > FORGET_AFTER]:
+            del seen[size], self._times_s[key][size]
+
+
+def _line(rows: int) -> float:
+    return 1 + SLOPE * (rows - 1)

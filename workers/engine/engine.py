@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,8 +20,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from workers.engine.pipelines import LoadedModel
-    from workers.engine.request import Outcome, Request
+    from workers.engine.policy import Parked
+    from workers.engine.request import Drained, Outcome, Request
     from workers.engine.rows import Call
+
+# While warming up: twice the rows must make each at least this much cheaper to try still more.
+WORTHWHILE = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +46,7 @@ class Engine:
     """Renders many requests at once on one device.
 
     Not thread-safe, and bound to a thread: the one that calls `step` owns the device and makes
-    every other call too. `clock` returns seconds and times the forwards.
+    every other call too. `clock` returns seconds and times the forwards; `choose` is the policy.
     """
 
     def __init__(
@@ -50,8 +55,10 @@ class Engine:
         *,
         max_rows: int = 16,
         clock: Callable[[], float] = time.monotonic,
+        choose: Callable[[Sequence[Parked], Costs], list[str]] = policy.choose,
     ) -> None:
         self._models = models
+        self._policy = choose
         self._clock = clock
         self._costs = Costs(max_rows)
         self._memo = Memo()
@@ -60,13 +67,17 @@ class Engine:
         self._in_flight: dict[str, Job] = {}
         self.stats = Stats()
 
-    def add(self, request: Request) -> None:
-        """Queue a request. Raise BadRequest for what cannot run, or is here already."""
+    def add(self, request: Request, checkpoint: bytes | None = None) -> None:
+        """Queue a request, to go on from `checkpoint` if there is one.
+
+        Raise BadRequest for what cannot run or is here already, and BadCheckpoint.
+        """
         if request.model not in self._models:
             raise BadRequest("unknown_model", "model", f"there is no model {request.model!r}")
         if request.id in self._waiting or request.id in self._in_flight:
             raise BadRequest("duplicate_id", "id", f"job {request.id} is here already")
-        self._waiting[request.id] = Job(request, self._models[request.model])
+        model = self._models[request.model]
+        self._waiting[request.id] = Job(request, model, checkpoint, self._clock())
 
     def cancel(self, job_id: str) -> bool:
         """Have a job leave at the next step, which reports it; False if it is not here."""
@@ -74,6 +85,14 @@ class Engine:
         if job is not None:
             job.cancelled = True
         return job is not None
+
+    @torch.no_grad()  # what is unwound puts back the mode it began in
+    def drain(self) -> list[Drained]:
+        """Let every job go with a checkpoint; afterwards the engine is empty."""
+        jobs = [*self._in_flight.values(), *self._waiting.values()]
+        self._in_flight.clear()
+        self._waiting.clear()
+        return [job.drain() for job in jobs]
 
     @torch.no_grad()  # per thread, not per greenlet: switched off for all pipelines together
     def step(self) -> list[Outcome]:
@@ -88,6 +107,37 @@ class Engine:
             job.resume(answer)
             self._skip_known(job)
         return ended + self._collect()
+
+    @torch.no_grad()
+    def warm_up(self, request: Request, budget_s: float = 10.0) -> None:
+        """Learn T(rows) for the calls of this request: sizes doubled for as long as that pays.
+
+        The first forwards of a shape are slow; here nobody waits for them.
+        """
+        job = Job(replace(request, num_inference_steps=2), self._models[request.model])
+        job.start()
+        until_s = self._clock() + budget_s
+        while not job.done:
+            job.resume(self._measure(job.call, until_s))
+        if job.error is not None:
+            raise job.error
+        self.stats = Stats()
+
+    def _measure(self, call: Call, until_s: float) -> Any:
+        """Run a call, stacked with copies of itself, in sizes that were not measured yet."""
+        answer = self._run([call])[0]
+        count, best_s = 1, math.inf
+        while not isinstance(answer, Exception) and self._clock() < until_s:
+            rows_ = count * call.rows
+            if rows_ > self._costs.limit(call.signature):
+                break
+            for _ in range(0 if rows_ in self._costs.measured(call.signature) else 3):
+                self._run([call] * count)
+            each_s = self._costs.seconds(call.signature, rows_) / rows_
+            if each_s > best_s * (1 - WORTHWHILE):
+                break
+            count, best_s = count * 2, each_s
+        return answer
 
     @property
     def idle(self) -> bool:
@@ -116,20 +166,19 @@ class Engine:
 
     def _enter(self) -> None:
         """Start those whose turn it is."""
-        waiting = [job.request.alone for job in self._waiting.values()]
-        count = policy.admit(waiting, [job.request.alone for job in self._in_flight.values()])
-        for name in list(self._waiting)[:count]:
+        names = list(self._waiting)
+        waiting = [job.entrant for job in self._waiting.values()]
+        starts = policy.admit(waiting, [job.entrant for job in self._in_flight.values()])
+        for name in [names[place] for place in starts]:
             job = self._in_flight[name] = self._waiting.pop(name)
             job.start()
             self._skip_known(job)
 
     def _choose(self) -> list[Job]:
-        """Group parked calls that share a forward; everyone else is passed over."""
-        parked = {name: job for name, job in self._in_flight.items() if not job.done}
-        chosen = policy.choose([job.parked for job in parked.values()], self._costs.cap)
-        for name in parked.keys() - set(chosen):
-            parked[name].passed_over += 1
-        return [parked[name] for name in chosen]
+        """Group parked calls that share a forward."""
+        now_s = self._clock()
+        parked = [job.parked(now_s) for job in self._in_flight.values() if not job.done]
+        return [self._in_flight[name] for name in self._policy(parked, self._costs)]
 
     def _run(self, calls: Sequence[Call]) -> list[Any]:
         """Run a group as one forward; return for each call its result or an exception."""
@@ -167,7 +216,9 @@ class Engine:
         results = rows.run(calls)
         if self._on_cuda:
             torch.cuda.synchronize()  # for the time, and to meet a device fault here
-        seconds = self._clock() - started_s
+        ended_s = self._clock()
+        seconds = ended_s - started_s
+        self._costs.ran(started_s, ended_s)
         self._costs.observe(calls[0].signature, count, seconds)
         self.stats.forwards[entry.role] += 1
         self.stats.rows[entry.role] += count
@@ -177,9 +228,13 @@ class Engine:
         return results
 
     def _skip_known(self, job: Job) -> None:
-        """Answer encoder calls from the memo for as long as it knows them."""
-        while not job.done and (known := self._memo.get(job.call)) is not None:
-            self.stats.memo_hits[job.call.entry.role] += 1
+        """Answer calls from the job's checkpoint and from the memo, for as long as they know."""
+        while not job.done:
+            known = job.recorded()
+            if known is None and (known := self._memo.get(job.call)) is not None:
+                self.stats.memo_hits[job.call.entry.role] += 1
+            if known is None:
+                return
             job.resume(known)
 
     def _collect(self) -> list[Outcome]:

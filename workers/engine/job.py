@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from workers.engine import faults, pipelines
 from workers.engine.park import Strand
-from workers.engine.policy import Parked
-from workers.engine.request import Cancelled, Failed, Finished
+from workers.engine.policy import Entrant, Parked
+from workers.engine.replay import Record
+from workers.engine.request import Cancelled, Drained, Failed, Finished
+from workers.engine.rows import Scope
 
 if TYPE_CHECKING:
     from workers.engine.pipelines import LoadedModel
@@ -18,12 +20,21 @@ if TYPE_CHECKING:
 class Job:
     """A request being rendered. Only the engine touches it, on the engine's thread."""
 
-    def __init__(self, request: Request, model: LoadedModel) -> None:
+    def __init__(
+        self,
+        request: Request,
+        model: LoadedModel,
+        checkpoint: bytes | None = None,
+        added_s: float = 0.0,
+    ) -> None:
         self.request = request
         self.cancelled = False
-        self.passed_over = 0
+        self._added_s = added_s
         self._view, self._arguments = model.view(request)
-        self._strand = Strand(lambda: pipelines.render(self._view, self._arguments))
+        self._record = Record(request, checkpoint)
+        self._lane = None if model.batched else model.name
+        scope = Scope(request.reproducible, request.loras)
+        self._strand = Strand(lambda: pipelines.render(self._view, self._arguments), scope)
         self._denoised = 0
         self._device_s = 0.0
 
@@ -50,16 +61,21 @@ class Job:
         return min(steps, self._denoised * steps // self._denoiser_calls), steps
 
     @property
-    def parked(self) -> Parked:
-        """What the policy needs to know."""
+    def entrant(self) -> Entrant:
+        """What the policy needs to know to let it in."""
+        return Entrant(self.request.alone, self._lane)
+
+    def parked(self, now_s: float) -> Parked:
+        """Return what the policy needs to know."""
         call = self.call
-        left = self._denoiser_calls - self._denoised if call.entry.role == "denoiser" else 0
+        loop = self._denoiser_calls - self._denoised
+        left = {"denoiser": loop, "control": loop, "decoder": 1}
         return Parked(
             job=self.request.id,
             key=call.signature,
             rows=call.rows,
-            steps_left=max(0, left),
-            passed_over=self.passed_over,
+            calls_left=max(0, left.get(call.entry.role, 0)),
+            waited_s=now_s - self._added_s,
             priority=self.request.priority,
         )
 
@@ -69,14 +85,26 @@ class Job:
 
     def resume(self, answer: Any) -> None:
         """Answer the parked call, with a result or an exception, and run to the next one."""
-        self._denoised += self.call.entry.role == "denoiser"
+        if self.call.entry.role == "denoiser":
+            self._denoised += 1
+            if not isinstance(answer, Exception):
+                self._record.note(answer)
         self._device_s += self.call.device_s
         self._strand.resume(answer)
+
+    def recorded(self) -> Any:
+        """Return what the checkpoint answers the call at which the job is parked, or None."""
+        return self._record.known(self.call)
 
     def leave(self) -> Cancelled:
         """Unwind the pipeline where it stands."""
         self._strand.end()
         return Cancelled(self.request.id)
+
+    def drain(self) -> Drained:
+        """Leave with a checkpoint."""
+        self.leave()
+        return Drained(self.request.id, self._record.steps, self._record.pack())
 
     def outcome(self) -> Outcome:
         """Return how a job that is done has ended."""

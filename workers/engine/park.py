@@ -14,7 +14,7 @@ from diffusers import AutoencoderKL, AutoencoderTiny
 from greenlet import getcurrent, greenlet
 
 from workers.engine.request import NotFinite
-from workers.engine.rows import Call, Entry
+from workers.engine.rows import Call, Entry, Scope
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,10 +24,14 @@ DETERMINISTIC_DECODERS = (AutoencoderKL, AutoencoderTiny)
 
 
 class Strand:
-    """A function in a greenlet of its own: parked at `call`, or done with `result` or `error`."""
+    """A function in a greenlet of its own: parked at `call`, or done with `result` or `error`.
 
-    def __init__(self, work: Callable[[], Any]) -> None:
+    Its calls carry `scope`.
+    """
+
+    def __init__(self, work: Callable[[], Any], scope: Scope) -> None:
         self._greenlet = greenlet(work)
+        self._greenlet.scope = scope
         self.call: Call | None = None
         self.result: Any = None
         self.error: Exception | None = None
@@ -73,10 +77,10 @@ class Strand:
 
 def park(entry: Entry, *args: Any, **kwargs: Any) -> Any:
     """Hand the call over and sleep until its result is here; outside a strand, run it at once."""
-    engine = getcurrent().parent
-    if engine is None:
+    strand = getcurrent()
+    if strand.parent is None:
         return entry.run(*args, **kwargs)
-    return engine.switch(Call.bind(entry, args, kwargs))
+    return strand.parent.switch(Call.bind(entry, args, kwargs, strand.scope))
 
 
 class Proxy:

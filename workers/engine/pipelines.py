@@ -6,7 +6,7 @@ import copy
 import inspect
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,14 +18,16 @@ from diffusers.pipelines.auto_pipeline import (
     AUTO_INPAINT_PIPELINES_MAPPING,
     AUTO_TEXT2IMAGE_PIPELINES_MAPPING,
 )
-from PIL.Image import Resampling
+from PIL.Image import DecompressionBombError, Resampling
 
 from workers.engine import schedulers
+from workers.engine.extras import Wardrobe, load_controlnet
 from workers.engine.park import AutoencoderProxy, Proxy
 from workers.engine.request import BadRequest, EngineError, NotFinite, Request
 from workers.engine.rows import Entry
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -43,13 +45,17 @@ DENOISERS = ("unet", "transformer")
 class LoadedModel:
     """A pipeline whose modules park, for each task that it can do, and its schedulers by name.
 
-    Width and height must be multiples of `size_multiple` pixels.
+    Width and height must be multiples of `size_multiple` pixels. `controlled` has the tasks of each
+    ControlNet. A model that is not `batched` is served one job at a time.
     """
 
     name: str
     tasks: dict[str, Any]
     schedulers: dict[str | None, Any]
     size_multiple: int
+    wardrobe: Wardrobe | None = None
+    controlled: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    batched: bool = True
 
     def view(self, request: Request) -> tuple[Any, dict[str, Any]]:
         """Return a pipeline for one job, and what to call it with; raise BadRequest.
@@ -57,17 +63,35 @@ class LoadedModel:
         The view shares the modules and has a scheduler of its own.
         """
         request.check()
-        task = _task(request)
-        if task not in self.tasks:
+        task, tasks = _task(request), self._tasks(request)
+        if task not in tasks:
             raise BadRequest("unsupported_task", "model", f"{self.name} cannot do {task}")
-        for field in ("width", "height"):
-            if getattr(request, field) % self.size_multiple:
-                message = f"{field} must be a multiple of {self.size_multiple}"
-                raise BadRequest("bad_size", field, message)
-        view = copy.copy(self.tasks[task])
+        for side in ("width", "height"):
+            if getattr(request, side) % self.size_multiple:
+                message = f"{side} must be a multiple of {self.size_multiple}"
+                raise BadRequest("bad_size", side, message)
+        self._fetch(request)
+        view = copy.copy(tasks[task])
         vars(view)["scheduler"] = self._scheduler(request)
         view.set_progress_bar_config(disable=True)
         return view, _arguments(view, request)
+
+    def _tasks(self, request: Request) -> dict[str, Any]:
+        if request.controlnet is None:
+            return self.tasks
+        if request.controlnet not in self.controlled:
+            message = f"{self.name} has no ControlNet {request.controlnet!r}"
+            raise BadRequest("unknown_controlnet", "controlnet", message)
+        return self.controlled[request.controlnet]
+
+    def _fetch(self, request: Request) -> None:
+        known = self.wardrobe.names if self.wardrobe else []
+        names = [name for name, _ in request.loras]
+        if unknown := set(names) - set(known):
+            message = f"{self.name} has no LoRA {', '.join(sorted(unknown))}"
+            raise BadRequest("unknown_lora", "loras", message)
+        if self.wardrobe and names:
+            self.wardrobe.fetch(names)
 
     def _scheduler(self, request: Request) -> Any:
         if request.scheduler not in self.schedulers:
@@ -84,9 +108,19 @@ class LoadedModel:
 
 
 def load(
-    folder: Path, *, name: str, device: str = "cpu", dtype: torch.dtype = torch.float32
+    folder: Path,
+    *,
+    name: str,
+    device: str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    loras: Mapping[str, Path] | None = None,
+    controlnets: Mapping[str, Path] | None = None,
+    vae_tiling: bool = False,
 ) -> LoadedModel:
-    """Load a diffusers folder onto `device`. Nothing is fetched from a hub."""
+    """Load a diffusers folder onto `device`. Nothing is fetched from a hub.
+
+    `vae_tiling` encodes and decodes large pictures in overlapping tiles, as diffusers does.
+    """
     parts = json.loads((folder / "model_index.json").read_text())
     absent = {part: None for part in ("safety_checker", "feature_extractor") if part in parts}
     if "requires_safety_checker" in parts:
@@ -98,22 +132,57 @@ def load(
         # SDXL's autoencoder overflows in fp16. Its pipelines cast it to and fro around each use,
         # which would pull it from under the other jobs: keep it in fp32 instead.
         pipeline.vae.to(torch.float32).register_to_config(force_upcast=False)
-    return wrap(pipeline.to(device), name=name)
+    if vae_tiling:
+        pipeline.vae.enable_tiling()
+    nets = {net: load_controlnet(path, dtype) for net, path in (controlnets or {}).items()}
+    return wrap(
+        pipeline.to(device),
+        name=name,
+        loras=loras,
+        controlnets={net: module.to(device) for net, module in nets.items()},
+    )
 
 
-def wrap(pipeline: Any, *, name: str) -> LoadedModel:
+def wrap(
+    pipeline: Any,
+    *,
+    name: str,
+    loras: Mapping[str, Path] | None = None,
+    controlnets: Mapping[str, Any] | None = None,
+    batched: bool = True,
+) -> LoadedModel:
     """Make a pipeline that is already in memory ready for the engine."""
     modules: dict[str, Any] = {
         part: module
         for part, module in pipeline.components.items()
         if isinstance(module, torch.nn.Module)
     }
-    proxies = {part: _proxy(name, part, module) for part, module in modules.items()}
-    tasks = _tasks(pipeline, proxies)
+    denoiser = next((part for part in DENOISERS if part in modules), "")
+    wardrobe = Wardrobe(pipeline, denoiser, loras) if loras else None
+    options: dict[str, dict[str, Any]] = {part: {"lone": not batched} for part in modules}
+    if wardrobe:
+        options[denoiser]["wear"] = wardrobe.wear
+    proxies = {part: _proxy(name, part, modules[part], **options[part]) for part in modules}
+    controlled = {
+        net: _controlled(pipeline, proxies, _proxy(name, net, module, "control", lone=not batched))
+        for net, module in (controlnets or {}).items()
+    }
     # Transformers take latents in patches of 2 x 2; pipelines with a UNet insist on 8 pixels.
     multiple = pipeline.vae_scale_factor * (2 if "transformer" in modules else 1)
-    own = schedulers.build(pipeline.scheduler)
-    return LoadedModel(name, tasks, own, size_multiple=math.lcm(8, multiple))
+    return LoadedModel(
+        name,
+        _tasks(pipeline, proxies),
+        schedulers.build(pipeline.scheduler),
+        math.lcm(8, multiple),
+        wardrobe,
+        controlled,
+        batched,
+    )
+
+
+def _controlled(pipeline: Any, proxies: dict[str, Proxy], net: Proxy) -> dict[str, Any]:
+    """Make the tasks again, steered by a ControlNet."""
+    return _tasks(pipeline, {**proxies, "controlnet": net}, "-controlnet")
 
 
 def render(view: Any, arguments: dict[str, Any]) -> list[NDArray[np.uint8]]:
@@ -124,29 +193,36 @@ def render(view: Any, arguments: dict[str, Any]) -> list[NDArray[np.uint8]]:
     return list((VaeImageProcessor.pt_to_numpy(images) * 255).round().astype(np.uint8))
 
 
-def _tasks(pipeline: Any, proxies: dict[str, Proxy]) -> dict[str, Any]:
+def _tasks(pipeline: Any, proxies: dict[str, Proxy], variant: str = "") -> dict[str, Any]:
     """Make a pipeline of the same family for each task, of the same modules behind proxies."""
-    family = _family(pipeline)
-    made = {}
-    for task, mapping in TASKS.items():
-        if family in mapping and _fits(task, pipeline):
-            made[task] = _rebuild(mapping[family], pipeline)
+    family, made = _family(pipeline), {}
+    kinds = {task: mapping.get(f"{family}{variant}") for task, mapping in TASKS.items()}
+    if family is None and not variant:
+        kinds["text-to-image"] = type(pipeline)
+    for task, kind in kinds.items():
+        if kind is not None and _fits(task, pipeline):
+            made[task] = _rebuild(kind, pipeline, proxies.get("controlnet"))
             vars(made[task]).update(proxies)
     return made
 
 
-def _family(pipeline: Any) -> str:
-    """Return the name under which diffusers' Auto classes know this pipeline's relatives."""
+def _family(pipeline: Any) -> str | None:
+    """Return the name under which diffusers' Auto classes know this pipeline's relatives.
+
+    A pipeline that they do not know is taken for text-to-image if it takes a prompt.
+    """
     for mapping in TASKS.values():
         for family, kind in mapping.items():
             if kind is type(pipeline):
                 return str(family)
-    raise EngineError(f"{type(pipeline).__name__} is of no family that the engine knows")
+    if "prompt" not in inspect.signature(type(pipeline).__call__).parameters:
+        raise EngineError(f"{type(pipeline).__name__} takes no prompt: the engine cannot serve it")
+    return None
 
 
-def _rebuild(kind: Any, pipeline: Any) -> Any:
+def _rebuild(kind: Any, pipeline: Any, controlnet: Any = None) -> Any:
     """Make a pipeline of another class from the same parts and options, touching no weights."""
-    parts = {**pipeline.config, **pipeline.components}
+    parts = {**pipeline.config, **pipeline.components, "controlnet": controlnet}
     return kind(
         **{part: parts[part] for part in inspect.signature(kind).parameters if part in parts}
     )
@@ -162,13 +238,13 @@ def _fits(task: str, pipeline: Any) -> bool:
     return channels in (4, 9) and latent == 4 if task == "inpainting" else channels == latent
 
 
-def _proxy(model: str, part: str, module: Any) -> Proxy:
+def _proxy(model: str, part: str, module: Any, role: str = "", **options: Any) -> Proxy:
     if hasattr(module, "encode") and hasattr(module, "decode"):
-        encode = Entry.of(f"{model}.{part}.encode", "encoder", module.encode)
-        decode = Entry.of(f"{model}.{part}.decode", "decoder", module.decode)
+        encode = Entry.of(f"{model}.{part}.encode", "encoder", module.encode, **options)
+        decode = Entry.of(f"{model}.{part}.decode", "decoder", module.decode, **options)
         return AutoencoderProxy(module, {"encode": encode, "decode": decode})
-    role = "denoiser" if part in DENOISERS else "encoder"
-    return Proxy(module, {"forward": Entry.of(f"{model}.{part}.forward", role, module)})
+    role = role or ("denoiser" if part in DENOISERS else "encoder")
+    return Proxy(module, {"forward": Entry.of(f"{model}.{part}.forward", role, module, **options)})
 
 
 def _task(request: Request) -> str:
@@ -196,6 +272,10 @@ def _arguments(view: Any, request: Request) -> dict[str, Any]:
         "strength": request.strength,
     }
     known = inspect.signature(type(view).__call__).parameters
+    if request.control_image is not None:  # text-to-image pipelines call it `image`
+        control = _scaled(request.control_image, "RGB", size, Resampling.LANCZOS, 1)
+        wanted["control_image" if "control_image" in known else "image"] = control
+        wanted["controlnet_conditioning_scale"] = request.controlnet_conditioning_scale
     if "strength" in known and request.strength is None:
         wanted["strength"] = known["strength"].default
     if "strength" in known and request.num_inference_steps * wanted["strength"] < 1:
@@ -212,7 +292,8 @@ def _scaled(
         return None
     try:
         image = image.convert(mode)
-    except (OSError, SyntaxError) as error:  # a lazy file that is cut short or broken
+    # A lazy file that is cut short, broken, or unfolds into gigabytes.
+    except (OSError, SyntaxError, ValueError, DecompressionBombError) as error:
         field = "image" if mode == "RGB" else "mask"
         raise BadRequest("bad_image", field, f"the {field} cannot be read: {error}") from error
     return [image if image.size == size else image.resize(size, resampling)] * count

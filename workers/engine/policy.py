@@ -1,74 +1,151 @@
 """Policy: who starts, and which calls run next. Plain Python, no torch.
 
-Fewest steps left first: on a saturated device that gives the least mean latency. A job gains rank
-with each tick that it is passed over, so none starves.
+Least work left first: on a saturated device that gives the least mean latency. Waiting and priority
+lower a job's rank, whatever its shape, so none starves. A wider group does more in all, but holds
+back whoever is nearest to the end; how wide it is comes from playing the choices out.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Sequence
+    from collections.abc import Hashable, Iterator, Sequence
 
-# A job that waits four ticks comes level with one that has a step less to go.
-AGEING_STEPS_PER_TICK = 0.25
-# One level of priority is worth this head start.
-PRIORITY_STEPS = 10.0
+# A second of waiting outweighs so many seconds of work. A job with w seconds of work more than all
+# others is passed by those who come in the next w / AGEING seconds, and by nobody after them.
+AGEING = 0.5
+# A level of priority is worth so much waiting, as in the dispatcher.
+PRIORITY_S = 60.0
+# Jobs that a choice is played out for; those behind them only wait until it is over.
+HORIZON = 16
 
 
 @dataclass(frozen=True, slots=True)
 class Parked:
     """A job waiting at a call: `key` is what it can share, `rows` what it adds to a forward.
 
-    `steps_left` counts denoiser calls to go, and is 0 outside the denoising loop: text is encoded
-    at once, so that a job joins the batch early, and a finished picture is decoded at once.
-    `passed_over` counts the ticks in which others ran instead, since the job was started.
+    `calls_left` counts calls of this kind to go: of the denoiser in the loop, 1 at the decoder. It
+    is 0 before the loop: text is encoded at once, so that a job joins the batch early.
     """
 
     job: str
     key: Hashable
     rows: int
-    steps_left: float = 0.0
-    passed_over: int = 0
+    calls_left: float = 0.0
+    waited_s: float = 0.0
     priority: int = 0
 
+
+class Times(Protocol):
+    """What the policy needs to know of the device: see `workers.engine.cost.Costs`."""
+
+    def seconds(self, key: Hashable, rows: int) -> float:
+        """Return T(rows), measured or estimated."""
+
+    def limit(self, key: Hashable) -> int:
+        """Return the most rows that fit."""
+
     @property
-    def rank(self) -> float:
-        """The job's place in the line, in steps: the lowest runs first."""
-        head_start = self.passed_over * AGEING_STEPS_PER_TICK + self.priority * PRIORITY_STEPS
-        return self.steps_left - head_start
+    def pressure(self) -> float:
+        """Return how many more are to be expected for each one that is here."""
 
 
-def choose(parked: Sequence[Parked], cap: Callable[[Hashable], int]) -> list[str]:
-    """Return the jobs to run now: the first in line, and those who can share its forward.
+def rank(job: Parked, times: Times) -> float:
+    """Return the job's place in the line, in seconds: the lowest runs first."""
+    work_s = job.calls_left * times.seconds(job.key, job.rows)
+    return work_s - AGEING * (job.waited_s + PRIORITY_S * job.priority)
 
-    `cap(key)` is the most rows worth stacking. The leader runs whatever its rows; jobs of equal
-    rank keep their order.
+
+def choose(parked: Sequence[Parked], times: Times) -> list[str]:
+    """Return the jobs to run now: the first in line, and whom it pays to take along.
+
+    The leader runs whatever its rows; jobs of equal rank keep their order.
     """
     if not parked:
         return []
-    line = sorted(parked, key=lambda job: job.rank)
-    leader = line[0]
-    room = max(cap(leader.key), leader.rows)
-    chosen = []
-    for job in line:
-        if job.key == leader.key and job.rows <= room:
-            chosen.append(job.job)
-            room -= job.rows
-    return chosen
+    line = sorted(parked, key=lambda job: rank(job, times))
+    mates = [job for job in line if job.key == line[0].key]
+    rows = width(mates, len(line) - len(mates), times)
+    return [mate.job for mate in fill(mates, rows)]
 
 
-def admit(waiting: Sequence[bool], in_flight: Sequence[bool]) -> int:
-    """Return how many jobs from the head of the line may start.
+def width(mates: Sequence[Parked], others: int, times: Times) -> int:
+    """Return the rows to stack: the least sum of waiting, for `mates` and for `others` behind.
 
-    True marks a job that must run alone. It starts when nobody is in flight and holds back those
-    behind it, so it waits only for those who came before.
+    So do those who are still to come: the busier the device has been, the more count.
     """
-    if any(in_flight):
-        return 0
-    alone = next((place for place, flag in enumerate(waiting) if flag), len(waiting))
-    if alone == 0 and waiting and not in_flight:
-        return 1
-    return alone
+    limit = times.limit(mates[0].key)
+    played = mates[:HORIZON]
+    here = len(mates) + others
+    behind = here - len(played) + times.pressure * here
+    waits_s = {rows: _total_wait_s(played, rows, behind, times) for rows in _widths(played, limit)}
+    return min(waits_s, key=lambda rows: (waits_s[rows], rows))
+
+
+def fill(line: Sequence[Parked], rows: int) -> list[Parked]:
+    """Return who fits in so many rows, in the order of the line; the first always does."""
+    taken, room = [], max(rows, line[0].rows)
+    for job in line:
+        if job.rows <= room:
+            taken.append(job)
+            room -= job.rows
+    return taken
+
+
+@dataclass(frozen=True, slots=True)
+class Entrant:
+    """A job at the door. `alone` wants everyone else out; a `lane` holds one job at a time."""
+
+    alone: bool = False
+    lane: str | None = None
+
+
+def admit(waiting: Sequence[Entrant], in_flight: Sequence[Entrant]) -> list[int]:
+    """Return which of those who wait may start.
+
+    One that must be alone starts when nobody is in flight and holds back those behind it, so it
+    waits only for those who came before.
+    """
+    if any(job.alone for job in in_flight):
+        return []
+    taken = {job.lane for job in in_flight if job.lane}
+    starts: list[int] = []
+    for place, job in enumerate(waiting):
+        if job.alone:
+            return starts if place or in_flight else [place]
+        if job.lane not in taken:
+            starts.append(place)
+            taken |= {job.lane} if job.lane else set()
+    return starts
+
+
+def _widths(line: Sequence[Parked], limit: int) -> Iterator[int]:
+    """Yield the leader's rows, doubled for as long as there are more rows, and all rows."""
+    rows, most = line[0].rows, min(limit, sum(job.rows for job in line))
+    while rows < most:
+        yield rows
+        rows *= 2
+    yield max(most, line[0].rows)
+
+
+def _total_wait_s(line: Sequence[Parked], rows: int, others: float, times: Times) -> float:
+    """Play it out: groups of so many rows, until all have ended; the sum of their endings."""
+    left = [[max(1.0, job.calls_left), job.rows] for job in line]
+    now_s = total_s = 0.0
+    while left:
+        room, group = max(rows, left[0][1]), []
+        for job in left:
+            if job[1] <= room:
+                group.append(job)
+                room -= job[1]
+        calls = min(job[0] for job in group)
+        stacked = int(sum(job[1] for job in group))
+        now_s += calls * times.seconds(line[0].key, stacked)
+        for job in group:
+            job[0] -= calls
+        before = len(left)
+        left = [job for job in left if job[0] > 0]
+        total_s += now_s * (before - len(left))
+    return total_s + now_s * others

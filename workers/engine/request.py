@@ -26,6 +26,10 @@ class BadRequest(EngineError):
         self.message = message
 
 
+class BadCheckpoint(EngineError):
+    """A checkpoint that is broken, or another request's."""
+
+
 class DeviceLost(EngineError):
     """The device is poisoned: hand every job back and end the process."""
 
@@ -40,8 +44,10 @@ class Request:
 
     Image `n` is drawn from `torch.Generator("cpu").manual_seed(seed + n)`. Give `image` for
     image-to-image and `image` with `mask` (white is painted anew) for inpainting; both are scaled
-    to `width` x `height` pixels. `scheduler=None` is the model's own. A higher `priority` runs
-    earlier; `alone` runs while no other job is in flight.
+    to `width` x `height` pixels. `scheduler=None` is the model's own. `reproducible` gives the same
+    bytes on the same device, whoever shares the batch. `loras` are (name, scale) of the model's own,
+    and `controlnet` names one of them, steered by `control_image`. A higher `priority` runs earlier; `alone`
+    runs while no other job is in flight.
     """
 
     id: str
@@ -58,6 +64,11 @@ class Request:
     image: Image | None = None
     mask: Image | None = None
     strength: float | None = None
+    loras: tuple[tuple[str, float], ...] = ()
+    controlnet: str | None = None
+    control_image: Image | None = None
+    controlnet_conditioning_scale: float = 1.0
+    reproducible: bool = False
     priority: int = 0
     alone: bool = False
 
@@ -72,6 +83,14 @@ class Request:
             raise BadRequest("out_of_range", "guidance_scale", "guidance_scale must be finite")
         if self.mask is not None and self.image is None:
             raise BadRequest("missing_field", "image", "a mask needs an image")
+        if (self.controlnet is None) != (self.control_image is None):
+            field = "controlnet" if self.controlnet is None else "control_image"
+            raise BadRequest(
+                "missing_field", field, "a controlnet and its control_image go together"
+            )
+        for scale in (self.controlnet_conditioning_scale, *(scale for _, scale in self.loras)):
+            if not math.isfinite(scale):
+                raise BadRequest("out_of_range", "scale", "scales must be finite")
         if self.strength is not None:
             self._check_strength(self.strength)
 
@@ -111,6 +130,15 @@ class Cancelled:
     """A job that left because it was asked to."""
 
     id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Drained:
+    """A job that left unfinished; `checkpoint` holds its `steps` denoiser calls so far, if any."""
+
+    id: str
+    steps: int
+    checkpoint: bytes | None
 
 
 Outcome: TypeAlias = Finished | Failed | Cancelled

@@ -3,6 +3,9 @@
 Arguments and results are trees of tuples, lists, dicts and model outputs. A tensor whose first
 dimension is the call's number of rows is stacked; anything else is shared by the whole group, so
 it must be equal in all of its calls.
+
+The bits of a row depend on how many rows its forward has, and on nothing else about its mates. So
+reproducible calls always run in forwards of `EXACT_ROWS`: cut in parts, the last one padded.
 """
 
 from __future__ import annotations
@@ -22,25 +25,43 @@ if TYPE_CHECKING:
 
 # Positions without a batch dimension; their length can equal the number of rows by accident.
 SHARED = frozenset({"img_ids", "txt_ids"})
+# Rows of each forward in reproducible mode: two guided pictures share a step, and nobody pays for
+# empty rows of an encoder or decoder.
+EXACT_ROWS = {"denoiser": 4, "control": 4}
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What a job asks of every forward that it is in; jobs that ask for different things part."""
+
+    reproducible: bool = False
+    loras: tuple[tuple[str, float], ...] = ()
+
+
+PLAIN = Scope()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Entry:
     """One compute method of a loaded module. `key` names it: model, component, method.
 
-    `role` is `encoder`, `denoiser` or `decoder`: before, in or after the denoising loop.
+    `role` is `encoder`, `denoiser`, `control` (a ControlNet) or `decoder`: before, in or after the
+    denoising loop. `wear` dresses the module in the LoRAs of a group. Calls of a `lone` entry share
+    no forward.
     """
 
     key: str
     role: str
     run: Callable[..., Any]
     parameters: inspect.Signature
+    wear: Callable[[tuple[tuple[str, float], ...]], None] | None = None
+    lone: bool = False
 
     @classmethod
-    def of(cls, key: str, role: str, run: Callable[..., Any]) -> Entry:
+    def of(cls, key: str, role: str, run: Callable[..., Any], **options: Any) -> Entry:
         """Make an entry for the bound method or module `run`."""
         forward = run.forward if isinstance(run, torch.nn.Module) else run
-        return cls(key, role, run, inspect.signature(forward))
+        return cls(key, role, run, inspect.signature(forward), **options)
 
 
 @dataclass(slots=True, eq=False)
@@ -48,13 +69,20 @@ class Call:
     """A call of `entry` with so many rows; calls with equal `signature` can share a forward."""
 
     entry: Entry
+    scope: Scope
     arguments: dict[str, Any]
     rows: int
     signature: Hashable
     device_s: float = 0.0
 
     @classmethod
-    def bind(cls, entry: Entry, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
+    def bind(
+        cls,
+        entry: Entry,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        scope: Scope = PLAIN,
+    ) -> Call:
         """Name every argument, give each row its timestep, and take the signature."""
         arguments = dict(entry.parameters.bind(*args, **kwargs).arguments)
         first = _first_tensor(arguments)
@@ -64,7 +92,16 @@ class Call:
             timestep = torch.as_tensor(arguments["timestep"], dtype=torch.float32)
             timestep = timestep.to(first.device, non_blocking=True)
             arguments["timestep"] = timestep.reshape(-1).expand(rows)
-        return cls(entry, arguments, rows, (entry.key, _signature("", arguments, rows)))
+        if scope.loras and entry.wear is None:
+            scope = Scope(scope.reproducible)
+        shape = object() if entry.lone else _signature("", arguments, rows)
+        return cls(entry, scope, arguments, rows, (entry.key, scope, shape))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the call's tensors are."""
+        first = _first_tensor(self.arguments)
+        return torch.device("cpu") if first is None else first.device
 
     def split(self) -> tuple[Call, Call]:
         """Cut a call of two or more rows in two."""
@@ -73,21 +110,52 @@ class Call:
 
     def _part(self, start: int, stop: int) -> Call:
         arguments = _cut(self.arguments, start, stop, self.rows)
-        return Call(self.entry, arguments, stop - start, self.signature)
+        return Call(self.entry, self.scope, arguments, stop - start, self.signature)
 
 
 def run(calls: Sequence[Call]) -> list[Any]:
     """Run calls of one signature as one forward; return the result of each."""
     sizes = [call.rows for call in calls]
     stacked = join([call.arguments for call in calls], sizes)
-    entry = calls[0].entry
-    bound = inspect.BoundArguments(entry.parameters, stacked)
-    result = entry.run(*bound.args, **bound.kwargs)
-    total, start, results = sum(sizes), 0, []
+    entry, total = calls[0].entry, sum(sizes)
+    if entry.wear is not None:
+        entry.wear(calls[0].scope.loras)
+    if calls[0].scope.reproducible:
+        result = _run_exactly(entry, stacked, total, EXACT_ROWS.get(entry.role, 1))
+    else:
+        result = _forward(entry, stacked)
+    start, results = 0, []
     for size in sizes:
         results.append(_cut(result, start, start + size, total))
         start += size
     return results
+
+
+def _forward(entry: Entry, arguments: dict[str, Any]) -> Any:
+    bound = inspect.BoundArguments(entry.parameters, arguments)
+    return entry.run(*bound.args, **bound.kwargs)
+
+
+def _run_exactly(entry: Entry, arguments: dict[str, Any], total: int, rows: int) -> Any:
+    """Run in forwards of exactly so many rows each; the last one is filled up with copies."""
+    parts, sizes = [], []
+    for start in range(0, total, rows):
+        size = min(rows, total - start)
+        part = pad(_cut(arguments, start, start + size, total), size, rows)
+        parts.append(_cut(_forward(entry, part), 0, size, rows))
+        sizes.append(size)
+    return join(parts, sizes)
+
+
+def pad(tree: Any, size: int, rows: int) -> Any:
+    """Fill a tree of `size` rows up to `rows` with copies of its first one."""
+
+    def fill(name: str, tensor: torch.Tensor) -> torch.Tensor:
+        if size == rows or not _has_rows(name, tensor, size):
+            return tensor
+        return torch.cat([tensor, tensor[:1].expand(rows - size, *tensor.shape[1:])])
+
+    return apply(fill, tree)
 
 
 def join(trees: Sequence[Any], sizes: Sequence[int]) -> Any:
@@ -103,7 +171,7 @@ def join(trees: Sequence[Any], sizes: Sequence[int]) -> Any:
 
 def exact(call: Call) -> Hashable:
     """Return a key that is equal only for calls with the same values throughout."""
-    return call.entry.key, _signature("", call.arguments, rows=-1)
+    return call.entry.key, call.scope, _signature("", call.arguments, rows=-1)
 
 
 def apply(function: Callable[..., Any], *trees: Any, name: str = "") -> Any:

@@ -15,6 +15,7 @@ from diffusers.pipelines.auto_pipeline import (
 )
 from PIL import Image
 
+from bench.engine.simulate import without_cap
 from workers.engine.engine import Engine
 from workers.engine.request import Request
 
@@ -88,8 +89,9 @@ def stock_pixels(pipeline: Any, model: LoadedModel, asked: Request) -> list[np.n
 
 
 def engine_of(models: dict[str, LoadedModel], max_rows: int = 8) -> Engine:
-    """Make an engine for which each forward takes one second, so that stacking always pays."""
-    return Engine(models, max_rows=max_rows, clock=itertools.count().__next__)
+    """Make an engine for which each forward takes one second, and which stacks all that fits."""
+    clock = itertools.count().__next__
+    return Engine(models, max_rows=max_rows, clock=clock, choose=without_cap)
 
 
 def run_until_idle(engine: Engine) -> dict[str, Outcome]:

@@ -11,7 +11,7 @@ from tests.unit.engine.families import FAMILIES
 from workers.engine import pipelines
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from workers.engine.pipelines import LoadedModel
 
@@ -35,3 +35,21 @@ def stock() -> dict[str, Any]:
 def models(stock: dict[str, Any]) -> dict[str, LoadedModel]:
     """Give the same pipelines as the engine serves them."""
     return {name: pipelines.wrap(pipeline, name=name) for name, pipeline in stock.items()}
+
+
+@pytest.fixture
+def hook_denoiser(stock: dict[str, Any]) -> Iterator[Callable[[Callable[..., Any]], None]]:
+    """Have a function look at the arguments of each forward of the `sd` UNet."""
+    handles = []
+
+    def hook(function: Callable[..., Any]) -> None:
+        handles.append(
+            stock["sd"].unet.register_forward_pre_hook(
+                lambda _, args, kwargs: function(kwargs.get("sample", args[0] if args else None)),
+                with_kwargs=True,
+            )
+        )
+
+    yield hook
+    for handle in handles:
+        handle.remove()

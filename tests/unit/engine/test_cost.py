@@ -1,4 +1,4 @@
-"""Cost: T(rows) as learned, and the cap that follows, to the last branch."""
+"""Cost: T(rows) as learned and estimated, to the last branch."""
 
 from __future__ import annotations
 
@@ -8,24 +8,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.engine.cost import FALL, RETRY_AFTER, RISE, Costs
+from workers.engine.cost import BUSIEST, BUSY_S, FALL, FORGET_AFTER, RISE, SLOPE, UNKNOWN_S, Costs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
 def taught(table: Callable[[int], float], sizes: list[int], max_rows: int = 8) -> Costs:
-    """Give costs that have seen each size once more than the warm-up."""
+    """Give costs that have seen each size once more than its first time."""
     costs = Costs(max_rows)
     for rows in sizes:
         for _ in range(2):
             costs.observe("k", rows, table(rows))
     return costs
-
-
-def test_an_unknown_key_starts_at_max_rows() -> None:
-    """What was never seen is taken to gain from every row."""
-    assert Costs(8).cap("k") == 8
 
 
 def test_max_rows_must_leave_room_for_one() -> None:
@@ -34,84 +29,87 @@ def test_max_rows_must_leave_room_for_one() -> None:
         Costs(0)
 
 
+def test_of_an_unknown_key_each_row_is_taken_to_cost_half_of_the_first() -> None:
+    """Nothing is known, so something between all gain and none is assumed."""
+    assert Costs(8).seconds("k", 1) == UNKNOWN_S
+    assert Costs(8).seconds("k", 3) == UNKNOWN_S * (1 + 2 * SLOPE)
+
+
 def test_the_first_time_of_each_size_is_left_out() -> None:
     """Warm-up does not count as the cost of a size."""
     costs = Costs(8)
     costs.observe("k", 1, 100.0)
-    assert costs.seconds("k", 1) is None
+    assert costs.measured("k") == {}
     costs.observe("k", 1, 1.0)
-    assert costs.seconds("k", 1) == 1.0
+    assert costs.measured("k") == {1: 1.0}
 
 
 def test_a_time_falls_fast_and_rises_slowly() -> None:
     """A slow outlier moves the estimate less than a fast measurement does."""
     costs = taught(lambda _: 1.0, [1])
     costs.observe("k", 1, 2.0)
-    risen = costs.seconds("k", 1)
-    assert risen == pytest.approx(1.0 + RISE)
+    assert costs.seconds("k", 1) == pytest.approx(1.0 + RISE)
     costs.observe("k", 1, 0.0)
     assert costs.seconds("k", 1) == pytest.approx((1.0 + RISE) * (1 - FALL))
 
 
-def test_rows_that_keep_paying_are_not_capped() -> None:
-    """Where a forward costs the same whatever its rows, the cap stays at max_rows."""
-    assert taught(lambda _: 1.0, [1, 2, 4]).cap("k") == 8
+def test_between_two_sizes_time_is_linear() -> None:
+    """A size that was not seen lies between its neighbours."""
+    assert taught(float, [2, 6]).seconds("k", 3) == pytest.approx(3.0)
 
 
-def test_the_cap_is_where_more_rows_stop_paying() -> None:
-    """With a device that is full at 4 rows, 4 is the cap."""
-    assert taught(lambda rows: max(4.0, rows), [1, 2, 4, 8]).cap("k") == 4
+def test_beyond_one_size_the_usual_slope_holds() -> None:
+    """From a single size both ways: each row more costs half of the first."""
+    costs = taught(lambda _: 3.0, [5])
+    assert costs.seconds("k", 1) == pytest.approx(1.0)
+    assert costs.seconds("k", 9) == pytest.approx(5.0)
 
 
-def test_a_device_without_any_gain_runs_one_row() -> None:
-    """Where time grows with the rows, stacking only delays whoever is first."""
-    assert taught(float, [1, 2, 8]).cap("k") == 1
-
-
-def test_a_gain_too_small_to_notice_does_not_count() -> None:
-    """3 rows at 1.02 times the throughput of one are not worth the wait."""
-    assert taught(lambda rows: rows / (1.02 if rows == 3 else 1), [1, 3]).cap("k") == 1
+def test_beyond_several_sizes_their_own_slope_holds() -> None:
+    """What was seen goes on, but no row is ever taken to cost more than those seen."""
+    assert taught(lambda rows: 10 + rows, [2, 4]).seconds("k", 8) == pytest.approx(18.0)
+    assert taught(lambda rows: rows**2, [2, 4]).seconds("k", 8) == pytest.approx(32.0)
+    assert taught(lambda rows: 8 / rows, [2, 4]).seconds("k", 8) == pytest.approx(2.0)
 
 
 def test_keys_learn_apart() -> None:
-    """A cap learned for one shape says nothing about another."""
-    assert taught(float, [1, 8]).cap("other") == 8
+    """What was learned of one shape says nothing about another."""
+    assert taught(float, [1, 8]).seconds("other", 1) == UNKNOWN_S
 
 
 def test_memory_halves_and_never_ends_below_one() -> None:
     """Each refusal halves what was refused; the limit only ever falls, to one row."""
     costs = Costs(16)
     costs.refuse("k", 12)
-    assert costs.cap("k") == 6
+    assert costs.limit("k") == 6
     costs.refuse("k", 14)
-    assert costs.cap("k") == 6
+    assert costs.limit("k") == 6
     costs.refuse("k", 1)
-    assert costs.cap("k") == 1
+    assert costs.limit("k") == 1
+    assert costs.limit("other") == 16
 
 
-def test_memory_bounds_a_cap_that_pays() -> None:
-    """The cap is the lesser of what pays and what fits."""
-    costs = taught(lambda rows: max(4.0, rows), [1, 4, 8])
-    costs.refuse("k", 5)
-    assert costs.cap("k") == 2
-
-
-def test_a_cap_is_tried_anew_after_a_while() -> None:
-    """Larger sizes are forgotten after enough forwards at the cap, smaller ones do not count."""
-    costs = taught(float, [1, 8])
-    for _ in range(RETRY_AFTER - 2):
+def test_a_size_that_is_not_seen_again_is_forgotten() -> None:
+    """One bad measurement does not rule a size out for ever."""
+    costs = taught(lambda rows: 100.0 if rows == 8 else 1.0, [8, 1])
+    for _ in range(FORGET_AFTER - 2):
         costs.observe("k", 1, 1.0)
-    assert costs.cap("k") == 1
+    assert set(costs.measured("k")) == {1, 8}
     costs.observe("k", 1, 1.0)
-    assert costs.cap("k") == 8
+    assert set(costs.measured("k")) == {1}
 
 
-def test_forwards_below_the_cap_do_not_hurry_the_next_try() -> None:
-    """Small groups, run for want of company, say nothing about the cap."""
-    costs = taught(lambda rows: max(4.0, rows), [1, 4, 8])
-    for _ in range(2 * RETRY_AFTER):
-        costs.observe("k", 1, 4.0)
-    assert costs.cap("k") == 4
+def test_pressure_grows_while_the_device_is_busy_and_falls_while_it_is_not() -> None:
+    """An idle device expects nobody; one that never rests expects a queue, within bounds."""
+    costs = Costs(8)
+    assert costs.pressure == 0
+    costs.ran(0.0, BUSY_S)
+    busy = costs.pressure
+    assert busy == pytest.approx((1 - 1 / 2.718281828) / (1 / 2.718281828))
+    costs.ran(3 * BUSY_S, 3 * BUSY_S)
+    assert 0 < costs.pressure < busy / 4
+    costs.ran(3 * BUSY_S, 99 * BUSY_S)
+    assert costs.pressure == pytest.approx(1 / (1 - BUSIEST))
 
 
 @given(
@@ -119,13 +117,14 @@ def test_forwards_below_the_cap_do_not_hurry_the_next_try() -> None:
     refused=st.lists(st.integers(1, 32), max_size=3),
     max_rows=st.integers(1, 32),
 )
-def test_the_cap_is_always_a_number_of_rows_that_is_allowed(
+def test_there_is_always_a_limit_and_a_time(
     seen: list[tuple[int, float]], refused: list[int], max_rows: int
 ) -> None:
-    """Whatever is measured or refused, the cap is from 1 to max_rows."""
+    """Whatever is measured or refused, every size has a time and at least one row fits."""
     costs = Costs(max_rows)
     for rows, seconds in seen:
         costs.observe("k", rows, seconds)
     for rows in refused:
         costs.refuse("k", rows)
-    assert 1 <= costs.cap("k") <= max_rows
+    assert 1 <= costs.limit("k") <= max_rows
+    assert all(costs.seconds("k", rows) >= 0 for rows in range(1, 40))

@@ -58,6 +58,8 @@ class Pipeline:
 class Model:
     """Gives views of the pipeline, as a loaded model does."""
 
+    batched = True
+
     def __init__(self) -> None:
         self.denoiser = Doubler()
         entry = Entry.of("toy.unet.forward", "denoiser", self.denoiser)

@@ -11,7 +11,7 @@ from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from transformers.modeling_outputs import BaseModelOutput
 
 from workers.engine import rows
-from workers.engine.rows import Call, Entry
+from workers.engine.rows import Call, Entry, Scope
 
 
 def echo(sample: Any, timestep: Any = None, *rest: Any, **options: Any) -> Any:
@@ -51,6 +51,26 @@ def test_calls_that_differ_in_rows_alone_share() -> None:
 def test_calls_that_differ_otherwise_do_not_share(other: Call) -> None:
     """Shape, dtype, shared arguments, their types and the module each split a group."""
     assert call(torch.zeros(1, 4), 1, flag=True).signature != other.signature
+
+
+def test_what_a_job_asks_of_the_module_splits_a_group() -> None:
+    """The LoRAs with their scales count where a module wears them, reproducible mode everywhere."""
+    denoiser = Entry.of("model.unet", "denoiser", echo, wear=lambda _: None)
+
+    def key(entry: Entry, **scope: Any) -> Any:
+        return Call.bind(entry, (torch.zeros(1, 4),), {}, Scope(**scope)).signature
+
+    worn = [(), (("x", 1.0),), (("x", 0.5),), (("x", 1.0), ("y", 1.0))]
+    assert len({key(denoiser, loras=loras) for loras in worn}) == len(worn)
+    assert len({key(ECHO, loras=loras) for loras in worn}) == 1
+    assert key(ECHO) != key(ECHO, reproducible=True)
+
+
+def test_calls_of_a_lone_module_never_share() -> None:
+    """A module that cannot be batched gives each of its calls a key of its own."""
+    lone = Entry.of("model.unet", "denoiser", echo, lone=True)
+    calls = [Call.bind(lone, (torch.zeros(1, 4),), {}) for _ in range(2)]
+    assert calls[0].signature != calls[1].signature
 
 
 def test_shared_tensors_are_compared_by_value() -> None:

@@ -7,10 +7,18 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pytest
 
-from workers.engine.request import BadRequest, DeviceLost, Failed, Finished, Request
+from workers.engine.request import (
+    BadCheckpoint,
+    BadRequest,
+    DeviceLost,
+    Drained,
+    Failed,
+    Finished,
+    Request,
+)
 from workers.models import Mixed
 from workers.null import NullEngine
-from workers.runtime import RenderCancelled, RenderFailed, Runtime
+from workers.runtime import RenderCancelled, RenderDrained, RenderFailed, Runtime
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -35,6 +43,7 @@ class Scripted:
 
     def __init__(self) -> None:
         self.here: list[Request] = []
+        self.checkpoints: dict[str, bytes | None] = {}
         self.entered = threading.Event()
         self.leave = threading.Event()
         self.leave.set()
@@ -44,8 +53,11 @@ class Scripted:
         """Whether nothing is here."""
         return not self.here
 
-    def add(self, asked: Request) -> None:
+    def add(self, asked: Request, checkpoint: bytes | None = None) -> None:
         """Take it, or refuse it."""
+        if checkpoint == b"broken":
+            raise BadCheckpoint("broken")
+        self.checkpoints[asked.id] = checkpoint
         if asked.prompt == "refuse":
             raise BadRequest("out_of_range", "width", "too wide")
         if asked.prompt == "stumble":
@@ -72,6 +84,11 @@ class Scripted:
             else Finished(asked.id, [], (asked.seed,), 0.5, 4)
             for asked in ended
         ]
+
+    def drain(self) -> list[Drained]:
+        """Let everybody go, one step on."""
+        left, self.here = self.here, []
+        return [Drained(asked.id, 1, asked.id.encode()) for asked in left]
 
     def progress(self) -> Mapping[str, tuple[int, int]]:
         """One step of each."""
@@ -205,6 +222,35 @@ def test_stopping_ends_what_is_unfinished_and_takes_nothing_more() -> None:
     assert runtime.ended
     assert runtime.lost is None
     runtime.stop()
+
+
+def test_stopping_gives_each_job_its_checkpoint() -> None:
+    """Whoever waits for a job that is under way is told where another worker goes on."""
+    engine = Scripted()
+    engine.leave.clear()
+    runtime = Runtime(lambda: engine)
+    runtime.start()
+    first = runtime.submit(request("a"))
+    assert engine.entered.wait(PATIENCE_S)
+    second = runtime.submit(request("b"), checkpoint=b"old")
+    stopping = threading.Thread(target=runtime.stop)
+    stopping.start()
+    engine.leave.set()
+    stopping.join(PATIENCE_S)
+    assert first.result(PATIENCE_S).seeds == (7,)  # its step was under way
+    with pytest.raises(RenderDrained) as left:
+        second.result(PATIENCE_S)
+    assert left.value.checkpoint == b"b"
+    assert engine.checkpoints == {"a": None, "b": b"old"}
+
+
+def test_a_job_whose_checkpoint_is_broken_begins_anew(start: Start) -> None:
+    """A checkpoint that cannot be used costs the steps it held, never the job."""
+    engine = Scripted()
+    runtime = start(engine)
+    future = runtime.submit(request("a"), checkpoint=b"broken")
+    assert future.result(PATIENCE_S).seeds == (7,)
+    assert engine.checkpoints == {"a": None}
 
 
 def test_an_engine_that_cannot_be_built_is_told_at_the_start() -> None:

@@ -1,0 +1,169 @@
+"""The same arms with the model that ships, on this machine, in real time."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from diffusers import DiffusionPipeline
+
+from app.settings import REPOSITORY
+from bench.engine.simulate import CHOICES, MAX_ROWS, WINDOW_S
+from workers.engine.engine import Engine
+from workers.engine.pipelines import load
+from workers.engine.request import Finished, Request
+from workers.engine.schedulers import for_job
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+    from bench.engine.traces import Ask
+
+FOLDER = REPOSITORY / "models" / "scenes"
+PROMPTS = ("a red circle on a blue background", "two green stars", "a yellow ring", "a black cross")
+THREADS = 4
+Pixels = dict[str, "NDArray[np.uint8]"]
+
+
+class Stage:
+    """The model, loaded once for all arms, and what each arm made of the last trace."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self.model = load(FOLDER, name="scenes")
+        self._pipeline = DiffusionPipeline.from_pretrained(FOLDER, local_files_only=True)
+        self._pipeline.set_progress_bar_config(disable=True)
+        self.pixels: Pixels = {}
+        self.arms: dict[str, Callable[[Sequence[Ask]], dict[str, float]]] = {
+            "serial": self.serial,
+            "threads": self.threads,
+            "window": self.window,
+            **{name: self._engine(choose) for name, choose in CHOICES.items()},
+        }
+
+    def request(self, ask: Ask) -> Request:
+        """Make the request of a job in a trace."""
+        number = int(ask.name.split()[-1])
+        return Request(
+            id=ask.name,
+            model="scenes",
+            prompt=PROMPTS[number % len(PROMPTS)],
+            width=self._size,
+            height=self._size,
+            num_inference_steps=ask.steps,
+            guidance_scale=4.0 if ask.rows == 2 else 1.0,
+            seed=number,
+        )
+
+    def serial(self, trace: Sequence[Ask]) -> dict[str, float]:
+        """Render one job at a time, in the order in which they came."""
+        self.pixels, ended = {}, {}
+        began = time.monotonic()
+        for ask in trace:
+            time.sleep(max(0.0, began + ask.at_s - time.monotonic()))
+            self.call([ask])
+            ended[ask.name] = time.monotonic() - began
+        return ended
+
+    def serial_s(self, steps: int, rows: int) -> float:
+        """Return the seconds of one job alone: the better of two."""
+        from bench.engine.traces import Ask  # noqa: PLC0415 - a type elsewhere
+
+        times = []
+        for _ in range(2):
+            began = time.monotonic()
+            self.call([Ask("job 0", 0.0, steps, rows)])
+            times.append(time.monotonic() - began)
+        return min(times)
+
+    def threads(self, trace: Sequence[Ask]) -> dict[str, float]:
+        """Render each job in a thread, with a pipeline of its own around the shared modules."""
+        self.pixels, ended = {}, {}
+        began = time.monotonic()
+
+        def render(ask: Ask) -> None:
+            self.call([ask])
+            ended[ask.name] = time.monotonic() - began
+
+        with ThreadPoolExecutor(THREADS) as pool:
+            for ask in trace:
+                time.sleep(max(0.0, began + ask.at_s - time.monotonic()))
+                pool.submit(render, ask)
+        return ended
+
+    def window(self, trace: Sequence[Ask]) -> dict[str, float]:
+        """Wait a moment for jobs equal in steps and guidance, and run each batch to its end."""
+        self.pixels, ended = {}, {}
+        coming, waiting = list(trace), []
+        began = time.monotonic()
+        while coming or waiting:
+            if not waiting:
+                time.sleep(max(0.0, began + coming[0].at_s - time.monotonic()))
+                time.sleep(WINDOW_S)
+            while coming and began + coming[0].at_s <= time.monotonic():
+                waiting.append(coming.pop(0))
+            first = waiting[0]
+            same = [ask for ask in waiting if (ask.steps, ask.rows) == (first.steps, first.rows)]
+            batch = same[: MAX_ROWS // first.rows]
+            self.call(batch)
+            for ask in batch:
+                waiting.remove(ask)
+                ended[ask.name] = time.monotonic() - began
+        return ended
+
+    def _engine(self, choose: Any) -> Callable[[Sequence[Ask]], dict[str, float]]:
+        def arm(trace: Sequence[Ask]) -> dict[str, float]:
+            engine = Engine({"scenes": self.model}, max_rows=MAX_ROWS, choose=choose)
+            engine.warm_up(self.request(trace[0]))
+            self.pixels, ended = {}, {}
+            coming = list(trace)
+            began = time.monotonic()
+            while coming or not engine.idle:
+                if engine.idle:
+                    time.sleep(max(0.0, began + coming[0].at_s - time.monotonic()))
+                while coming and began + coming[0].at_s <= time.monotonic():
+                    engine.add(self.request(coming.pop(0)))
+                for outcome in engine.step():
+                    if not isinstance(outcome, Finished):
+                        raise TypeError(f"{outcome} instead of a picture")
+                    self.pixels[outcome.id] = outcome.pixels[0]
+                    ended[outcome.id] = time.monotonic() - began
+            return ended
+
+        return arm
+
+    def call(self, batch: Sequence[Ask]) -> None:
+        """Call the stock pipeline for jobs of equal steps and guidance."""
+        asks = [self.request(ask) for ask in batch]
+        pipeline = type(self._pipeline)(
+            **{**self._pipeline.components, "scheduler": self._scheduler()},
+            requires_safety_checker=False,
+        )
+        pipeline.set_progress_bar_config(disable=True)
+        made = pipeline(
+            prompt=[ask.prompt for ask in asks],
+            width=self._size,
+            height=self._size,
+            num_inference_steps=asks[0].num_inference_steps,
+            guidance_scale=asks[0].guidance_scale,
+            generator=[torch.Generator("cpu").manual_seed(ask.seed) for ask in asks],
+        ).images
+        self.pixels |= {ask.id: np.asarray(image) for ask, image in zip(asks, made, strict=True)}
+
+    def _scheduler(self) -> Any:
+        with _copying:
+            return for_job(self._pipeline.scheduler)
+
+
+_copying = threading.Lock()
+
+
+def furthest(one: Pixels, other: Pixels) -> int:
+    """Return the largest difference of any pixel, of 255."""
+    return max(int(np.abs(one[name].astype(int) - other[name].astype(int)).max()) for name in one)

@@ -1,0 +1,178 @@
+"""Table and plots of a run, made from its JSON alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from bench.engine.devices import DEVICES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+NAMES = {
+    "serial": "one at a time",
+    "threads": "a thread each",
+    "window": "static window",
+    "first-come": "first come, equal keys",
+    "no-cap": "ours, no cap",
+    "no-fewest-first": "ours, oldest first",
+    "ours": "ours",
+}
+OTHERS = ("serial", "threads", "window", "first-come")
+LEVEL = 1.02  # within 2 % counts as level
+COLOURS = {
+    "serial": "#8d99ae", "threads": "#bc6c25", "window": "#e9c46a", "first-come": "#e76f51",
+    "no-cap": "#2a9d8f", "no-fewest-first": "#90be6d", "ours": "#264653",
+}  # fmt: skip
+
+
+def write(result: Mapping[str, Any], file: Path) -> None:
+    """Write the table beside the JSON, and a plot for each device."""
+    file.with_suffix(".md").write_text("\n".join(_text(result)) + "\n", encoding="utf-8")
+    for name in DEVICES:
+        runs = [run for run in result.get("device", []) if run["device"] == name]
+        if runs:
+            _plot(runs, f"Device model {name}: {DEVICES[name].about}", file, name)
+    if "cpu" in result:
+        _plot(result["cpu"]["runs"], "scenes on this machine's processor", file, "cpu")
+
+
+def _text(result: Mapping[str, Any]) -> Iterator[str]:
+    machine = result["machine"]
+    yield "# The engine's scheduling beside what one would do instead"
+    yield ""
+    yield (
+        f"Made by `make bench-engine` at commit {result['commit']} on {machine['cpu']}, "
+        f"{machine['cores']} cores, load average {machine['load_average']}: the machine was shared "
+        "with other heavy work, so of real-time figures only ratios within one table mean anything."
+    )
+    yield ""
+    yield from _legend()
+    for name, device in DEVICES.items():
+        runs = [run for run in result.get("device", []) if run["device"] == name]
+        if runs:
+            yield f"## Device model `{name}` (computed, not run on this device)"
+            yield ""
+            yield (
+                f"{device.about}; T(rows) from published figures, see `bench/engine/devices.py`. "
+                f"{result['device_jobs']} jobs a trace, {result['seeds']} seeds. No part of the "
+                "engine's own overhead is in these times."
+            )
+            yield ""
+            yield from _tables(runs)
+    if "cpu" in result:
+        yield from _cpu(result["cpu"])
+    if "overhead" in result:
+        yield from _overhead(result["overhead"])
+
+
+def _legend() -> Iterator[str]:
+    yield (
+        "Load is the rate of arrival over what one at a time can serve. Jobs come at random "
+        "(Poisson), one in four without guidance; `burst` is 16 at once. Seconds from a job's coming to "
+        "its picture. **Bold**: ours is behind the best of the four others (one at a time, a thread "
+        "each, static window, first come with equal keys) by more than 2 %."
+    )
+    yield ""
+
+
+def _tables(runs: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    behind = 0
+    for figure, title in (("mean_s", "Mean"), ("p95_s", "95th percentile")):
+        arms = list(runs[0]["arms"])
+        yield f"| {title} | load | " + " | ".join(NAMES[arm] for arm in arms) + " |"
+        yield "|---|---|" + "---|" * len(arms)
+        for run in runs:
+            best = min(run["arms"][arm][figure] for arm in OTHERS)
+            worse = run["arms"]["ours"][figure] > LEVEL * best
+            behind += worse
+            cells = [
+                f"**{run['arms'][arm][figure]:.2f}**"
+                if arm == "ours" and worse
+                else f"{run['arms'][arm][figure]:.2f}"
+                for arm in arms
+            ]
+            yield f"| {run['mix']} | {run['load']} | " + " | ".join(cells) + " |"
+        yield ""
+    yield from _more(runs)
+    yield f"Ours is ahead or level in {2 * len(runs) - behind} of {2 * len(runs)} cells."
+    yield ""
+
+
+def _more(runs: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Give the other figures, of ours beside one at a time and first come."""
+    shown = ("serial", "first-come", "ours")
+    yield (
+        "| | load | "
+        + " | ".join(f"p50 / p99 / images/s, {NAMES[arm]}" for arm in shown)
+        + (" | first picture: one at a time / first come / ours |")
+    )
+    yield "|---|---|" + "---|" * (len(shown) + 1)
+    for run in runs:
+        arms = run["arms"]
+        cells = [
+            f"{arms[arm]['p50_s']:.2f} / {arms[arm]['p99_s']:.2f} / {arms[arm]['images_per_s']:.2f}"
+            for arm in shown
+        ]
+        first = " / ".join(f"{arms[arm]['first_s']:.2f}" for arm in shown)
+        yield f"| {run['mix']} | {run['load']} | " + " | ".join(cells) + f" | {first} |"
+    yield ""
+
+
+def _cpu(cpu: Mapping[str, Any]) -> Iterator[str]:
+    yield "## `scenes` on this machine's processor, in real time"
+    yield ""
+    worst = {arm: max(run["arms"][arm]["distance"] for run in cpu["runs"]) for arm in NAMES}
+    yield (
+        f"{cpu['jobs']} jobs of {cpu['size']}x{cpu['size']} a trace, {cpu['seeds']} seeds, a guided step "
+        f"alone {cpu['step_s'] * 1e3:.0f} ms, torch on one thread. Every arm renders each trace in turn. "
+        "Largest difference of any pixel from one at a time, of 255: "
+        + ", ".join(f"{NAMES[arm]} {distance}" for arm, distance in worst.items())
+        + "."
+    )
+    yield ""
+    yield from _tables(cpu["runs"])
+
+
+def _overhead(found: Mapping[str, float]) -> Iterator[str]:
+    yield "## What the engine itself costs"
+    yield ""
+    yield (
+        f"One job alone (scenes, 128x128, 20 steps) costs {found['ratio']:.3f} times the processor time of "
+        f"the bare pipeline (median of {found['rounds'] - 1:.0f} interleaved pairs). Python for a job's "
+        f"step: {found['python_s_1'] * 1e3:.2f} ms alone, {found['python_s_16'] * 1e3:.2f} ms with 16 "
+        "jobs in a group."
+    )
+    yield ""
+
+
+def _plot(runs: Sequence[Mapping[str, Any]], title: str, file: Path, name: str) -> None:
+    import matplotlib as mpl  # noqa: PLC0415 - takes a second, and only here
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt  # noqa: PLC0415
+
+    mixes = list(dict.fromkeys(run["mix"] for run in runs))
+    figure, axes = plt.subplots(2, len(mixes), figsize=(4.6 * len(mixes), 7), squeeze=False)
+    for column, mix in enumerate(mixes):
+        mine = [run for run in runs if run["mix"] == mix]
+        for row, figure_name in enumerate(("mean_s", "p95_s")):
+            axis = axes[row][column]
+            for arm in mine[0]["arms"]:
+                axis.plot(
+                    [str(run["load"]) for run in mine],
+                    [run["arms"][arm][figure_name] for run in mine],
+                    label=NAMES[arm], color=COLOURS[arm], marker="o", markersize=3,
+                    linewidth=2.4 if arm == "ours" else 1.2,
+                )  # fmt: skip
+            axis.set_yscale("log")
+            axis.set_title(f"steps {mix}: {'mean' if row == 0 else '95th percentile'}", fontsize=9)
+            axis.set_xlabel("load")
+            axis.set_ylabel("seconds")
+            axis.spines[["top", "right"]].set_visible(False)
+    axes[0][0].legend(fontsize=7)
+    figure.suptitle(title, fontsize=10)
+    figure.tight_layout()
+    figure.savefig(file.with_name(f"{file.stem}-{name}.png"), dpi=100)
+    plt.close(figure)

@@ -1,0 +1,173 @@
+"""Replay a trace on a device model under a policy. No torch, no sleeping: time is a number.
+
+The arms that batch step by step use `workers.engine.policy` and `workers.engine.cost` themselves,
+as the engine does; they learn T(rows) from what they run, from nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from workers.engine import policy
+from workers.engine.cost import Costs
+from workers.engine.policy import Parked
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from bench.engine.traces import Ask
+
+    Seconds = Callable[[int], float]
+    Choose = Callable[[Sequence[Parked], policy.Times], list[str]]
+    Arm = Callable[[Sequence[Ask], Seconds], dict[str, float]]
+
+MAX_ROWS = 16
+WINDOW_S = 0.05
+THREADS = 16
+
+
+@dataclass(slots=True)
+class _Job:
+    ask: Ask
+    left: float
+
+
+def steps_with(choose: Choose, *, warm: bool = True) -> Arm:
+    """Batch step by step, under a policy; `warm` measures T(rows) before the first job."""
+
+    def arm(trace: Sequence[Ask], seconds: Seconds) -> dict[str, float]:
+        costs = Costs(MAX_ROWS)
+        if warm:
+            _warm_up(costs, trace, seconds)
+        coming, here, now_s, ended = list(trace), {}, 0.0, {}
+        while coming or here:
+            if not here:
+                now_s = max(now_s, coming[0].at_s)
+            while coming and coming[0].at_s <= now_s:
+                here[coming[0].name] = _Job(coming[0], coming[0].steps)
+                coming.pop(0)
+            group = [
+                here[name] for name in choose([_parked(j, now_s) for j in here.values()], costs)
+            ]
+            rows = sum(job.ask.rows for job in group)
+            costs.ran(now_s, now_s + seconds(rows))
+            now_s += seconds(rows)
+            costs.observe(group[0].ask.shape, rows, seconds(rows))
+            for job in group:
+                job.left -= 1
+                if job.left == 0:
+                    ended[job.ask.name] = now_s
+                    del here[job.ask.name]
+        return ended
+
+    return arm
+
+
+def _parked(job: _Job, now_s: float) -> Parked:
+    ask = job.ask
+    return Parked(ask.name, ask.shape, ask.rows, job.left, now_s - ask.at_s)
+
+
+def _warm_up(costs: Costs, trace: Sequence[Ask], seconds: Seconds) -> None:
+    for shape in {ask.shape for ask in trace}:
+        for rows in (2, 4, 8, 16):
+            for _ in range(3):
+                costs.observe(shape, rows, seconds(rows))
+
+
+def serial(trace: Sequence[Ask], seconds: Seconds) -> dict[str, float]:
+    """One job at a time, first come first served: a plain Celery worker with one process."""
+    now_s, ended = 0.0, {}
+    for ask in trace:
+        now_s = max(now_s, ask.at_s) + ask.steps * seconds(ask.rows)
+        ended[ask.name] = now_s
+    return ended
+
+
+def threads(trace: Sequence[Ask], seconds: Seconds) -> dict[str, float]:
+    """A pipeline for each request in a thread of its own: the device divides its time evenly."""
+    coming, now_s, ended = list(trace), 0.0, {}
+    here: list[_Job] = []
+    while coming or here:
+        if not here:
+            now_s = max(now_s, coming[0].at_s)
+        while coming and coming[0].at_s <= now_s and len(here) < THREADS:
+            here.append(_Job(coming[0], coming[0].steps * seconds(coming[0].rows)))
+            coming.pop(0)
+        part_s = min(job.left for job in here)
+        if coming and len(here) < THREADS:
+            part_s = min(part_s, (coming[0].at_s - now_s) / len(here))
+        now_s += part_s * len(here)
+        for job in here:
+            job.left -= part_s
+            if job.left <= 1e-12:
+                ended[job.ask.name] = now_s
+        here = [job for job in here if job.left > 1e-12]
+    return ended
+
+
+def window(trace: Sequence[Ask], seconds: Seconds) -> dict[str, float]:
+    """Wait a moment for jobs equal in shape, steps and guidance; run each batch to its end."""
+    waiting: list[Ask] = []
+    coming, now_s, ended = list(trace), 0.0, {}
+    while coming or waiting:
+        if not waiting:
+            now_s = max(now_s, coming[0].at_s + WINDOW_S)
+        while coming and coming[0].at_s <= now_s:
+            waiting.append(coming.pop(0))
+        first = waiting[0]
+        now_s = max(now_s, first.at_s + WINDOW_S)
+        same = [
+            a
+            for a in waiting
+            if (a.shape, a.steps, a.rows) == (first.shape, first.steps, first.rows)
+        ]
+        batch = same[: MAX_ROWS // first.rows]
+        now_s += first.steps * seconds(first.rows * len(batch))
+        for ask in batch:
+            ended[ask.name] = now_s
+            waiting.remove(ask)
+    return ended
+
+
+def first_come(parked: Sequence[Parked], times: policy.Times) -> list[str]:
+    """Choose the oldest job and all that can share its forward: equal keys, no cap but memory."""
+    if not parked:
+        return []
+    line = sorted(parked, key=lambda job: -job.waited_s)
+    mates = [job for job in line if (job.key, job.rows) == (line[0].key, line[0].rows)]
+    return [job.job for job in policy.fill(mates, times.limit(line[0].key))]
+
+
+def without_cap(parked: Sequence[Parked], times: policy.Times) -> list[str]:
+    """Choose as we do, but as many rows as fit."""
+    if not parked:
+        return []
+    line = sorted(parked, key=lambda job: policy.rank(job, times))
+    mates = [job for job in line if job.key == line[0].key]
+    return [job.job for job in policy.fill(mates, times.limit(line[0].key))]
+
+
+def without_fewest_first(parked: Sequence[Parked], times: policy.Times) -> list[str]:
+    """Choose as many rows as we would, but the oldest jobs first."""
+    if not parked:
+        return []
+    line = sorted(parked, key=lambda job: -job.waited_s)
+    mates = [job for job in line if job.key == line[0].key]
+    rows = policy.width(mates, len(line) - len(mates), times)
+    return [job.job for job in policy.fill(mates, rows)]
+
+
+CHOICES: dict[str, Choose] = {
+    "first-come": first_come,
+    "ours": policy.choose,
+    "no-cap": without_cap,
+    "no-fewest-first": without_fewest_first,
+}
+ARMS: dict[str, Arm] = {
+    "serial": serial,
+    "threads": threads,
+    "window": window,
+    **{name: steps_with(choose) for name, choose in CHOICES.items()},
+}

@@ -1,0 +1,59 @@
+"""Traces: when jobs come and what they ask for."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+# Step counts, drawn evenly.
+MIXES: dict[str, Sequence[int]] = {
+    "uniform": (20,),
+    "20-30-50": (20, 30, 50),
+    "4-4-4-50": (4, 4, 4, 50),
+}
+# One job in four goes without guidance, and so has one row where the others have two.
+UNGUIDED = 0.25
+BURST = "burst"
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A job of a trace: it comes at `at_s`, has `steps` denoiser calls of `rows` rows each."""
+
+    name: str
+    at_s: float
+    steps: int
+    rows: int
+    shape: str = "a"
+
+
+def poisson(
+    jobs: int, load: float, mix: str, seed: int, serial_s: Callable[[Ask], float]
+) -> list[Ask]:
+    """Draw jobs that come at random, `load` times as many as could be served one at a time.
+
+    `serial_s` is the time of a job alone.
+    """
+    draw = random.Random(f"{mix} {seed}")  # noqa: S311 - a trace, not a secret
+    asks = [_ask(draw, n, mix) for n in range(jobs)]
+    mean_s = sum(map(serial_s, asks)) / jobs
+    now_s, trace = 0.0, []
+    for ask in asks:
+        now_s += draw.expovariate(load / mean_s)
+        trace.append(Ask(ask.name, now_s, ask.steps, ask.rows))
+    return trace
+
+
+def burst(jobs: int, mix: str, seed: int) -> list[Ask]:
+    """Draw jobs that come all at once."""
+    draw = random.Random(f"{mix} {seed}")  # noqa: S311 - likewise
+    return [_ask(draw, n, mix) for n in range(jobs)]
+
+
+def _ask(draw: random.Random, n: int, mix: str) -> Ask:
+    rows = 1 if draw.random() < UNGUIDED else 2
+    return Ask(f"job {n}", 0.0, draw.choice(MIXES[mix]), rows)

@@ -1,0 +1,68 @@
+"""Probe: whether a model's pictures are the same when they are made together."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from workers.engine.engine import Engine
+from workers.engine.request import Finished, Request
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from workers.engine.cost import Costs
+    from workers.engine.pipelines import LoadedModel
+    from workers.engine.policy import Parked
+    from workers.engine.request import Outcome
+
+# Rounding may move a pixel a little; strangers in one batch that get mixed up move it far.
+TOLERANCE = 3
+STEPS = 3
+
+
+def batches(model: LoadedModel) -> bool:
+    """Whether two unlike requests, rendered together, each give their lone picture."""
+    size = 8 * model.size_multiple
+    asked = [
+        Request(
+            id=prompt,
+            model=model.name,
+            prompt=prompt,
+            width=size,
+            height=size,
+            num_inference_steps=STEPS + number,
+            guidance_scale=3.0 + number,
+            seed=number,
+        )
+        for number, prompt in enumerate(("a red circle", "nine grey birds"))
+    ]
+    try:
+        together = _render(model, asked)
+        alone = [_render(model, [one])[0] for one in asked]
+    except (RuntimeError, TypeError, ValueError, AttributeError):
+        return False
+    return all(
+        int(np.abs(one.astype(int) - other.astype(int)).max()) <= TOLERANCE
+        for one, other in zip(together, alone, strict=True)
+    )
+
+
+def _render(model: LoadedModel, asked: Sequence[Request]) -> list[np.ndarray]:
+    engine = Engine({model.name: model}, choose=_everyone)
+    for one in asked:
+        engine.add(one)
+    ended: dict[str, Outcome] = {}
+    while not engine.idle:
+        ended |= {outcome.id: outcome for outcome in engine.step()}
+    pictures = [outcome.pixels[0] for outcome in ended.values() if isinstance(outcome, Finished)]
+    if len(pictures) < len(asked):
+        raise ValueError(f"no pictures, but {list(ended.values())}")
+    return [ended[one.id].pixels[0] for one in asked]  # type: ignore[union-attr]
+
+
+def _everyone(parked: Sequence[Parked], costs: Costs) -> list[str]:
+    """Stack all that can be stacked, whatever it costs."""
+    del costs
+    return [job.job for job in parked if job.key == parked[-1].key]

@@ -1,0 +1,93 @@
+"""Replay: what the denoiser has answered so far is a job's checkpoint.
+
+Another engine runs the same pipeline from its start and answers the first calls from the record, at
+no denoiser cost. Everything else (noise, scheduler, guidance) is computed again as it was, so this
+is exact for any pipeline and scheduler.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+
+from workers.engine.request import BadCheckpoint
+
+if TYPE_CHECKING:
+    from workers.engine.request import Request
+    from workers.engine.rows import Call
+
+# What may differ between the attempts of one job.
+INCIDENTAL = frozenset({"id", "priority", "alone"})
+
+
+class Record:
+    """The denoiser's answers to one job, in order; the first `known` ones are from a checkpoint."""
+
+    def __init__(self, request: Request, checkpoint: bytes | None = None) -> None:
+        self._request = request
+        self._wrapped = True
+        self._answers: list[torch.Tensor] = []
+        self._place = 0
+        if checkpoint is not None:
+            self._unpack(checkpoint)
+
+    @property
+    def steps(self) -> int:
+        """Denoiser calls that have an answer."""
+        return len(self._answers)
+
+    def known(self, call: Call) -> Any:
+        """Return the recorded answer to `call`, or None once the record has ended."""
+        if self._place == len(self._answers):
+            return None
+        if call.entry.role == "control":  # only the denoiser would read it
+            return [], torch.zeros(())
+        if call.entry.role != "denoiser":
+            return None
+        answer = self._answers[self._place].to(call.device)
+        return (answer,) if self._wrapped else answer
+
+    def note(self, answer: Any) -> None:
+        """Take down an answer of the denoiser, unless it came from here."""
+        if self._place == len(self._answers):
+            self._wrapped = isinstance(answer, tuple)
+            # A copy: the answer is a view that would keep the whole batch.
+            self._answers.append((answer[0] if self._wrapped else answer).clone())
+        self._place += 1
+
+    def pack(self) -> bytes | None:
+        """Return the answers as safetensors, as they were computed; None if there are none."""
+        if not self._answers:
+            return None
+        tensors = {f"{n:05}": answer.cpu() for n, answer in enumerate(self._answers)}
+        about = {"request": fingerprint(self._request), "wrapped": str(int(self._wrapped))}
+        return bytes(safetensors.torch.save(tensors, about))
+
+    def _unpack(self, checkpoint: bytes) -> None:
+        try:
+            length = int.from_bytes(checkpoint[:8], "little")
+            about = json.loads(checkpoint[8 : 8 + length])["__metadata__"]
+            tensors = safetensors.torch.load(checkpoint)
+            request, self._wrapped = about["request"], about["wrapped"] == "1"
+        except (SafetensorError, ValueError, LookupError, TypeError) as error:
+            raise BadCheckpoint(f"the checkpoint cannot be read: {error}") from error
+        if request != fingerprint(self._request):
+            raise BadCheckpoint("the checkpoint is of another request")
+        self._answers = [tensors[name] for name in sorted(tensors)]
+
+
+def fingerprint(request: Request) -> str:
+    """Hash everything in a request that its pictures depend on."""
+    digest = hashlib.sha256()
+    for field in fields(request):
+        if field.name not in INCIDENTAL:
+            value = getattr(request, field.name)
+            plain = value.tobytes() if hasattr(value, "tobytes") else repr(value).encode()
+            digest.update(f"{field.name}:{len(plain)}:".encode() + plain)
+    return digest.hexdigest()
