@@ -48,6 +48,10 @@ def encode(
     return buffer.getvalue()
 
 
+UNREADABLE = (UnidentifiedImageError, OSError, ValueError, SyntaxError, RuntimeError)
+"""What Pillow's plugins raise over a damaged file; AVIF's raises `RuntimeError`."""
+
+
 def decode(data_url: str, field: str, mode: str) -> Image.Image:
     """A data URL as a picture of that mode; RenderFailed `bad_image` for what is none."""
     try:
@@ -72,5 +76,5 @@ def read(raw: bytes, field: str, mode: str) -> Image.Image:
         return picture.convert(mode)
     except Image.DecompressionBombError as error:
         raise RenderFailed("bad_image", f"{field}: {error}") from error
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
+    except UNREADABLE as error:
         raise RenderFailed("bad_image", f"{field}: not a readable picture") from error

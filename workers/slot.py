@@ -87,10 +87,9 @@ class Slot:
         with self.keeper.hold(claim):
             try:
                 return self._finish(claim, *self._render(claim))
-            except RenderDrained as left:
-                return self._let_go(claim, left.checkpoint)
-            except RenderCancelled:
-                return self._let_go(claim)
+            except (RenderCancelled, RenderDrained) as left:
+                drained = isinstance(left, RenderDrained)
+                return self._let_go(claim, left.checkpoint if drained else None)
             except DeviceLost:
                 _persist(lambda: self.store.release(claim.id, claim.attempt))
                 raise
@@ -218,7 +217,7 @@ class Slot:
         except StorageError as error:
             log.warning("checkpoint left behind", key=key, cause=str(error))
 
-    def _let_go(self, claim: Claim, checkpoint: bytes | None = None) -> str:
+    def _let_go(self, claim: Claim, checkpoint: bytes | None) -> str:
         """Out of the engine before its time: hand the job back, unless it is not ours any more."""
         key = self._keep(claim, checkpoint)
         if _persist(lambda: self.store.release(claim.id, claim.attempt, checkpoint=key)):

@@ -160,7 +160,7 @@ def test_a_checkpoint_stays_while_its_job_waits(house: House, farm: Farm) -> Non
     house.put(key, 2 * SPARED_S)
     farm.store.release(claim.id, 1, checkpoint=key)
     assert house.janitor.sweep() == 0
-    farm.store.cancel(farm.tenant.id, claim.id)
+    farm.store.cancel(claim.id, farm.tenant.id)
     assert house.janitor.sweep() == 1
     assert house.keys == []
 
