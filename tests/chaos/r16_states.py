@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import (
     Bundle,
     RuleBasedStateMachine,
+    initialize,
     invariant,
     rule,
     run_state_machine_as_test,
@@ -75,8 +76,38 @@ class Life(RuleBasedStateMachine):
         self.late: set[UUID] = set()
         self.early: set[UUID] = set()
 
+    @initialize(target=jobs)
+    def begin_with_a_job(self) -> UUID:
+        """There is a job that waits."""
+        return self.submit_one()
+
+    @initialize(target=claims)
+    def begin_with_a_claim(self) -> Claim:
+        """There is a job that runs, and another tenant that can't end it."""
+        claim = self.claim_one(self.submit_one())
+        self.cancel_as(claim.id, own=False)
+        return claim
+
+    @initialize(target=jobs)
+    def begin_with_a_pause(self) -> UUID:
+        """There is a job whose retry lies ahead."""
+        claim = self.claim_one(self.submit_one())
+        self.fail_as(claim, transient=True)
+        return claim.id
+
+    @initialize(target=jobs)
+    def begin_late(self) -> UUID:
+        """There is a job whose deadline has passed."""
+        job_id = self.submit_one()
+        self.outdate_one(job_id)
+        return job_id
+
     @rule(target=jobs)
     def submit(self) -> UUID:
+        """A new job."""
+        return self.submit_one()
+
+    def submit_one(self) -> UUID:
         """A new job."""
         new = self.farm.new()
         (stored,) = self.farm.insert(new)
@@ -101,6 +132,12 @@ class Life(RuleBasedStateMachine):
 
     @rule(target=claims, job_id=jobs)
     def claim(self, job_id: UUID) -> Claim:
+        """A hint, and a second one for the same job, which finds nothing to claim."""
+        claim = self.claim_one(job_id)
+        assert self.farm.store.claim(job_id, "v", LEASE_S) is None, "claimed twice"
+        return claim
+
+    def claim_one(self, job_id: UUID) -> Claim:
         """A hint: it claims the job if it waits, is due and not late, and nothing else."""
         free = self.status[job_id] == "queued" and job_id not in self.late | self.early
         claim = self.farm.store.claim(job_id, "w", LEASE_S)
@@ -138,6 +175,10 @@ class Life(RuleBasedStateMachine):
     @rule(claim=claims, transient=st.booleans())
     def fail(self, claim: Claim, transient: bool) -> None:  # noqa: FBT001
         """A failure is tried again while there is budget, if it may be."""
+        self.fail_as(claim, transient=transient)
+
+    def fail_as(self, claim: Claim, *, transient: bool) -> None:
+        """Report it; what waits for its retry can't be claimed before."""
         failure = HICCUP if transient else BUG
         event = self.farm.store.fail(claim.id, claim.attempt, failure, MAX)
         assert (event is not None) == self.holds(claim)
@@ -167,6 +208,10 @@ class Life(RuleBasedStateMachine):
     @rule(job_id=jobs, own=st.booleans())
     def cancel(self, job_id: UUID, own: bool) -> None:  # noqa: FBT001
         """The tenant ends its own job, and nobody else's."""
+        self.cancel_as(job_id, own=own)
+
+    def cancel_as(self, job_id: UUID, *, own: bool) -> None:
+        """Ask for it, as its tenant or as another."""
         whose = self.farm.tenant if own else self.farm.other
         done = self.farm.store.cancel(job_id, whose.id)
         assert done == (own and self.status[job_id] not in FINAL)
@@ -191,9 +236,14 @@ class Life(RuleBasedStateMachine):
     @rule(job_id=jobs)
     def outdate(self, job_id: UUID) -> None:
         """The deadline passes."""
+        self.outdate_one(job_id)
+
+    def outdate_one(self, job_id: UUID) -> None:
+        """Let it pass; what is late can't be claimed."""
         if self.status[job_id] not in FINAL:
             self.farm.outdate(job_id)
             self.late.add(job_id)
+            assert self.farm.store.claim(job_id, "w", LEASE_S) is None, "claimed when it was late"
 
     @rule()
     def rescue(self) -> None:

@@ -52,6 +52,6 @@ SHORT: dict[str, Callable[[], Verdict]] = {
     "R5": lambda: r05_hole.run(3),
     "R10": lambda: r10_hang.run(1),
     "R11": lambda: r11_poison.run(1, 99),
-    "R16": lambda: r16_states.run(10),
+    "R16": lambda: r16_states.run(8),
     "R17": lambda: r17_one_key.run(2),
 }
