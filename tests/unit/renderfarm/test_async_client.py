@@ -49,7 +49,8 @@ def test_it_does_what_farm_does(tmp_path: Path) -> None:
             assert (await (await farm.submit("c")).cancel()).status is Status.CANCELLED
             assert [each.id async for each in farm.list()] == list(reversed(fake.job_ids))
             assert (await farm.models())[0].name == "scenes"
-            assert fake.uploads == {await farm.upload(b"pixels"): b"pixels"}
+            key = await farm.upload(b"pixels")
+            assert fake.uploads == {key: b"pixels"}
             assert (await farm.wait(job.id)).done
             assert [event async for event in farm.events(job.id)]
             assert (await (await farm.job(job.id)).refresh()).done
