@@ -177,8 +177,15 @@ def _request(claim: Claim) -> Request:
             "guidance_scale", "num_images", "seed", "scheduler", "strength", "priority",
         )
     }  # fmt: skip
-    for name, mode in (("image", "RGB"), ("mask", "L")):
-        if claim.request[name] is not None:
+    # Jobs that an older version stored lack the later fields.
+    for name in ("controlnet", "controlnet_conditioning_scale", "reproducible"):
+        if claim.request.get(name) is not None:
+            fields[name] = claim.request[name]
+    fields["loras"] = tuple(
+        (lora["name"], lora["scale"]) for lora in claim.request.get("loras", ())
+    )
+    for name, mode in (("image", "RGB"), ("mask", "L"), ("control_image", "RGB")):
+        if claim.request.get(name) is not None:
             fields[name] = decode(claim.request[name], name, mode)
     return Request(id=attempt_name(claim.id, claim.attempt), alone=claim.alone, **fields)
 

@@ -22,6 +22,11 @@ KINDS: dict[str, tuple[type, ...]] = {
     "image": (str,),
     "mask": (str,),
     "strength": (int, float),
+    "loras": (list,),
+    "controlnet": (str,),
+    "control_image": (str,),
+    "controlnet_conditioning_scale": (int, float),
+    "reproducible": (bool,),
     "output_format": (str,),
     "priority": (int,),
     "deadline_s": (int, float),
@@ -50,7 +55,9 @@ def _kind_faults(request: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield name, "is not a field of a request"
         elif value is None and name != "prompt":
             continue
-        elif not isinstance(value, KINDS[name]) or isinstance(value, bool):
+        elif not isinstance(value, KINDS[name]) or isinstance(value, bool) != (
+            KINDS[name] == (bool,)
+        ):
             yield name, f"must be of type {KINDS[name][-1].__name__}"
         elif isinstance(value, float) and not math.isfinite(value):
             yield name, "must be finite"
