@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 T = TypeVar("T")
+DTYPES = ("float32", "bfloat16", "float16")
+LORA_FILE = "pytorch_lora_weights.safetensors"
 SCHEDULERS = (
     "ddim", "dpmpp_2m", "euler", "euler_a", "flow_euler", "heun", "lcm", "pndm", "unipc",
 )  # fmt: skip
@@ -33,6 +35,18 @@ class Defaults:
     guidance_scale: float = 5.0
     scheduler: str = "dpmpp_2m"
     strength: float = 0.8
+    reproducible: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """How the model is run. What is best depends on the device: measure it there."""
+
+    dtype: str = "float32"
+    channels_last: bool = False
+    compile: bool = False
+    attention: str = ""
+    vae_tiling: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +76,9 @@ class Model:
     schedulers: tuple[str, ...]
     defaults: Defaults = field(default_factory=Defaults)
     limits: Limits = field(default_factory=Limits)
+    speed: Speed = field(default_factory=Speed)
+    loras: Mapping[str, Path] = field(default_factory=dict)
+    controlnets: Mapping[str, Path] = field(default_factory=dict)
 
     def public(self) -> dict[str, Any]:
         """The entry as `GET /v1/models` shows it."""
@@ -73,6 +90,8 @@ class Model:
             "defaults": asdict(self.defaults),
             "limits": asdict(self.limits),
             "schedulers": list(self.schedulers),
+            "loras": list(self.loras),
+            "controlnets": list(self.controlnets),
         }
 
 
@@ -128,7 +147,10 @@ def _model(file: Path, name: str, entry: Any) -> Model:
     where = f"{file}, [{name}]"
     if not isinstance(entry, dict):
         raise CatalogError(f"{where}: must be a table")
-    allowed = {"pipeline", "path", "description", "delay_s", "schedulers", "defaults", "limits"}
+    allowed = {
+        "pipeline", "path", "description", "delay_s", "schedulers", "defaults", "limits", "speed",
+        "loras", "controlnets",
+    }  # fmt: skip
     if unknown := entry.keys() - allowed:
         raise CatalogError(f"{where}: unknown setting {', '.join(sorted(unknown))}")
     pipeline = _value(where, "pipeline", entry, "diffusers")
@@ -147,9 +169,27 @@ def _model(file: Path, name: str, entry: Any) -> Model:
         schedulers=_schedulers(where, entry),
         defaults=_section(where, "defaults", Defaults, entry),
         limits=_section(where, "limits", Limits, entry),
+        speed=_section(where, "speed", Speed, entry),
+        loras=_folders(where, "loras", entry, file.parent, LORA_FILE),
+        controlnets=_folders(where, "controlnets", entry, file.parent, "config.json"),
     )
+    if model.speed.dtype not in DTYPES:
+        raise CatalogError(f"{where}: the dtype must be one of {', '.join(DTYPES)}")
     _check_defaults(where, model)
     return model
+
+
+def _folders(
+    where: str, name: str, entry: dict[str, Any], base: Path, holds: str
+) -> dict[str, Path]:
+    """What a model has beside its own weights: names and folders, relative to the file."""
+    table: dict[str, Any] = _value(where, name, entry, {})
+    found = {}
+    for extra, folder in table.items():
+        if not isinstance(folder, str) or not (base / folder / holds).is_file():
+            raise CatalogError(f"{where}: {name}.{extra} must be a folder with a {holds} in it")
+        found[extra] = (base / folder).resolve()
+    return found
 
 
 def _section(where: str, name: str, kind: type[T], entry: dict[str, Any]) -> T:

@@ -18,6 +18,13 @@ class Webhook(TypedDict, total=False):
     events: Sequence[str]
 
 
+class Lora(TypedDict, total=False):
+    """One of the model's LoRAs, and how strongly it is worn (1.0, when left out)."""
+
+    name: Required[str]
+    scale: float
+
+
 class JobFields(TypedDict, total=False):
     """Everything a request may hold beside its prompt."""
 
@@ -36,6 +43,13 @@ class JobFields(TypedDict, total=False):
     """Start from this picture: a data URL, an uploaded key, or an https URL."""
     mask: str
     strength: float
+    loras: Sequence[Lora]
+    controlnet: str
+    """One of the model's ControlNets; `control_image` steers it."""
+    control_image: str
+    controlnet_conditioning_scale: float
+    reproducible: bool
+    """The same bytes on the same device, whoever shares the batch."""
     output_format: str
     """png, jpeg, webp or avif."""
     quality: int

@@ -177,13 +177,18 @@ class Model:
     revision: str = ""
     defaults: Mapping[str, Any] = field(default_factory=dict)
     schedulers: tuple[str, ...] = ()
+    loras: tuple[str, ...] = ()
+    controlnets: tuple[str, ...] = ()
+    batching: str | None = None
+    """`step`: jobs share forward passes. `none`: one job at a time. None: no worker has said."""
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """Read the farm's JSON."""
         known = {name: value for name, value in _known(cls, data).items() if value is not None}
         known["limits"] = Limits.from_json(known["limits"])
-        known["schedulers"] = tuple(known.get("schedulers", ()))
+        for name in ("schedulers", "loras", "controlnets"):
+            known[name] = tuple(known.get(name, ()))
         return cls(**known)
 
 

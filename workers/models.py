@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from app.errors import CatalogError
 from workers.null import NullEngine
 
 if TYPE_CHECKING:
@@ -12,6 +14,8 @@ if TYPE_CHECKING:
     from app.catalog import Catalog, Model
     from workers.engine.request import Drained, Outcome, Request
     from workers.runtime import Steps
+
+WARM_UP_S = 5.0  # for each model: it delays the start
 
 
 def engine_of(catalog: Catalog, max_rows: int) -> Callable[[], Steps]:
@@ -47,10 +51,41 @@ def _load(models: Mapping[str, Model], max_rows: int) -> Steps:
     _quieten()
     from workers.engine.engine import Engine  # noqa: PLC0415
     from workers.engine.pipelines import load  # noqa: PLC0415
+    from workers.engine.probe import batches  # noqa: PLC0415
+    from workers.engine.request import BadRequest, Request  # noqa: PLC0415
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    loaded = {n: load(m.path, name=n, device=device) for n, m in models.items() if m.path}
-    return Engine(loaded, max_rows=max_rows)
+    loaded = {}
+    for name, model in models.items():
+        made = load(model.path, name=name, device=device, **_options(model, torch))  # type: ignore[arg-type]
+        loaded[name] = made if batches(made) else made.alone()
+    engine = Engine(loaded, max_rows=max_rows)
+    for name, model in models.items():
+        plain = model.defaults
+        try:
+            engine.warm_up(
+                Request(
+                    id="warm-up",
+                    model=name,
+                    prompt="a circle",
+                    width=plain.width,
+                    height=plain.height,
+                    num_inference_steps=2,
+                    guidance_scale=plain.guidance_scale,
+                    seed=0,
+                ),
+                WARM_UP_S,
+            )
+        except BadRequest as error:
+            raise CatalogError(f"[{name}]: its defaults cannot be rendered: {error}") from error
+    return engine
+
+
+def _options(model: Model, torch: Any) -> dict[str, Any]:
+    """What `load` is told of a model's registry entry."""
+    speed = asdict(model.speed)
+    dtype = getattr(torch, speed.pop("dtype"))
+    return speed | {"dtype": dtype, "loras": model.loras, "controlnets": model.controlnets}
 
 
 def _quieten() -> None:

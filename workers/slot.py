@@ -88,8 +88,8 @@ class Slot:
             try:
                 return self._finish(claim, *self._render(claim))
             except (RenderCancelled, RenderDrained) as left:
-                drained = isinstance(left, RenderDrained)
-                return self._let_go(claim, left.checkpoint if drained else None)
+                checkpoint = left.checkpoint if isinstance(left, RenderDrained) else None
+                return self._let_go(claim, checkpoint)
             except DeviceLost:
                 _persist(lambda: self.store.release(claim.id, claim.attempt))
                 raise
@@ -121,9 +121,15 @@ class Slot:
                 "guidance_scale", "num_images", "seed", "scheduler", "strength", "priority",
             )
         }  # fmt: skip
+        # Jobs that an older version stored lack the later fields.
+        for name in ("controlnet", "controlnet_conditioning_scale", "reproducible"):
+            if claim.request.get(name) is not None:
+                fields[name] = claim.request[name]
+        loras = claim.request.get("loras", ())
+        fields["loras"] = tuple((lora["name"], lora["scale"]) for lora in loras)
         inputs = Inputs(self.storage, self.settings.webhook_allow_private)
-        for name, mode in (("image", "RGB"), ("mask", "L")):
-            if (text := claim.request[name]) is not None:
+        for name, mode in (("image", "RGB"), ("mask", "L"), ("control_image", "RGB")):
+            if (text := claim.request.get(name)) is not None:
                 fields[name] = inputs.picture(claim.tenant_id, text, name, mode)
         return Request(id=attempt_name(claim.id, claim.attempt), alone=claim.alone, **fields)
 

@@ -57,8 +57,20 @@ def metrics(context: Ctx) -> Response:
 
 @router.get("/v1/models", tags=["models"])
 def models(context: Ctx, _: Who) -> dict[str, Any]:
-    """What the farm serves, with defaults and limits."""
-    return {"models": [model.public() for model in context.catalog.models.values()]}
+    """What the farm serves, with defaults and limits.
+
+    `batching` is what living workers found when they loaded the model: `step` where its jobs share
+    forward passes, `none` where it can only be served one job at a time; null while nobody knows.
+    """
+    found: dict[str, str] = {}
+    for worker in workers.living(context.engine):
+        found |= worker["stats"].get("batching", {})
+    return {
+        "models": [
+            model.public() | {"batching": found.get(model.name)}
+            for model in context.catalog.models.values()
+        ]
+    }
 
 
 def _farm(context: Context) -> CollectorRegistry:

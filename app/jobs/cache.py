@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 DRAWN_FROM = (
     "model", "prompt", "negative_prompt", "width", "height", "num_inference_steps",
     "guidance_scale", "num_images", "seed", "scheduler", "image", "mask", "strength",
+    "loras", "controlnet", "control_image", "controlnet_conditioning_scale", "reproducible",
     "output_format", "quality",
 )  # fmt: skip
 
@@ -24,5 +25,5 @@ def key_of(request: Mapping[str, Any], revision: str) -> bytes:
 
 def repeatable(request: Mapping[str, Any]) -> bool:
     """Whether the same request draws the same picture: not where it starts from somebody's URL."""
-    starts = (request.get("image"), request.get("mask"))
+    starts = (request.get(name) for name in ("image", "mask", "control_image"))
     return not any(text and text.startswith(("https://", "http://")) for text in starts)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 LIMIT_BYTES = 262_144
 LIMIT_METADATA_BYTES = 16_384
 MAX_SEED = 2**63 - 1
+_PICTURE = "must be a data URL (data:image/png;base64,...), an upload or an https URL"
 
 EventName = Literal[
     "job.queued", "job.started", "job.succeeded", "job.failed", "job.cancelled", "job.expired"
@@ -41,6 +42,13 @@ class Webhook(_Strict):
 
     url: Annotated[str, Field(min_length=1, max_length=2048)]
     events: list[EventName] = Field(default_factory=list)
+
+
+class Lora(_Strict):
+    """One of the model's LoRAs, and how strongly it is worn."""
+
+    name: Annotated[str, Field(min_length=1, max_length=100)]
+    scale: Annotated[float, Field(ge=-4, le=4)] = 1.0
 
 
 class JobRequest(_Strict):
@@ -59,6 +67,11 @@ class JobRequest(_Strict):
     image: str | None = None
     mask: str | None = None
     strength: Annotated[float, Field(gt=0, le=1)] | None = None
+    loras: Annotated[list[Lora], Field(max_length=8)] = Field(default_factory=list)
+    controlnet: Annotated[str, Field(min_length=1, max_length=100)] | None = None
+    control_image: str | None = None
+    controlnet_conditioning_scale: Annotated[float, Field(ge=0, le=4)] = 1.0
+    reproducible: bool | None = None
     output_format: Literal["png", "jpeg", "webp", "avif"] = "png"
     quality: Annotated[int, Field(ge=1, le=100)] | None = None
     priority: Annotated[int, Field(ge=-100, le=100)] = 0
@@ -143,7 +156,9 @@ def _with_defaults(request: JobRequest, model: Model) -> dict[str, Any]:
     full = request.model_dump(mode="json", exclude={"id"})
     full["model"] = model.name
     defaults = model.defaults
-    for name in ("width", "height", "num_inference_steps", "guidance_scale", "scheduler"):
+    for name in (
+        "width", "height", "num_inference_steps", "guidance_scale", "scheduler", "reproducible",
+    ):  # fmt: skip
         if full[name] is None:
             full[name] = getattr(defaults, name)
     if full["image"] is not None and full["strength"] is None:
@@ -182,7 +197,31 @@ def _over_limits(full: Mapping[str, Any], model: Model) -> list[FieldError]:
     if full["seed"] + full["num_images"] > MAX_SEED:
         wrong.append(FieldError("seed", "seed + num_images must stay below 2**63"))
     wrong += _image_rules(full)
+    wrong += _extras_rules(full, model)
     return wrong
+
+
+def _extras_rules(full: Mapping[str, Any], model: Model) -> list[FieldError]:
+    wrong = []
+    names = [lora["name"] for lora in full["loras"]]
+    if unknown := sorted(set(names) - set(model.loras)):
+        wrong.append(FieldError("loras", _has(model, "LoRA", unknown, model.loras)))
+    if len(set(names)) < len(names):
+        wrong.append(FieldError("loras", "must name each LoRA once"))
+    if full["controlnet"] is not None and full["controlnet"] not in model.controlnets:
+        message = _has(model, "ControlNet", [full["controlnet"]], model.controlnets)
+        wrong.append(FieldError("controlnet", message))
+    if (full["controlnet"] is None) != (full["control_image"] is None):
+        missing = "controlnet" if full["controlnet"] is None else "control_image"
+        wrong.append(FieldError(missing, "a controlnet and its control_image go together"))
+    elif full["control_image"] is not None and not _names_a_picture(full["control_image"]):
+        wrong.append(FieldError("control_image", _PICTURE))
+    return wrong
+
+
+def _has(model: Model, kind: str, unknown: list[str], known: Mapping[str, Any]) -> str:
+    has = ", ".join(known) or "none"
+    return f"{model.name} has no {kind} {', '.join(unknown)}; it has {has}"
 
 
 def _image_rules(full: Mapping[str, Any]) -> list[FieldError]:
@@ -190,9 +229,7 @@ def _image_rules(full: Mapping[str, Any]) -> list[FieldError]:
         needless = [name for name in ("mask", "strength") if full[name] is not None]
         return [FieldError(name, "needs an image to work on") for name in needless]
     return [
-        FieldError(
-            name, "must be a data URL (data:image/png;base64,...), an upload or an https URL"
-        )
+        FieldError(name, _PICTURE)
         for name in ("image", "mask")
         if full[name] is not None and not _names_a_picture(full[name])
     ]

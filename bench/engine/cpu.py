@@ -11,7 +11,7 @@ from bench.engine.traces import BURST, burst, poisson
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-LOADS: tuple[float | str, ...] = (0.5, 1.5, BURST)
+LOADS: tuple[float | str, ...] = (BURST, 1.0)
 MIX = "4-4-4-50"
 
 

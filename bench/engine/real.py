@@ -37,7 +37,9 @@ class Stage:
     def __init__(self, size: int) -> None:
         self._size = size
         self.model = load(FOLDER, name="scenes")
-        self._pipeline = DiffusionPipeline.from_pretrained(FOLDER, local_files_only=True)
+        self._pipeline = DiffusionPipeline.from_pretrained(
+            FOLDER, dtype=torch.float32, local_files_only=True
+        )
         self._pipeline.set_progress_bar_config(disable=True)
         self.pixels: Pixels = {}
         self.arms: dict[str, Callable[[Sequence[Ask]], dict[str, float]]] = {

@@ -154,6 +154,9 @@ class Engine:
             "forwards": dict(self.stats.forwards),
             "rows": dict(self.stats.rows),
             "mean_rows": round(self.stats.mean_rows, 2),
+            "batching": {
+                name: "step" if model.batched else "none" for name, model in self._models.items()
+            },
         }
 
     def _leave(self) -> list[Outcome]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import inspect
 import json
 import math
@@ -27,7 +28,7 @@ from workers.engine.request import BadRequest, EngineError, NotFinite, Request
 from workers.engine.rows import Entry
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -39,6 +40,8 @@ TASKS = {
     "inpainting": AUTO_INPAINT_PIPELINES_MAPPING,
 }
 DENOISERS = ("unet", "transformer")
+# More than any model draws: a small file must not unfold into gigabytes.
+LIMIT_PIXELS = 8192 * 8192
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,6 +59,7 @@ class LoadedModel:
     wardrobe: Wardrobe | None = None
     controlled: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     batched: bool = True
+    lone: Callable[[], LoadedModel] | None = None
 
     def view(self, request: Request) -> tuple[Any, dict[str, Any]]:
         """Return a pipeline for one job, and what to call it with; raise BadRequest.
@@ -75,6 +79,10 @@ class LoadedModel:
         vars(view)["scheduler"] = self._scheduler(request)
         view.set_progress_bar_config(disable=True)
         return view, _arguments(view, request)
+
+    def alone(self) -> LoadedModel:
+        """Return the same model, to be served one job at a time: no call shares a forward."""
+        return self if self.lone is None else self.lone()
 
     def _tasks(self, request: Request) -> dict[str, Any]:
         if request.controlnet is None:
@@ -116,10 +124,15 @@ def load(
     loras: Mapping[str, Path] | None = None,
     controlnets: Mapping[str, Path] | None = None,
     vae_tiling: bool = False,
+    channels_last: bool = False,
+    compile: bool = False,  # noqa: A002 - torch's word
+    attention: str = "",
 ) -> LoadedModel:
     """Load a diffusers folder onto `device`. Nothing is fetched from a hub.
 
     `vae_tiling` encodes and decodes large pictures in overlapping tiles, as diffusers does.
+    `attention` names one of diffusers' attention backends. `compile` compiles the denoiser, whose
+    forwards are then filled up to a power of two of rows, so that few sizes are ever compiled.
     """
     parts = json.loads((folder / "model_index.json").read_text())
     absent = {part: None for part in ("safety_checker", "feature_extractor") if part in parts}
@@ -135,11 +148,21 @@ def load(
     if vae_tiling:
         pipeline.vae.enable_tiling()
     nets = {net: load_controlnet(path, dtype) for net, path in (controlnets or {}).items()}
+    pipeline.to(device)
+    denoiser = next(getattr(pipeline, part) for part in DENOISERS if part in pipeline.components)
+    if channels_last:
+        denoiser.to(memory_format=torch.channels_last)
+        pipeline.vae.to(memory_format=torch.channels_last)
+    if attention:
+        denoiser.set_attention_backend(attention)
+    if compile:
+        denoiser.compile(dynamic=False)
     return wrap(
-        pipeline.to(device),
+        pipeline,
         name=name,
         loras=loras,
         controlnets={net: module.to(device) for net, module in nets.items()},
+        bucketed=compile,
     )
 
 
@@ -150,6 +173,7 @@ def wrap(
     loras: Mapping[str, Path] | None = None,
     controlnets: Mapping[str, Any] | None = None,
     batched: bool = True,
+    bucketed: bool = False,
 ) -> LoadedModel:
     """Make a pipeline that is already in memory ready for the engine."""
     modules: dict[str, Any] = {
@@ -160,6 +184,8 @@ def wrap(
     denoiser = next((part for part in DENOISERS if part in modules), "")
     wardrobe = Wardrobe(pipeline, denoiser, loras) if loras else None
     options: dict[str, dict[str, Any]] = {part: {"lone": not batched} for part in modules}
+    if denoiser:
+        options[denoiser]["bucketed"] = bucketed
     if wardrobe:
         options[denoiser]["wear"] = wardrobe.wear
     proxies = {part: _proxy(name, part, modules[part], **options[part]) for part in modules}
@@ -177,6 +203,9 @@ def wrap(
         wardrobe,
         controlled,
         batched,
+        functools.partial(
+            wrap, pipeline, name=name, loras=loras, controlnets=controlnets, batched=False
+        ),
     )
 
 
@@ -290,10 +319,13 @@ def _scaled(
 ) -> list[Image] | None:
     if image is None:
         return None
+    field = "mask" if mode == "L" else "image"
+    if image.width * image.height > LIMIT_PIXELS:
+        message = f"the {field} is too large: {image.width}x{image.height}"
+        raise BadRequest("bad_image", field, message)
     try:
         image = image.convert(mode)
     # A lazy file that is cut short, broken, or unfolds into gigabytes.
     except (OSError, SyntaxError, ValueError, DecompressionBombError) as error:
-        field = "image" if mode == "RGB" else "mask"
         raise BadRequest("bad_image", field, f"the {field} cannot be read: {error}") from error
     return [image if image.size == size else image.resize(size, resampling)] * count

@@ -47,7 +47,7 @@ class Entry:
 
     `role` is `encoder`, `denoiser`, `control` (a ControlNet) or `decoder`: before, in or after the
     denoising loop. `wear` dresses the module in the LoRAs of a group. Calls of a `lone` entry share
-    no forward.
+    no forward. Forwards of a `bucketed` one are filled up to a power of two of rows.
     """
 
     key: str
@@ -56,6 +56,7 @@ class Entry:
     parameters: inspect.Signature
     wear: Callable[[tuple[tuple[str, float], ...]], None] | None = None
     lone: bool = False
+    bucketed: bool = False
 
     @classmethod
     def of(cls, key: str, role: str, run: Callable[..., Any], **options: Any) -> Entry:
@@ -122,6 +123,8 @@ def run(calls: Sequence[Call]) -> list[Any]:
         entry.wear(calls[0].scope.loras)
     if calls[0].scope.reproducible:
         result = _run_exactly(entry, stacked, total, EXACT_ROWS.get(entry.role, 1))
+    elif entry.bucketed:
+        result = _run_exactly(entry, stacked, total, 1 << (total - 1).bit_length())
     else:
         result = _forward(entry, stacked)
     start, results = 0, []

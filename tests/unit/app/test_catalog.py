@@ -108,3 +108,37 @@ def test_a_file_without_a_servable_model_is_refused(tmp_path: Path) -> None:
     file.write_text(NULL)
     with pytest.raises(CatalogError, match="no model to serve"):
         load_catalog(file)
+
+
+def test_an_entry_may_name_loras_controlnets_and_speed(tmp_path: Path) -> None:
+    """Folders are relative to the file; clients see the names, and the speed is the farm's own."""
+    for folder, holds in (("ink", "pytorch_lora_weights.safetensors"), ("edges", "config.json")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / holds).write_text("{}")
+    text = NULL + (
+        '[quick.loras]\nink = "ink"\n[quick.controlnets]\nlines = "edges"\n'
+        '[quick.speed]\ndtype = "bfloat16"\nchannels_last = true\n'
+    )
+    model = load(tmp_path, text).models["quick"]
+    assert model.loras == {"ink": tmp_path / "ink"}
+    assert (model.public()["loras"], model.public()["controlnets"]) == (["ink"], ["lines"])
+    assert (model.speed.dtype, model.speed.channels_last, model.speed.compile) == (
+        "bfloat16", True, False,
+    )  # fmt: skip
+    assert "speed" not in model.public()
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ('[quick.loras]\nink = "nowhere"\n', "loras.ink"),
+        ("[quick.loras]\nink = 3\n", "loras.ink"),
+        ('[quick.controlnets]\nlines = "nowhere"\n', "controlnets.lines"),
+        ('[quick.speed]\ndtype = "int3"\n', "dtype"),
+        ("[quick.speed]\ncompile = 1\n", "compile"),
+    ],
+)
+def test_extras_that_are_not_there_stop_the_start(tmp_path: Path, text: str, wanted: str) -> None:
+    """A folder without the file that it must hold, or a speed that is none, is named."""
+    with pytest.raises(CatalogError, match=wanted):
+        load(tmp_path, NULL + text)

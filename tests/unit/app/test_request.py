@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -62,7 +64,9 @@ def test_what_was_asked_stays_as_it_was() -> None:
         "num_inference_steps": 1, "guidance_scale": 0, "num_images": 8, "seed": 0,
         "scheduler": "ddim", "image": PIXEL, "mask": PIXEL, "strength": 0.5,
         "output_format": "webp", "priority": -100, "deadline_s": 1, "cache": False, "metadata": {"a": [1, None]},
-        "webhook": {"url": "https://a.test", "events": ["job.failed"]},
+        "webhook": {"url": "https://a.test", "events": ["job.failed"]}, "loras": [],
+        "controlnet": None, "control_image": None, "controlnet_conditioning_scale": 0.5,
+        "reproducible": True,
     }  # fmt: skip
     assert full(asked) == asked | {"quality": None}
     assert full(asked | {"quality": 1})["quality"] == 1
@@ -270,3 +274,43 @@ def test_any_bytes_are_taken_or_refused(body: bytes, form: type[JobRequest]) -> 
 def test_any_json_is_taken_or_refused(body: dict[str, Any], form: type[JobRequest]) -> None:
     """Whatever the fields hold, the request is refused or can be stored."""
     stored_or_refused(json.dumps(body).encode(), form)
+
+
+DRESSED = Catalog({"scenes": replace(MODEL, loras={"ink": Path()}, controlnets={"edges": Path()})})
+
+
+def dressed(body: dict[str, Any]) -> dict[str, Any]:
+    """The body as it would be stored for a model with a LoRA and a ControlNet."""
+    return complete(parse(json.dumps({"prompt": "x", **body}).encode()), DRESSED)
+
+
+def test_a_model_s_extras_may_be_asked_for() -> None:
+    """A LoRA is worn in full unless its scale is given; a ControlNet comes with its picture."""
+    stored = dressed({"loras": [{"name": "ink"}], "controlnet": "edges", "control_image": PIXEL})
+    assert stored["loras"] == [{"name": "ink", "scale": 1.0}]
+    assert (stored["controlnet"], stored["controlnet_conditioning_scale"]) == ("edges", 1.0)
+    assert (stored["reproducible"], dressed({"reproducible": True})["reproducible"]) == (
+        False,
+        True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"loras": [{"name": "oil"}]}, "loras"),
+        ({"loras": [{"name": "ink"}, {"name": "ink", "scale": 0.5}]}, "loras"),
+        ({"loras": [{"name": "ink", "scale": 9}]}, "loras.0.scale"),
+        ({"loras": ["ink"]}, "loras.0"),
+        ({"controlnet": "depth", "control_image": PIXEL}, "controlnet"),
+        ({"controlnet": "edges"}, "control_image"),
+        ({"control_image": PIXEL}, "controlnet"),
+        ({"controlnet": "edges", "control_image": "https://x.example"}, "control_image"),
+        ({"reproducible": 1}, "reproducible"),
+    ],
+)
+def test_extras_that_cannot_be_had_are_named(body: dict[str, Any], field: str) -> None:
+    """An unknown name, a scale out of range, or half of a pair is refused by its field."""
+    with pytest.raises(InvalidRequest) as refused:
+        dressed(body)
+    assert field in {fault.field for fault in refused.value.fields}

@@ -1,4 +1,4 @@
-"""No job is lost or run twice, whatever is added, cancelled or at fault, and when."""
+"""No job is lost or run twice, whatever is added, cancelled, at fault or moved, and when."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
@@ -82,11 +82,14 @@ class Interleavings(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.model = Model()
-        models: Any = {"toy": self.model}
-        self.engine = Engine(models, max_rows=7, clock=itertools.count().__next__)
+        self.engine = self._engine()
         self.asked: dict[str, Request] = {}
         self.cancelled: set[str] = set()
         self.outcomes: dict[str, Outcome] = {}
+
+    def _engine(self) -> Engine:
+        models: Any = {"toy": self.model}
+        return Engine(models, max_rows=7, clock=itertools.count().__next__)
 
     @rule(
         target=jobs,
@@ -125,6 +128,18 @@ class Interleavings(RuleBasedStateMachine):
         for outcome in self.engine.step():
             assert outcome.id not in self.outcomes, "a job ended twice"
             self.outcomes[outcome.id] = outcome
+
+    @rule()
+    def move(self) -> None:
+        """Drain the engine, and let its jobs go on in another one."""
+        left = self.engine.drain()
+        assert {job.id for job in left} == self.asked.keys() - self.outcomes.keys()
+        assert self.engine.idle
+        self.engine = self._engine()
+        for job in left:
+            self.engine.add(self.asked[job.id], checkpoint=job.checkpoint)
+            if job.id in self.cancelled:
+                self.engine.cancel(job.id)
 
     @invariant()
     def every_job_is_here_or_has_ended(self) -> None:
@@ -166,5 +181,10 @@ class Interleavings(RuleBasedStateMachine):
                 assert np.array_equal(image, np.full((2, 2, 3), level, np.uint8))
 
 
-Interleavings.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+Interleavings.TestCase.settings = settings(
+    max_examples=60,
+    stateful_step_count=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
 TestInterleavings = Interleavings.TestCase

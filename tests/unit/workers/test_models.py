@@ -1,0 +1,66 @@
+"""From a registry entry to an engine that serves it."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from app.catalog import load_catalog
+from app.settings import REPOSITORY
+from workers.engine.request import Finished, Request
+from workers.models import engine_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from workers.runtime import Steps
+
+ENTRY = """
+[scenes]
+path = "scenes"
+[scenes.defaults]
+width = 64
+height = 64
+[scenes.speed]
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A registry of the shipped model."""
+    folder = tmp_path_factory.mktemp("models")
+    shutil.copytree(REPOSITORY / "models" / "scenes", folder / "scenes")
+    return folder
+
+
+def built(folder: Path, speed: str = "") -> Steps:
+    """Load the registry as a worker does."""
+    (folder / "models.toml").write_text(ENTRY + speed)
+    return engine_of(load_catalog(folder / "models.toml"), 8)()
+
+
+def render(engine: Steps) -> np.ndarray:
+    """Make one picture."""
+    asked = Request(
+        id="a", model="scenes", prompt="a red circle on a blue background", width=64, height=64,
+        num_inference_steps=4, guidance_scale=4.0, seed=7,
+    )  # fmt: skip
+    engine.add(asked)
+    while not engine.idle:
+        for outcome in engine.step():
+            assert isinstance(outcome, Finished), outcome
+            return outcome.pixels[0]
+    raise AssertionError("no outcome")
+
+
+def test_speed_changes_no_more_than_rounding_does(folder: Path) -> None:
+    """Channels last and tiling give the plain picture, and the worker says that jobs share steps."""
+    plain = built(folder)
+    assert plain.summary()["batching"] == {"scenes": "step"}
+    assert not plain.summary()["forwards"]  # what the start needed is not counted
+    tuned = built(folder, "channels_last = true\nvae_tiling = true\n")
+    off = np.abs(render(plain).astype(int) - render(tuned).astype(int))
+    assert off.max() <= 2
