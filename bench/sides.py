@@ -231,6 +231,7 @@ def _request(ask: Ask) -> JobRequest:
         "guidance_scale": GUIDANCE,
         "scheduler": SCHEDULER,
         "seed": ask.seed,
+        "cache": False,
     }
 
 

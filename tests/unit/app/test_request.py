@@ -305,7 +305,7 @@ def test_a_model_s_extras_may_be_asked_for() -> None:
         ({"controlnet": "depth", "control_image": PIXEL}, "controlnet"),
         ({"controlnet": "edges"}, "control_image"),
         ({"control_image": PIXEL}, "controlnet"),
-        ({"controlnet": "edges", "control_image": "https://x.example"}, "control_image"),
+        ({"controlnet": "edges", "control_image": "ftp://x.example"}, "control_image"),
         ({"reproducible": 1}, "reproducible"),
     ],
 )
