@@ -584,7 +584,10 @@ def images_of(farm: Farm, job_id: UUID) -> Any:
 
 
 def test_each_move_is_one_statement(farm: Farm) -> None:
-    """A claim, a renewal, a cancel are one statement each, and a notice after it."""
+    """A claim, a renewal, a cancel are one statement each, and a notice after it.
+
+    Where a webhook may tell of the move, one look at the tenant's endpoints is in between.
+    """
     statements: list[str] = []
 
     def note(*args: Any) -> None:
@@ -599,6 +602,8 @@ def test_each_move_is_one_statement(farm: Farm) -> None:
         farm.store.cancel(job_id, farm.tenant.id)
     finally:
         event.remove(farm.engine, "before_cursor_execute", note)
-    moves = [statement for statement in statements if "pg_notify" not in statement]
-    assert len(moves) == 4
-    assert statements[1::2] == [s for s in statements if "pg_notify" in s]
+    looks = [statement for statement in statements if "FROM endpoints" in statement]
+    rest = [statement for statement in statements if statement not in looks]
+    moves = [statement for statement in rest if "pg_notify" not in statement]
+    assert (len(looks), len(moves)) == (2, 4)
+    assert rest[1::2] == [s for s in rest if "pg_notify" in s]

@@ -121,7 +121,7 @@ def test_what_was_asked_stays_as_it_was() -> None:
                 ("model", f'"model": "{"m" * 101}"'),
                 ("scheduler", '"scheduler": "magic"'),
                 ("scheduler", '"scheduler": "unipc"'),
-                ("image", '"image": "https://there.test/a.png"'),
+                ("image", '"image": "ftp://there.test/a.png"'),
                 ("mask", f'"image": "{PIXEL}", "mask": "x"'),
                 ("mask", f'"mask": "{PIXEL}"'),
                 ("strength", '"strength": 0.5'),
