@@ -116,11 +116,18 @@ class Farm(bootsteps.StartStopStep):  # type: ignore[misc,unused-ignore]
         self._runtime.stop()
 
     def _beat(self) -> None:
-        """Say that we live, until told to stop; end the process if the device is lost."""
+        """Say that we live, until told to stop; end the process if the device is lost.
+
+        A device is stuck if it stood still from one beat to the next: a process that was frozen as a
+        whole finds its clock ahead when it wakes, and its device well.
+        """
+        stood_at: float | None = None
         while not self._stop.wait(BEAT_S):
-            if self._runtime.stuck_s() > self._watchdog_s:
+            stuck = self._runtime.stuck_s() > self._watchdog_s
+            if stuck and stood_at == self._runtime.stepped_at:
                 log.critical("device stuck", jobs=self._keeper.count)
                 os._exit(DEVICE_LOST_EXIT)  # the thread can't be ended; the reaper rescues its jobs
+            stood_at = self._runtime.stepped_at if stuck else None
             if self._runtime.lost:
                 while self._keeper.count:
                     time.sleep(0.05)
