@@ -82,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m bench.engine",
         description="Replay traces of jobs under the engine's policy and under what one would do "
-        "instead: on labelled device models in computed time, and with the scenes model in real time.",
+        "instead: on labelled device models in computed time, and with the scenes model in processor time.",
     )
     parts = ("device", "cpu", "overhead")
     parser.add_argument("--parts", nargs="+", choices=parts, default=parts)

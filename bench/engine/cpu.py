@@ -1,4 +1,4 @@
-"""The arms on this machine's processor: every arm renders each trace, one after the other."""
+"""The arms on this machine's processor, in processor time: each renders every trace."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bench.engine.traces import BURST, burst, poisson
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-LOADS: tuple[float | str, ...] = (BURST, 1.0)
+LOADS: tuple[float | str, ...] = (0.5, 1.5, BURST)
 MIX = "4-4-4-50"
 
 

@@ -45,7 +45,7 @@ def _text(result: Mapping[str, Any]) -> Iterator[str]:
     yield (
         f"Made by `make bench-engine` at commit {result['commit']} on {machine['cpu']}, "
         f"{machine['cores']} cores, load average {machine['load_average']}: the machine was shared "
-        "with other heavy work, so of real-time figures only ratios within one table mean anything."
+        "with other heavy work, so only ratios within one table mean anything."
     )
     yield ""
     yield from _legend()
@@ -121,7 +121,7 @@ def _more(runs: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 
 def _cpu(cpu: Mapping[str, Any]) -> Iterator[str]:
-    yield "## `scenes` on this machine's processor, in real time"
+    yield "## `scenes` on this machine's processor, in seconds of processor time"
     yield ""
     worst = {arm: max(run["arms"][arm]["distance"] for run in cpu["runs"]) for arm in NAMES}
     yield (
