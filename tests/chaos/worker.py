@@ -35,11 +35,11 @@ if TYPE_CHECKING:
 class Doomed(NullEngine):
     """The null renderer, obeying prompts."""
 
-    def add(self, request: Request) -> None:
+    def add(self, request: Request, checkpoint: bytes | None = None) -> None:
         """Take a request; `slow` ones later."""
         word, _, seconds = request.prompt.partition(" ")
         self._delay_s = {request.model: float(seconds) if word == "slow" else 0.0}
-        super().add(request)
+        super().add(request, checkpoint)
 
     def step(self) -> list[Outcome]:
         """Do what the prompts of those that are here say."""

@@ -43,12 +43,19 @@ class Eager(Bench):
         super().__init__(farm, folder)
         slot = self.slot
         self.slot = type(slot)(
-            slot.store, storage, slot.runtime, slot.keeper, slot.settings, "w", patience_s
+            slot.store,
+            storage,
+            slot.runtime,
+            slot.keeper,
+            slot.settings,
+            "w",
+            patience_s=patience_s,
         )
         self.device.add = self._add  # type: ignore[method-assign]
         self._farm = farm
 
-    def _add(self, request: Request) -> None:
+    def _add(self, request: Request, checkpoint: bytes | None = None) -> None:
+        del checkpoint
         self.device.here[request.id] = request
         self.device.end(request.id, noise)
 
