@@ -64,10 +64,10 @@ def _spare(gradient: Tensor) -> Tensor:
 def reconstruction_loss(decoded: Tensor, pictures: Tensor) -> Tensor:
     """L1 plus squared error, both (n, 3, h, w) in [-1, 1], counted more beside edges."""
     error = decoded.float() - pictures
-    return ((error.abs() + 2 * error.square()) * (0.3 + 3 * _edges(pictures))).mean()
+    return ((error.abs() + 2 * error.square()) * (0.3 + 3 * edges(pictures))).mean()
 
 
-def _edges(pictures: Tensor) -> Tensor:
+def edges(pictures: Tensor) -> Tensor:
     """1 within two pixels of a change of colour, else 0; (n, 1, h, w)."""
     high = torch.nn.functional.max_pool2d(pictures, 5, 1, 2)
     low = -torch.nn.functional.max_pool2d(-pictures, 5, 1, 2)
@@ -76,7 +76,7 @@ def _edges(pictures: Tensor) -> Tensor:
 
 def edge_windows(pictures: Tensor, side: int) -> list[tuple[slice, slice]]:
     """For each picture a square of `side` latents around a random edge, as rows and columns."""
-    cells = torch.nn.functional.max_pool2d(_edges(pictures), 8).flatten(1) + 1e-4
+    cells = torch.nn.functional.max_pool2d(edges(pictures), 8).flatten(1) + 1e-4
     width = pictures.shape[-1] // 8
     windows = []
     for centre in torch.multinomial(cells, 1)[:, 0].tolist():

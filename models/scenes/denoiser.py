@@ -16,7 +16,12 @@ that nobody can foresee: counted like the others it is more than half of the los
 
 
 def build(text_width: int = 128) -> UNet2DConditionModel:
-    """An untrained denoiser: words are attended to at 8 x 8 and 4 x 4."""
+    """An untrained denoiser.
+
+    The words reach it twice: attended to at 8 x 8 and 4 x 4, and pooled into the embedding of the
+    timestep, which scales and shifts every layer. What holds for the whole picture (backdrop,
+    count, arrangement) is learned many times sooner that way.
+    """
     return UNet2DConditionModel(
         sample_size=16,
         in_channels=4,
@@ -28,6 +33,8 @@ def build(text_width: int = 128) -> UNet2DConditionModel:
         cross_attention_dim=text_width,
         attention_head_dim=(3, 4, 5),
         norm_num_groups=16,
+        addition_embed_type="text",
+        resnet_time_scale_shift="scale_shift",
     )
 
 

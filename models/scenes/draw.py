@@ -115,8 +115,13 @@ def draw(
     scenes: Sequence[Scene],
     layouts: Sequence[Sequence[Primitive]],
     device: torch.device | str = "cpu",
+    *,
+    stroke_px: float = 0.0,
 ) -> Tensor:
-    """Render laid-out scenes to pictures (n, 3, 128, 128), float32 in [0, 1]."""
+    """Render laid-out scenes to pictures (n, 3, 128, 128), float32 in [0, 1].
+
+    With `stroke_px` figures are drawn as outlines so wide, inside their edge, and not filled.
+    """
     pictures = _backdrops(scenes, device)
     for depth in range(max(map(len, layouts))):
         by_kind: dict[str, list[int]] = {}
@@ -124,7 +129,8 @@ def draw(
             if depth < len(layout):
                 by_kind.setdefault(layout[depth].kind, []).append(index)
         for kind, indices in by_kind.items():
-            _paint(pictures, indices, [layouts[i][depth] for i in indices], FIGURES[kind])
+            figures = [layouts[index][depth] for index in indices]
+            _paint(pictures, indices, figures, FIGURES[kind], stroke_px)
     return pictures
 
 
@@ -134,7 +140,11 @@ def _grid(device: torch.device | str) -> tuple[Tensor, Tensor]:
 
 
 def _paint(
-    pictures: Tensor, indices: list[int], figures: list[Primitive], distance: Distance
+    pictures: Tensor,
+    indices: list[int],
+    figures: list[Primitive],
+    distance: Distance,
+    stroke_px: float,
 ) -> None:
     grid_x, grid_y = _grid(pictures.device)
     rows = [(f.x, f.y, f.half_width, f.half_height, *(c / 255 for c in f.rgb)) for f in figures]
@@ -142,6 +152,8 @@ def _paint(
     x, y, half_width, half_height = values[:, :4, None, None].unbind(1)
     away = distance((grid_x - x) / half_width, (grid_y - y) / half_height)
     away_px = away * torch.minimum(half_width, half_height)
+    if stroke_px:
+        away_px = (away_px + stroke_px / 2).abs() - stroke_px / 2
     coverage = (0.5 - away_px).clamp_(0, 1)[:, None]
     at = torch.tensor(indices, device=pictures.device)
     pictures[at] = torch.lerp(pictures[at], values[:, 4:, None, None], coverage)

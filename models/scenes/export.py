@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from diffusers import AutoencoderTiny, StableDiffusionPipeline, UNet2DConditionModel
+from peft import get_peft_model_state_dict
 
 from models.scenes.denoiser import build_scheduler
 
 if TYPE_CHECKING:
+    from torch import nn
     from transformers import CLIPTextModel, CLIPTokenizer
 
 
@@ -48,6 +50,15 @@ def export(pipeline: StableDiffusionPipeline, folder: Path) -> None:
             target.parent.mkdir(parents=True, exist_ok=True)
             source.chmod(0o644)
             source.replace(target)
+
+
+def export_lora(unet: nn.Module, folder: Path) -> None:
+    """Save the denoiser's adapter in fp16, as `load_lora_weights` of the stock pipelines reads it."""
+    layers = {
+        name: part.half()
+        for name, part in get_peft_model_state_dict(unet, adapter_name="outline").items()
+    }
+    StableDiffusionPipeline.save_lora_weights(folder, unet_lora_layers=layers)
 
 
 def _forget_unexpected(config: Path) -> None:

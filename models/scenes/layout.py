@@ -12,13 +12,28 @@ if TYPE_CHECKING:
 
 SIDE = 128
 """Width and height of a picture in pixels."""
-RADII = {"small": (14.0, 17.0), "": (22.0, 28.0), "large": (34.0, 42.0)}
+RADII = {"small": (18.0, 20.0), "": (29.0, 33.0), "large": (44.0, 48.0)}
 """Half the side of a single thing in pixels, by its size word."""
-RADII_BY_COUNT = {2: (19.0, 24.0), 3: (16.0, 19.0), 4: (16.0, 20.0)}
+RADIUS_PLACED, RADIUS_COUNTED, RADIUS_PAIRED = (24.0, 27.0), (22.0, 24.0), (23.0, 26.0)
+NEAR, FAR, MIDDLE = 34, 94, 64
 PLACE_AT = {
-    "left": (32, 64), "right": (96, 64), "top": (64, 32), "bottom": (64, 96), "centre": (64, 64),
-    "top left": (32, 32), "top right": (96, 32), "bottom left": (32, 96), "bottom right": (96, 96),
+    "left": (NEAR, MIDDLE), "right": (FAR, MIDDLE), "top": (MIDDLE, NEAR), "bottom": (MIDDLE, FAR),
+    "centre": (MIDDLE, MIDDLE), "top left": (NEAR, NEAR), "top right": (FAR, NEAR),
+    "bottom left": (NEAR, FAR), "bottom right": (FAR, FAR),
 }  # fmt: skip
+SPOTS = {
+    2: ((NEAR, MIDDLE), (FAR, MIDDLE)),
+    3: ((MIDDLE, 36), (NEAR, 92), (FAR, 92)),
+    4: ((NEAR, NEAR), (FAR, NEAR), (NEAR, FAR), (FAR, FAR)),
+}
+"""Where several things stand: side by side, as a triangle, as a square."""
+ENDS = {
+    "left of": ("left", "right"), "right of": ("right", "left"),
+    "above": ("top", "bottom"), "below": ("bottom", "top"), "": ("left", "right"),
+}  # fmt: skip
+"""Where the first and the second of two things stand; "and" puts them side by side."""
+SHIFT = 4.0
+"""Pixels by which a whole arrangement is moved at random, each way."""
 BROWN, GRASS, SEA, SKY, DARK = (
     (120, 72, 30),
     (66, 176, 66),
@@ -48,10 +63,25 @@ def place(scene: Scene, rng: random.Random) -> list[Primitive]:
     if len(scene.groups) == 2:
         return _pair(scene, rng)
     (group,) = scene.groups
-    if group.count > 1:
-        radius = rng.uniform(*RADII_BY_COUNT[group.count])
-        return [_thing(group, x, y, radius) for x, y in _spots(group.count, radius, rng)]
-    return [_single(group, rng)]
+    return _several(group, rng) if group.count > 1 else [_single(group, rng)]
+
+
+def scatter(scene: Scene, rng: random.Random) -> list[Primitive]:
+    """Lay groups out anywhere on the canvas and in any size, without touching one another."""
+    things: list[Primitive] = []
+    for group in (each for each in scene.groups for _ in range(each.count)):
+        for _ in range(40):
+            radius = rng.uniform(14, 40 if group.count == 1 else 28)
+            spot = [rng.uniform(radius + 2, SIDE - radius - 2) for _ in range(2)]
+            if all(_apart(spot, radius, other) for other in things):
+                things.append(_thing(group, spot[0], spot[1], radius))
+                break
+    return things
+
+
+def _apart(spot: list[float], radius: float, other: Primitive) -> bool:
+    gap = max(abs(spot[0] - other.x), abs(spot[1] - other.y)) - radius - other.half_width
+    return gap > 6
 
 
 def _thing(group: Group, x: float, y: float, radius: float) -> Primitive:
@@ -59,58 +89,37 @@ def _thing(group: Group, x: float, y: float, radius: float) -> Primitive:
 
 
 def _single(group: Group, rng: random.Random) -> Primitive:
-    radius = rng.uniform(*RADII[group.size])
     if group.place:
-        x, y = PLACE_AT[group.place]
-        return _thing(group, x + rng.uniform(-4, 4), y + rng.uniform(-4, 4), min(radius, 25.0))
-    margin = radius + 5
-    return _thing(
-        group, rng.uniform(margin, SIDE - margin), rng.uniform(margin, SIDE - margin), radius
-    )
+        x, y = _shifted(PLACE_AT[group.place], rng)
+        return _thing(group, x, y, rng.uniform(*(RADII["small"] if group.size else RADIUS_PLACED)))
+    x, y = _shifted((MIDDLE, MIDDLE), rng)
+    return _thing(group, x, y, rng.uniform(*RADII[group.size]))
 
 
-def _spots(count: int, radius: float, rng: random.Random) -> list[tuple[float, float]]:
-    """Centres of two to four things, at least 8 pixels apart."""
-    gap = 2 * radius + rng.uniform(8, 14)
-    if count == 2:
-        half = gap / 2 + rng.uniform(0, 5)
-        spots = [(-half, 0.0), (half, 0.0)] if rng.random() < 0.6 else [(0.0, -half), (0.0, half)]
-    elif count == 3 and rng.random() < 0.4:
-        step = 2 * radius + 6
-        spots = [(-step, 0.0), (0.0, 0.0), (step, 0.0)]
-    elif count == 3:
-        half = gap / 2
-        spots = [(0.0, -half), (-half, half), (half, half)]
-    else:
-        half = gap / 2
-        spots = [(-half, -half), (half, -half), (-half, half), (half, half)]
-    return _shift(spots, radius, rng)
+def _shifted(spot: tuple[float, float], rng: random.Random) -> tuple[float, float]:
+    x, y = spot
+    return x + rng.uniform(-SHIFT, SHIFT), y + rng.uniform(-SHIFT, SHIFT)
 
 
-def _shift(
-    spots: list[tuple[float, float]], radius: float, rng: random.Random
-) -> list[tuple[float, float]]:
-    """Move the whole arrangement by up to 10 pixels, keeping it on the canvas."""
-    reach_x = SIDE / 2 - radius - 2 - max(abs(x) for x, _ in spots)
-    reach_y = SIDE / 2 - radius - 2 - max(abs(y) for _, y in spots)
-    dx = rng.uniform(-1, 1) * max(0.0, min(10.0, reach_x))
-    dy = rng.uniform(-1, 1) * max(0.0, min(10.0, reach_y))
-    return [(SIDE / 2 + dx + x, SIDE / 2 + dy + y) for x, y in spots]
+def _several(group: Group, rng: random.Random) -> list[Primitive]:
+    radius = rng.uniform(*RADIUS_COUNTED)
+    dx, dy = _shifted((0, 0), rng)
+    return [_thing(group, x + dx, y + dy, radius) for x, y in SPOTS[group.count]]
 
 
 def _pair(scene: Scene, rng: random.Random) -> list[Primitive]:
     first, second = scene.groups
     if scene.relation == "inside":
-        x, y = 64 + rng.uniform(-8, 8), 64 + rng.uniform(-8, 8)
-        outer = rng.uniform(44, 50)
-        inner = rng.uniform(13.5, 16) if second.shape == "ring" else rng.uniform(15, 18)
-        return [_thing(second, x, y, outer), _thing(first, x, y, inner)]
-    relation = scene.relation or rng.choice(("left of", "right of", "above", "below"))
-    radius = rng.uniform(19, 24)
-    half = radius + rng.uniform(5, 9)
-    dx, dy = {"left of": (-1, 0), "right of": (1, 0), "above": (0, -1), "below": (0, 1)}[relation]
-    ends = _shift([(dx * half, dy * half), (-dx * half, -dy * half)], radius, rng)
-    return [_thing(g, x, y, radius) for g, (x, y) in zip(scene.groups, ends, strict=True)]
+        x, y = _shifted((MIDDLE, MIDDLE), rng)
+        outer = _thing(second, x, y, rng.uniform(46, 50))
+        return [outer, _thing(first, x, y, rng.uniform(*RADII["small"]))]
+    spots = [PLACE_AT[place] for place in ENDS[scene.relation]]
+    radius = rng.uniform(*RADIUS_PAIRED)
+    dx, dy = _shifted((0, 0), rng)
+    return [
+        _thing(group, x + dx, y + dy, radius)
+        for group, (x, y) in zip(scene.groups, spots, strict=True)
+    ]
 
 
 def _sun(scene: Scene, x: float) -> list[Primitive]:

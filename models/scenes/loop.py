@@ -39,14 +39,15 @@ class Plan:
     batch: int
     """Samples per step and worker."""
     rate: float
-    """Of AdamW, reached after `warm_up` steps and falling to zero over the last quarter."""
+    """Of AdamW, reached after `warm_up` steps; from `falls_from` of the course on it falls to zero."""
     weight_decay: float = 0.01
     warm_up: int = 100
+    falls_from: float = 0.4
     save_every: int = 500
 
     def rate_at(self, step: int) -> float:
         """The learning rate of a step."""
-        falling = (self.steps - step) / max(1.0, 0.25 * self.steps)
+        falling = (self.steps - step) / max(1.0, (1 - self.falls_from) * self.steps)
         return self.rate * min(1.0, (step + 1) / self.warm_up, max(falling, 0.01))
 
 

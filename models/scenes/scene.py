@@ -32,7 +32,7 @@ PLACES = (
     "top left", "top right", "bottom left", "bottom right",
 )  # fmt: skip
 RELATIONS = ("left of", "right of", "above", "below", "inside")
-HOLLOW = ("circle", "square", "diamond", "ring")
+HOLLOW = ("circle", "square", "diamond")
 """Shapes that another fits inside."""
 SOLID = tuple(shape for shape in SHAPES if shape != "ring")
 BACKDROPS = ("plain", "horizontal stripes", "vertical stripes", "checks", "gradient")
@@ -90,12 +90,14 @@ def default_backdrop(*colours: str) -> Backdrop:
 class Mix:
     """How often each kind of scene is drawn, and what it may hold; a stage of the curriculum."""
 
-    counted: float = 0.48
+    counted: float = 0.46
     placed: float = 0.22
-    related: float = 0.22
+    related: float = 0.24
     motif: float = 0.08
-    patterned: float = 0.22
+    patterned: float = 0.15
     max_count: int = 4
+    sized: bool = True
+    """Whether single things may be said to be small or large."""
 
 
 SINGLE = Mix(counted=0.75, placed=0.25, related=0.0, motif=0.0, patterned=0.0, max_count=1)
@@ -125,7 +127,8 @@ def _sample(rng: random.Random, mix: Mix) -> Scene:
         size = rng.choices(("", "small"), (3, 1))[0]
         group = Group(colour, shape, size=size, place=rng.choice(PLACES))
     elif (count := rng.randint(1, mix.max_count)) == 1:
-        group = Group(colour, shape, size=rng.choices(("", "small", "large"), (4, 3, 3))[0])
+        size = rng.choices(("", "small", "large"), (4, 3, 3))[0]
+        group = Group(colour, shape, size=size if mix.sized else "")
     else:
         group = Group(colour, shape, count)
     return Scene(_backdrop(rng, mix, (colour,)), (group,))

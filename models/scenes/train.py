@@ -4,6 +4,8 @@ The courses are taken in turn: the text encoder learns the words, the autoencode
 denoiser how they go together, and the decoder is then polished. Each keeps a checkpoint in the
 work folder and goes on from it when the program is started again. At the end the model is written
 to the output folder in the stock diffusers format.
+
+`--make turbo`, `outline` or `edges` makes a variant of the finished model instead (`variants`).
 """
 
 from __future__ import annotations
@@ -21,12 +23,15 @@ from torch import distributed
 from torch.multiprocessing.spawn import spawn
 
 from models.scenes import autoencoder as eyes
-from models.scenes import denoiser, words
+from models.scenes import denoiser, variants, words
 from models.scenes.courses import DenoiserCourse, PictureCourse, WordCourse
-from models.scenes.export import assemble, export
+from models.scenes.export import assemble, export, export_lora
 from models.scenes.loop import Course, Lessons, Plan
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import nn
     from transformers import CLIPTextModel, CLIPTokenizer
 
 HOME = Path(__file__).parent
@@ -34,14 +39,17 @@ HOME = Path(__file__).parent
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """The plans of the four courses, for one kind of machine."""
+    """The plans of the courses, for one kind of machine."""
 
     words: Plan
     autoencoder: Plan
     denoiser: Plan
     decoder: Plan
+    turbo: Plan
+    outline: Plan
+    edges: Plan
     workers: int
-    """Processes of one thread each that share the denoiser's course; on CPUs only."""
+    """Processes of one thread each that share all courses of a denoiser; on CPUs only."""
     compiled: bool = True
     singles: float = 0.06
     """Share of the denoiser's course spent on single things first."""
@@ -51,8 +59,11 @@ PRESETS = {
     "small": Preset(
         words=Plan(1_200, 192, 1.5e-3),
         autoencoder=Plan(600, 24, 2e-3, weight_decay=0),
-        denoiser=Plan(8_000, 48, 6e-4),
+        denoiser=Plan(8_000, 32, 8e-4),
         decoder=Plan(3_000, 24, 1e-3, weight_decay=0),
+        turbo=Plan(1_500, 32, 3e-4),
+        outline=Plan(1_200, 32, 2e-3),
+        edges=Plan(2_000, 32, 1e-3),
         workers=2,
     ),
     "full": Preset(
@@ -60,6 +71,9 @@ PRESETS = {
         autoencoder=Plan(3_000, 128, 2e-3, weight_decay=0),
         denoiser=Plan(30_000, 256, 1e-3),
         decoder=Plan(10_000, 128, 1e-3, weight_decay=0),
+        turbo=Plan(10_000, 256, 3e-4),
+        outline=Plan(4_000, 128, 2e-3),
+        edges=Plan(8_000, 128, 1e-3),
         workers=1,
     ),
     "smoke": Preset(
@@ -67,6 +81,9 @@ PRESETS = {
         autoencoder=Plan(2, 4, 1e-3, weight_decay=0),
         denoiser=Plan(2, 4, 1e-3),
         decoder=Plan(2, 4, 1e-3, weight_decay=0),
+        turbo=Plan(2, 4, 1e-3),
+        outline=Plan(2, 4, 1e-3),
+        edges=Plan(2, 4, 1e-3),
         workers=1,
         compiled=False,
     ),
@@ -98,12 +115,26 @@ class Parts:
         eyes.keep_averages(made.vae)
         return cls(made.tokenizer, made.text_encoder, made.vae, made.unet).on(device)
 
+    def with_new_denoiser(self, device: torch.device) -> Parts:
+        """The same words and autoencoder, with a denoiser that knows nothing yet."""
+        return replace(self, unet=denoiser.build()).on(device)
+
     def on(self, device: torch.device) -> Parts:
         """The same parts, moved."""
         self.encoder.to(device)
         self.vae.to(device, memory_format=torch.channels_last)
         self.unet.to(device, memory_format=torch.channels_last)
         return self
+
+
+MODEL = ("words", "autoencoder", "denoiser", "decoder")
+VARIANTS: dict[str, Callable[[Parts, int, int], Course]] = {
+    "turbo": variants.TurboCourse,
+    "outline": variants.OutlineCourse,
+    "edges": variants.EdgesCourse,
+}
+SHARED = ("denoiser", *VARIANTS)
+"""Courses that several workers take together."""
 
 
 def main() -> None:
@@ -113,56 +144,92 @@ def main() -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     preset = _preset(options)
     parts = _parts(options, device)
-    names = ("words", "autoencoder", "denoiser", "decoder")
-    for name in names[2:] if options.start else names:
-        if name == "denoiser" and device.type == "cpu" and preset.workers > 1:
-            _teach_together(options, preset.workers)
-        _teach(name, parts, options, preset)
-    pipeline = assemble(parts.vae, parts.tokenizer, parts.encoder, parts.unet)
+    student: nn.Module = parts.unet
+    for name in _courses(options):
+        if name in SHARED and device.type == "cpu" and preset.workers > 1:
+            _teach_together(name, options, preset.workers)
+        student = _teach(name, parts, options, preset)
     options.out.mkdir(parents=True, exist_ok=True)
-    export(pipeline, options.out)
+    _write(parts, student, options)
     print(f"written to {options.out}")
+
+
+def _courses(options: argparse.Namespace) -> tuple[str, ...]:
+    if options.make != "model":
+        return (options.make,)
+    return MODEL[2:] if options.start else MODEL
+
+
+def _write(parts: Parts, student: nn.Module, options: argparse.Namespace) -> None:
+    """Save what was made in the stock format of its kind."""
+    if options.make == "outline":
+        export_lora(student, options.out)
+    elif options.make == "edges":
+        student.half().save_pretrained(options.out)  # type: ignore[operator]
+    elif options.make == "turbo":
+        export(variants.turbo_pipeline(parts), options.out)
+    else:
+        export(assemble(parts.vae, parts.tokenizer, parts.encoder, parts.unet), options.out)
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--make", choices=("model", *VARIANTS), default="model")
     parser.add_argument("--preset", choices=PRESETS, default="small")
     parser.add_argument("--work", type=Path, default=Path("var/train/scenes"), help="checkpoints")
-    parser.add_argument("--out", type=Path, default=HOME, help="where the model is written")
+    parser.add_argument(
+        "--out", type=Path, help="the folder to write; models/scenes or its variant's"
+    )
     parser.add_argument("--start", type=Path, help="a model to go on from, such as models/scenes")
+    parser.add_argument(
+        "--anew", action="store_true", help="keep the start's words and autoencoder alone"
+    )
     parser.add_argument("--denoiser-steps", type=int, help="instead of the preset's")
     parser.add_argument("--decoder-steps", type=int, help="instead of the preset's; 0 only exports")
+    parser.add_argument("--steps", type=int, help="of a variant's course, instead of the preset's")
     parser.add_argument("--seed", type=int, default=0)
-    return parser.parse_args()
+    options = parser.parse_args()
+    variant = options.make != "model"
+    options.out = options.out or (HOME.with_name(f"scenes-{options.make}") if variant else HOME)
+    options.start = options.start or (HOME if variant else None)
+    return options
 
 
 def _preset(options: argparse.Namespace) -> Preset:
-    """The preset with what the options change; a trained model needs no single things first."""
+    """The preset with what the options change; a trained denoiser needs no single things first."""
     preset = PRESETS[options.preset]
     for name in ("denoiser", "decoder"):
         if (steps := getattr(options, f"{name}_steps")) is not None:
             plan = replace(getattr(preset, name), steps=steps)
             preset = replace(preset, **{name: plan})
-    return replace(preset, singles=0.0) if options.start else preset
+    if options.make != "model" and options.steps is not None:
+        plan = replace(getattr(preset, options.make), steps=options.steps)
+        preset = replace(preset, **{options.make: plan})
+    return replace(preset, singles=0.0) if options.start and not options.anew else preset
 
 
 def _parts(options: argparse.Namespace, device: torch.device) -> Parts:
     random.seed(options.seed)
     torch.manual_seed(options.seed)
-    return Parts.shipped(options.start, device) if options.start else Parts.new(device)
+    if not options.start:
+        return Parts.new(device)
+    shipped = Parts.shipped(options.start, device)
+    return shipped.with_new_denoiser(device) if options.anew else shipped
 
 
 def _teach(
     name: str, parts: Parts, options: argparse.Namespace, preset: Preset, rank: int = 0
-) -> None:
+) -> nn.Module:
     plan: Plan = getattr(preset, name)
     course = _course(name, parts, preset, options.seed + 97 * rank)
     Lessons(course, plan, options.work, options.seed).run()
-    course.student.requires_grad_(False).eval()
+    return course.student.requires_grad_(False).eval()
 
 
 def _course(name: str, parts: Parts, preset: Preset, seed: int) -> Course:
     batch = getattr(preset, name).batch
+    if name in VARIANTS:
+        return VARIANTS[name](parts, batch, seed)
     if name == "words":
         return WordCourse(parts.tokenizer, parts.encoder, batch, seed)
     if name == "denoiser":
@@ -186,15 +253,15 @@ def _course(name: str, parts: Parts, preset: Preset, seed: int) -> Course:
     )
 
 
-def _teach_together(options: argparse.Namespace, workers: int) -> None:
-    """The denoiser's course in several processes; its checkpoint is what they leave behind."""
+def _teach_together(name: str, options: argparse.Namespace, workers: int) -> None:
+    """One course in several processes; its checkpoint is what they leave behind."""
     (options.work / "meeting").unlink(missing_ok=True)
     spawn(  # type: ignore[no-untyped-call]
-        _worker, args=(workers, options), nprocs=workers
+        _worker, args=(workers, name, options), nprocs=workers
     )
 
 
-def _worker(rank: int, workers: int, options: argparse.Namespace) -> None:
+def _worker(rank: int, workers: int, name: str, options: argparse.Namespace) -> None:
     torch.set_num_threads(1)
     file = options.work.resolve() / "meeting"
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
@@ -203,10 +270,10 @@ def _worker(rank: int, workers: int, options: argparse.Namespace) -> None:
     )
     preset, device = _preset(options), torch.device("cpu")
     parts = _parts(options, device)
-    for name in () if options.start else ("words", "autoencoder"):
-        course = _course(name, parts, preset, options.seed)
-        Lessons(course, getattr(preset, name), options.work, options.seed).run()
-    _teach("denoiser", parts, options, preset, rank)
+    for before in () if options.start else MODEL[:2]:
+        course = _course(before, parts, preset, options.seed)
+        Lessons(course, getattr(preset, before), options.work, options.seed).run()
+    _teach(name, parts, options, preset, rank)
     distributed.destroy_process_group()
 
 

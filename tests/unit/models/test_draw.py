@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from models.scenes.draw import FIGURES, draw
-from models.scenes.layout import SIDE, Primitive, place
+from models.scenes.layout import SIDE, Primitive, place, scatter
 from models.scenes.scene import COLOURS, Backdrop, Group, Scene, sample_scene
+from models.scenes.variants import SCATTERED
 
 WHITE = Scene(Backdrop("plain", ("white",)))
 RED = COLOURS["red"]
@@ -84,3 +85,30 @@ def test_a_gradient_runs_from_its_first_colour_to_its_second():
         torch.testing.assert_close(
             picture[:, row, 0], torch.tensor(COLOURS[colour]).float(), atol=2, rtol=0
         )
+
+
+def test_an_outline_is_not_filled():
+    """With a stroke the rim of a figure has its colour and its middle that of the backdrop."""
+    disc = Primitive("circle", 64, 64, 30, 30, RED)
+    picture = draw([WHITE], [[disc]], stroke_px=8)[0, 1]
+    assert picture[64, 64] > 0.9
+    assert picture[64, 64 + 26] < 0.5
+    assert picture[64, 64 + 36] > 0.9
+
+
+def test_scattered_things_are_apart_and_on_the_canvas():
+    """Things that are strewn about neither touch nor leave the picture, and nearly all find room."""
+    rng = random.Random(6)
+    asked = placed = 0
+    for scene in (sample_scene(rng, SCATTERED) for _ in range(200)):
+        things = scatter(scene, rng)
+        asked += sum(group.count for group in scene.groups)
+        placed += len(things)
+        for index, thing in enumerate(things):
+            half = thing.half_width
+            assert half < min(thing.x, thing.y)
+            assert max(thing.x, thing.y) < SIDE - half
+            for other in things[:index]:
+                apart = max(abs(thing.x - other.x), abs(thing.y - other.y))
+                assert apart > half + other.half_width
+    assert placed > 0.95 * asked

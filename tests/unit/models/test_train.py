@@ -6,6 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from diffusers import ControlNetModel, StableDiffusionControlNetPipeline
+from PIL import Image
 
 from models.scenes import train
 from models.scenes.evaluate import Setting, load, sample
@@ -53,3 +56,41 @@ def test_a_shipped_model_can_be_taught_further(made: Path, tmp_path: Path):
     old, new = made / "model", tmp_path / "model"
     assert (new / words).read_bytes() == (old / words).read_bytes()
     assert (new / weights).read_bytes() != (old / weights).read_bytes()
+
+
+def test_a_turbo_model_is_a_stock_pipeline(made: Path, tmp_path: Path):
+    """The student is written beside the parts it shares, and draws in one step without guidance."""
+    turbo = tmp_path / "turbo"
+    run(tmp_path, "--make", "turbo", "--start", str(made / "model"), "--out", str(turbo))
+    weights = Path("unet") / "diffusion_pytorch_model.safetensors"
+    assert (turbo / weights).read_bytes() != (made / "model" / weights).read_bytes()
+    assert sample(load(turbo), ["a red circle"], Setting(1, 1.0, "lcm")).shape == (1, 128, 128, 3)
+
+
+def test_a_style_is_loaded_by_stock_pipelines(made: Path, tmp_path: Path):
+    """The LoRA is under 3 MB, and with it the same seed gives another picture."""
+    style = tmp_path / "outline"
+    run(tmp_path, "--make", "outline", "--start", str(made / "model"), "--out", str(style))
+    assert sum(file.stat().st_size for file in style.iterdir()) < 3_000_000
+    pipeline = load(made / "model")
+    noise = torch.randn(1, 4, 16, 16)
+
+    def draw() -> torch.Tensor:
+        settings = {"num_inference_steps": 2, "output_type": "latent"}
+        return pipeline("a red circle", latents=noise, **settings).images
+
+    before = draw()
+    pipeline.load_lora_weights(style)
+    assert not torch.equal(before, draw())
+
+
+def test_edges_are_taken_by_stock_pipelines(made: Path, tmp_path: Path):
+    """The ControlNet loads by itself and guides the model it was made for."""
+    edges = tmp_path / "edges"
+    run(tmp_path, "--make", "edges", "--start", str(made / "model"), "--out", str(edges))
+    control = ControlNetModel.from_pretrained(edges, dtype=torch.float32)
+    pipeline = StableDiffusionControlNetPipeline(
+        **load(made / "model").components, controlnet=control
+    )
+    given = Image.new("RGB", (128, 128))
+    assert pipeline("a red circle", image=given, num_inference_steps=2).images[0].size == (128, 128)

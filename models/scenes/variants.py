@@ -1,0 +1,213 @@
+"""What is taught on top of the finished model: a quick student, a style and a guide for outlines.
+
+- `turbo` draws in one to four steps without guidance. It learns the pictures that its teacher, the
+  model itself, makes of the same noise with guidance (knowledge distillation, arXiv:2101.02388),
+  and the way back from any noise, as the sampler of consistency models asks it to
+  (arXiv:2310.04378).
+- `outline` is a LoRA (arXiv:2106.09685) of the denoiser: things are drawn as outlines.
+- `edges` is a ControlNet (arXiv:2302.05543): things come where the given edges are.
+"""
+
+from __future__ import annotations
+
+import copy
+import random
+from typing import TYPE_CHECKING
+
+import torch
+from diffusers import ControlNetModel, LCMScheduler
+from peft import LoraConfig
+from torch import Tensor, nn
+
+from models.scenes import autoencoder as eyes
+from models.scenes import denoiser
+from models.scenes.captions import caption
+from models.scenes.courses import NO_WORDS, THINGS_EXTRA
+from models.scenes.draw import draw
+from models.scenes.export import assemble
+from models.scenes.layout import place, scatter
+from models.scenes.scene import Mix, Scene, sample_scene
+from models.scenes.words import encode
+
+if TYPE_CHECKING:
+    from diffusers import StableDiffusionPipeline, UNet2DConditionModel
+
+    from models.scenes.train import Parts
+
+GUIDANCE, TEACHER_STEPS = 4.0, 10
+"""How the teacher samples what the turbo student learns."""
+STROKE_PX = 9.0
+THINGS = Mix(motif=0.0)
+SCATTERED = Mix(
+    counted=1.0, placed=0.0, related=0.0, motif=0.0, patterned=0.1, max_count=3, sized=False
+)
+
+
+class Variant:
+    """What the courses here share: words, lessons and one seeded source of chance."""
+
+    def __init__(self, parts: Parts, batch: int, seed: int) -> None:
+        self.parts, self.batch = parts, batch
+        self.rng = random.Random(seed)
+        self.device = parts.unet.device
+        self.lesson = denoiser.Lesson(self.device)
+        if self.device.type == "cpu":
+            denoiser.plain_attention(parts.unet)
+        parts.unet.requires_grad_(False)
+
+    def scenes(self, mix: Mix, count: int) -> tuple[list[Scene], list[str]]:
+        """Scenes of the mix with their captions; now and then a caption is empty."""
+        drawn = [sample_scene(self.rng, mix) for _ in range(count)]
+        words = [caption(scene, self.rng) for scene in drawn]
+        return drawn, ["" if self.rng.random() < NO_WORDS else each for each in words]
+
+    @torch.no_grad()
+    def words(self, captions: list[str]) -> Tensor:
+        """The captions' states (n, 32, width)."""
+        ids = encode(self.parts.tokenizer, captions).to(self.device)
+        states: Tensor = self.parts.encoder(ids).last_hidden_state
+        return states.float()
+
+    @torch.no_grad()
+    def latents(self, pictures: Tensor) -> Tensor:
+        """What the autoencoder makes of pictures in [0, 1]."""
+        with torch.autocast(self.device.type, enabled=False):
+            found: Tensor = self.parts.vae.encoder(pictures * 2 - 1)
+        return found
+
+
+class TurboCourse(Variant):
+    """A copy of the denoiser learns to reach the teacher's picture at once."""
+
+    name = "turbo"
+    POOL, FIRST, USES = 128, 8, 8
+    """Batches kept, batches before the first lesson, and lessons before the teacher draws one more."""
+
+    def __init__(self, parts: Parts, batch: int, seed: int) -> None:
+        super().__init__(parts, batch, seed)
+        teacher = copy.deepcopy(parts.unet)
+        self.teacher = assemble(parts.vae, parts.tokenizer, parts.encoder, teacher)
+        self.student: nn.Module = parts.unet.requires_grad_(True)
+        self.captions: list[str] = []
+        self.pairs = torch.empty(0, 2, 4, 16, 16, device=self.device)
+
+    def loss(self, step: int) -> Tensor:
+        """From pure noise the teacher's picture of that noise; from less noise the way back."""
+        if step % self.USES == 0:
+            self._renew()
+        while len(self.captions) < self.FIRST * self.batch:
+            self._renew()
+        at = torch.randint(len(self.captions), (self.batch,)).tolist()
+        noise, pictures = self.pairs[at].unbind(1)
+        noised, steps, velocities = self.lesson.ask(pictures)
+        first = torch.rand(self.batch, device=self.device) < 0.5
+        steps = torch.where(first, denoiser.TRAIN_STEPS - 1, steps)
+        start = first[:, None, None, None]
+        noised = torch.where(start, noise, noised)
+        velocities = torch.where(start, -pictures, velocities)
+        answers = self.student(
+            noised.contiguous(memory_format=torch.channels_last),
+            steps,
+            encoder_hidden_states=self.words([self.captions[index] for index in at]),
+            return_dict=False,
+        )[0]
+        return self.lesson.loss(answers, velocities, pictures, THINGS_EXTRA)
+
+    @torch.no_grad()
+    def _renew(self) -> None:
+        """Have the teacher draw some more, in the place of the oldest once there are enough."""
+        scenes = [sample_scene(self.rng) for _ in range(self.batch)]
+        captions = [caption(scene, self.rng) for scene in scenes]
+        noise = torch.randn(self.batch, 4, 16, 16, device=self.device)
+        made = self.teacher(
+            captions,
+            latents=noise,
+            num_inference_steps=TEACHER_STEPS,
+            guidance_scale=GUIDANCE,
+            output_type="latent",
+        ).images
+        kept = slice(-self.POOL * self.batch, None)
+        self.captions = [*self.captions, *captions][kept]
+        self.pairs = torch.cat([self.pairs, torch.stack([noise, made.float()], 1)])[kept]
+
+
+class OutlineCourse(Variant):
+    """A low-rank change of the denoiser learns to draw outlines."""
+
+    name = "outline"
+    RANK = 8
+    LAYERS = ("to_q", "to_k", "to_v", "to_out.0", "conv1", "conv2")
+
+    def __init__(self, parts: Parts, batch: int, seed: int) -> None:
+        super().__init__(parts, batch, seed)
+        lora = LoraConfig(r=self.RANK, lora_alpha=self.RANK, target_modules=list(self.LAYERS))
+        parts.unet.add_adapter(lora, adapter_name="outline")
+        self.student: nn.Module = parts.unet
+
+    def loss(self, step: int) -> Tensor:
+        """Weighted squared error of the predicted velocity."""
+        del step
+        scenes, captions = self.scenes(THINGS, self.batch)
+        layouts = [place(scene, self.rng) for scene in scenes]
+        latents = self.latents(draw(scenes, layouts, self.device, stroke_px=STROKE_PX))
+        noised, steps, velocities = self.lesson.ask(latents)
+        answers = self.student(
+            noised.contiguous(memory_format=torch.channels_last),
+            steps,
+            encoder_hidden_states=self.words(captions),
+            return_dict=False,
+        )[0]
+        return self.lesson.loss(answers, velocities, latents, THINGS_EXTRA)
+
+
+class EdgesCourse(Variant):
+    """A small ControlNet learns to put things where the edges are."""
+
+    name = "edges"
+
+    def __init__(self, parts: Parts, batch: int, seed: int) -> None:
+        super().__init__(parts, batch, seed)
+        net = build_edges(parts.unet).to(self.device, memory_format=torch.channels_last)
+        self.student: nn.Module = net
+
+    def loss(self, step: int) -> Tensor:
+        """Weighted squared error of the velocity that the guided denoiser predicts."""
+        del step
+        scenes, captions = self.scenes(SCATTERED, self.batch)
+        pictures = draw(scenes, [scatter(scene, self.rng) for scene in scenes], self.device)
+        latents, edges = self.latents(pictures), eyes.edges(pictures).expand(-1, 3, -1, -1)
+        noised, steps, velocities = self.lesson.ask(latents)
+        noised, words = noised.contiguous(memory_format=torch.channels_last), self.words(captions)
+        down, middle = self.student(
+            noised, steps, encoder_hidden_states=words, controlnet_cond=edges, return_dict=False
+        )
+        answers = self.parts.unet(
+            noised,
+            steps,
+            encoder_hidden_states=words,
+            down_block_additional_residuals=down,
+            mid_block_additional_residual=middle,
+            return_dict=False,
+        )[0]
+        return self.lesson.loss(answers, velocities, latents, THINGS_EXTRA)
+
+
+def build_edges(unet: UNet2DConditionModel) -> ControlNetModel:
+    """An untrained ControlNet for the denoiser, small for it reads no words: those are known."""
+    wide = unet.config.block_out_channels
+    return ControlNetModel(
+        down_block_types=("DownBlock2D",) * len(wide),
+        mid_block_type="UNetMidBlock2D",
+        block_out_channels=wide,
+        layers_per_block=unet.config.layers_per_block,
+        norm_num_groups=unet.config.norm_num_groups,
+        cross_attention_dim=unet.config.cross_attention_dim,
+        conditioning_embedding_out_channels=(8, 16, 32, 64),
+    )
+
+
+def turbo_pipeline(parts: Parts) -> StableDiffusionPipeline:
+    """The stock pipeline around the student, with the sampler of consistency models."""
+    pipeline = assemble(parts.vae, parts.tokenizer, parts.encoder, parts.unet)
+    pipeline.scheduler = LCMScheduler.from_config(pipeline.scheduler.config)
+    return pipeline
