@@ -42,6 +42,7 @@ from tests.integration.courier.endpoint import answer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from multiprocessing.synchronize import Event
 
     from tests.integration.courier.records import Records
 
@@ -128,7 +129,7 @@ class World:
 Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
-def courier(url: str) -> None:
+def courier(url: str, ready: Event) -> None:
     """A courier of its own process, until it is killed."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
 
@@ -141,13 +142,17 @@ def courier(url: str) -> None:
             work = Courier(
                 outbox, outbound, lambda key, _: key, per_endpoint=PER_ENDPOINT, poll_s=0.2
             )
+            ready.set()
             await work.serve()
 
     asyncio.run(deliver())
 
 
 class Killer:
-    """Keeps two couriers at work and kills one of them every `kill_s`."""
+    """Keeps two couriers at work and kills one of them every `kill_s`.
+
+    The time counts from when the victim is at work: on a busy machine none would ever be.
+    """
 
     def __init__(self, url: str, kill_s: float) -> None:
         self.kills = 0
@@ -158,14 +163,19 @@ class Killer:
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
 
-    def _start(self) -> multiprocessing.process.BaseProcess:
-        process = processes.Process(target=courier, args=(self._url,), daemon=True)
+    def _start(self) -> tuple[multiprocessing.process.BaseProcess, Event]:
+        ready = processes.Event()
+        process = processes.Process(target=courier, args=(self._url, ready), daemon=True)
         process.start()
-        return process
+        return process, ready
 
     def _run(self) -> None:
-        while not self._stop.wait(self._kill_s):
-            self._kill(self._couriers.pop(0))
+        while not self._stop.is_set():
+            victim, ready = self._couriers[0]
+            if not ready.wait(0.1) or self._stop.wait(self._kill_s):
+                continue
+            self._couriers.pop(0)
+            self._kill(victim)
             self.kills += 1
             self._couriers.append(self._start())
 
@@ -178,7 +188,7 @@ class Killer:
         """Kill both."""
         self._stop.set()
         self._thread.join()
-        for process in self._couriers:
+        for process, _ in self._couriers:
             self._kill(process)
 
 
