@@ -194,10 +194,11 @@ def wrap(
         for net, module in (controlnets or {}).items()
     }
     # Transformers take latents in patches of 2 x 2; pipelines with a UNet insist on 8 pixels.
+    tasks = _tasks(pipeline, proxies)
     multiple = pipeline.vae_scale_factor * (2 if "transformer" in modules else 1)
     return LoadedModel(
         name,
-        _tasks(pipeline, proxies),
+        tasks,
         schedulers.build(pipeline.scheduler),
         math.lcm(8, multiple),
         wardrobe,

@@ -129,7 +129,7 @@ class World:
 Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
-def courier(url: str, ready: Event) -> None:
+def courier(url: str, lease_s: float, ready: Event) -> None:
     """A courier of its own process, until it is killed."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
 
@@ -138,7 +138,7 @@ def courier(url: str, ready: Event) -> None:
         async with Outbound(
             GuardedBackend(Resolver(8), allow_private=True), limit_s=LIMIT_S
         ) as outbound:
-            outbox = Outbox(engine, lease_s=LEASE_S)
+            outbox = Outbox(engine, lease_s=lease_s)
             work = Courier(
                 outbox, outbound, lambda key, _: key, per_endpoint=PER_ENDPOINT, poll_s=0.2
             )
@@ -154,9 +154,10 @@ class Killer:
     The time counts from when the victim is at work: on a busy machine none would ever be.
     """
 
-    def __init__(self, url: str, kill_s: float) -> None:
+    def __init__(self, url: str, kill_s: float, lease_s: float) -> None:
         self.kills = 0
         self._url = url
+        self._lease_s = lease_s
         self._kill_s = kill_s
         self._stop = threading.Event()
         self._couriers = [self._start(), self._start()]
@@ -165,7 +166,9 @@ class Killer:
 
     def _start(self) -> tuple[multiprocessing.process.BaseProcess, Event]:
         ready = processes.Event()
-        process = processes.Process(target=courier, args=(self._url, ready), daemon=True)
+        process = processes.Process(
+            target=courier, args=(self._url, self._lease_s, ready), daemon=True
+        )
         process.start()
         return process, ready
 
@@ -192,12 +195,18 @@ class Killer:
             self._kill(process)
 
 
-async def run(records: Records, webhooks: int, per_s: float, kill_s: float = KILL_S) -> Found:
+async def run(
+    records: Records,
+    webhooks: int,
+    per_s: float,
+    kill_s: float = KILL_S,
+    lease_s: float = LEASE_S,
+) -> Found:
     """All of it, on one database that has a tenant and a job; asserts nothing."""
     world, began = World(), time.monotonic()
     async with AsyncExitStack() as stack:
         urls, canary_port = await _open(world, stack)
-        killer = await asyncio.to_thread(Killer, records.url, kill_s)
+        killer = await asyncio.to_thread(Killer, records.url, kill_s, lease_s)
         stack.push_async_callback(asyncio.to_thread, killer.close)
         stack.callback(world.ended.set)
         written: dict[str, tuple[str, float]] = {}
@@ -206,7 +215,7 @@ async def run(records: Records, webhooks: int, per_s: float, kill_s: float = KIL
             made = await asyncio.to_thread(records.announce, url)
             written[str(made)] = (kind, time.time())
             await asyncio.sleep(max(0.0, began + (n + 1) / per_s - time.monotonic()))
-        await _settled(records)
+        await _settled(records, lease_s)
         assert canary_port
     healthy = {made: at for made, (kind, at) in written.items() if kind == "healthy"}
     latencies = [world.at[made] - at for made, at in healthy.items() if made in world.at]
@@ -246,7 +255,7 @@ async def _open(world: World, stack: AsyncExitStack) -> tuple[list[tuple[str, st
     return urls, canary_port
 
 
-async def _settled(records: Records) -> None:
+async def _settled(records: Records, lease_s: float) -> None:
     """Until nothing is pending. Waits that are longer than a lease are cut short."""
     give_up_at = time.monotonic() + PATIENCE_S
     while (await asyncio.to_thread(records.states)).get("pending"):
@@ -255,7 +264,7 @@ async def _settled(records: Records) -> None:
             records.execute,
             """UPDATE outbox SET next_try_at = now()
                WHERE state = 'pending' AND next_try_at > now() + make_interval(secs => :lease)""",
-            lease=LEASE_S + 1,
+            lease=lease_s + 1,
         )
         await asyncio.sleep(0.2)
 
