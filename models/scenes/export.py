@@ -44,7 +44,8 @@ def export(pipeline: StableDiffusionPipeline, folder: Path) -> None:
         for part in (pipeline.unet, pipeline.vae, pipeline.text_encoder):
             part.half()
         pipeline.save_pretrained(temporary)
-        _forget_unexpected(Path(temporary) / "vae" / "config.json")
+        for config in Path(temporary).rglob("*.json"):
+            _forget(config)
         for source in sorted(Path(temporary).rglob("*.*")):
             target = folder / source.relative_to(temporary)
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -61,8 +62,11 @@ def export_lora(unet: nn.Module, folder: Path) -> None:
     StableDiffusionPipeline.save_lora_weights(folder, unet_lora_layers=layers)
 
 
-def _forget_unexpected(config: Path) -> None:
-    """Drop a field that `AutoencoderTiny` writes itself and warns of when it reads it."""
+def _forget(config: Path) -> None:
+    """Drop where the parts were read from, and a field that `AutoencoderTiny` warns of."""
     fields = json.loads(config.read_text())
-    fields.pop("block_out_channels", None)
-    config.write_text(json.dumps(fields, indent=2) + "\n")
+    if isinstance(fields, dict) and fields.keys() & {"_name_or_path", "block_out_channels"}:
+        fields.pop("_name_or_path", None)
+        if fields.get("_class_name") == "AutoencoderTiny":
+            fields.pop("block_out_channels", None)
+        config.write_text(json.dumps(fields, indent=2) + "\n")

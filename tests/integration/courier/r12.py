@@ -129,14 +129,14 @@ class World:
 Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
-def courier(url: str, lease_s: float, ready: Event) -> None:
+def courier(url: str, lease_s: float, limit_s: float, ready: Event) -> None:
     """A courier of its own process, until it is killed."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
 
     async def deliver() -> None:
         engine = create_engine(url)
         async with Outbound(
-            GuardedBackend(Resolver(8), allow_private=True), limit_s=LIMIT_S
+            GuardedBackend(Resolver(8), allow_private=True), limit_s=limit_s
         ) as outbound:
             outbox = Outbox(engine, lease_s=lease_s)
             work = Courier(
@@ -154,10 +154,9 @@ class Killer:
     The time counts from when the victim is at work: on a busy machine none would ever be.
     """
 
-    def __init__(self, url: str, kill_s: float, lease_s: float) -> None:
+    def __init__(self, url: str, kill_s: float, lease_s: float, limit_s: float) -> None:
         self.kills = 0
-        self._url = url
-        self._lease_s = lease_s
+        self._work = url, lease_s, limit_s
         self._kill_s = kill_s
         self._stop = threading.Event()
         self._couriers = [self._start(), self._start()]
@@ -166,9 +165,7 @@ class Killer:
 
     def _start(self) -> tuple[multiprocessing.process.BaseProcess, Event]:
         ready = processes.Event()
-        process = processes.Process(
-            target=courier, args=(self._url, self._lease_s, ready), daemon=True
-        )
+        process = processes.Process(target=courier, args=(*self._work, ready), daemon=True)
         process.start()
         return process, ready
 
@@ -199,14 +196,16 @@ async def run(
     records: Records,
     webhooks: int,
     per_s: float,
+    *,
     kill_s: float = KILL_S,
     lease_s: float = LEASE_S,
+    limit_s: float = LIMIT_S,
 ) -> Found:
     """All of it, on one database that has a tenant and a job; asserts nothing."""
     world, began = World(), time.monotonic()
     async with AsyncExitStack() as stack:
         urls, canary_port = await _open(world, stack)
-        killer = await asyncio.to_thread(Killer, records.url, kill_s, lease_s)
+        killer = await asyncio.to_thread(Killer, records.url, kill_s, lease_s, limit_s)
         stack.push_async_callback(asyncio.to_thread, killer.close)
         stack.callback(world.ended.set)
         written: dict[str, tuple[str, float]] = {}

@@ -13,5 +13,6 @@ if TYPE_CHECKING:
 
 def test_killed_couriers_lose_nothing_and_follow_nobody(records: Records) -> None:
     """Healthy endpoints get each webhook, broken ones end as dead, and no redirect is followed."""
-    found = asyncio.run(r12.run(records, webhooks=200, per_s=100, lease_s=5))
+    short = {"lease_s": 4.0, "limit_s": 0.5}
+    found = asyncio.run(r12.run(records, webhooks=200, per_s=100, **short))
     assert r12.verdict(found) == []
