@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import random
 import threading
@@ -10,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+from app.database import AWAY
 from renderfarm.errors import RenderfarmError
 
 if TYPE_CHECKING:
@@ -96,8 +98,9 @@ def finish(stage: Stage, ids: Sequence[str], within_s: float) -> float:
     query = """SELECT count(*) FROM jobs WHERE id = ANY(CAST(:ids AS uuid[]))
                AND status IN ('queued', 'running')"""
     while time.monotonic() - began < within_s:
-        if not stage.records.rows(query, ids=list(ids))[0]["count"]:
-            return time.monotonic() - began
+        with contextlib.suppress(*AWAY):  # Postgres may be one of those that were killed
+            if not stage.records.rows(query, ids=list(ids))[0]["count"]:
+                return time.monotonic() - began
         threading.Event().wait(0.1)
     return within_s
 
