@@ -16,6 +16,7 @@ from app.jobs.ids import new_id
 from app.jobs.records import Claim, Failure
 from app.jobs.states import MOVES, Actor
 from tests.integration.records import COSTS, LEASE_S, Farm, images
+from tests.integration.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -126,6 +127,7 @@ def test_the_quota_counts_what_waits_and_stores_nothing_beyond(farm: Farm) -> No
     assert not farm.insert(farm.new("a"), max_queued=2)[0].created
     assert farm.insert(farm.new("c", farm.other), max_queued=2)[0].created
     farm.claimed(farm.rows("SELECT id FROM jobs WHERE idempotency_key = 'a'")[0]["id"])
+    until(lambda: not farm.store._quota.full(farm.tenant.id))
     assert farm.insert(farm.new("c"), max_queued=2)[0].created
 
 
@@ -574,6 +576,12 @@ def test_the_moves_that_are_written_are_the_tables(farm: Farm) -> None:
         step(Actor.REAPER, lambda: farm.store.rescue(2))
         if farm.state(lost)[0] == "queued":
             step(Actor.WORKER, lambda: farm.claimed(lost))
+    farm.finish(farm.claimed(farm.shared()))
+    answered = farm.shared()
+    assert (farm.state(answered), farm.events(answered)) == (
+        ("succeeded", 0), ["queued", "succeeded"],
+    )  # fmt: skip
+    made.add(("queued", "succeeded", Actor.ACCEPT, "succeeded"))
     assert made == {(m.before, m.after, m.actor, m.event) for m in MOVES}
 
 
