@@ -12,7 +12,11 @@ if TYPE_CHECKING:
 
 
 def test_killed_couriers_lose_nothing_and_follow_nobody(records: Records) -> None:
-    """Healthy endpoints get each webhook, broken ones end as dead, and no redirect is followed."""
+    """Healthy endpoints get each webhook, broken ones end as dead, and no redirect is followed.
+
+    One kill may repeat what was posted and not yet written down: of so few webhooks that is more than
+    the hundredth that the long form is held to.
+    """
     short = {"lease_s": 4.0, "limit_s": 0.5}
     found = asyncio.run(r12.run(records, webhooks=200, per_s=100, **short))
-    assert r12.verdict(found) == []
+    assert r12.verdict(found, most_twice=0.1) == []
