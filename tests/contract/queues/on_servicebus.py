@@ -11,24 +11,25 @@ from tests.contract.queues.harness import LONG_LEASE_S, Dead
 from tests.emulators.process import EmulatorProcess
 
 pytest.importorskip("proton", reason="needs python-qpid-proton, which is built from source")
-from azure.servicebus import ServiceBusClient, ServiceBusReceiveMode, ServiceBusSubQueue
+from azure.servicebus import ServiceBusClient, ServiceBusSubQueue
 
 NUMBERS = count()
 
 
 class ServiceBusHarness:
-    """The emulator has any queue whose name begins with `short` or `long`, by its lock."""
+    """The emulator has any queue whose name begins as one of `LOCKS`, with that lock."""
+
+    LOCKS = {"short": 2.0, "middle": 5.0, "long": LONG_LEASE_S}  # noqa: RUF012 - never changed
 
     abilities = frozenset({"knows_lost", "counts", "outage", "missing"})
-    short_lease_s = 2.0
+    short_lease_s = LOCKS["short"]
     limit_bytes = 262_144
 
     def __init__(self) -> None:
         self._server = EmulatorProcess(
             "tests.emulators.servicebus",
             "--max-deliveries=5",
-            f"--lock=short={self.short_lease_s}",
-            f"--lock=long={LONG_LEASE_S}",
+            *(f"--lock={start}={lock_s}" for start, lock_s in self.LOCKS.items()),
         )
         self._connection = (
             f"Endpoint=sb://127.0.0.1:{self._server.port};SharedAccessKeyName=any;"
@@ -39,20 +40,22 @@ class ServiceBusHarness:
         self._dead: dict[str, list[Dead]] = {}
 
     def make(self, *, lease_s: float, max_deliveries: int, ordered: bool) -> str:
-        """A name nobody has used."""
+        """A name nobody has used. Raises `KeyError` where no queue has such a lock."""
         assert (max_deliveries, ordered) == (5, False)
-        start = "short" if lease_s == self.short_lease_s else "long"
+        start = {lock_s: start for start, lock_s in self.LOCKS.items()}[lease_s]
         return f"servicebus://test/{start}{next(NUMBERS)}?lease_s={lease_s:g}"
 
     def dead(self, url: str) -> list[Dead]:
-        """Receive what came to the dead-letter queue since the last look."""
+        """Receive what came to the dead-letter queue since the last look.
+
+        Under lock: of what comes while a receiver closes, receive-and-delete loses all.
+        """
         found = self._dead.setdefault(url, [])
         with (
             ServiceBusClient.from_connection_string(self._connection) as client,
             client.get_queue_receiver(
                 urlsplit(url).path.strip("/"),
                 sub_queue=ServiceBusSubQueue.DEAD_LETTER,
-                receive_mode=ServiceBusReceiveMode.RECEIVE_AND_DELETE,
             ) as receiver,
         ):
             while batch := receiver.receive_messages(max_message_count=100, max_wait_time=0.5):
@@ -62,6 +65,7 @@ class ServiceBusHarness:
                     found.append(
                         Dead(b"".join(each.body), each.dead_letter_error_description, texts)
                     )
+                    receiver.complete_message(each)
         return found
 
     def missing(self) -> str:
