@@ -50,12 +50,15 @@ RESULTS = REPOSITORY / "bench" / "results"
 KINDS = ("healthy",) * 7 + ("500", "hang", "redirect")
 ENDPOINTS = 20
 KILL_S = 2.0
-LEASE_S = 20.0
-LIMIT_S = 2.0
+LEASE_S = 6.0
+LIMIT_S = 1.0
 PER_ENDPOINT = 64
 PATIENCE_S = 900.0
 processes = multiprocessing.get_context("forkserver")
-processes.set_forkserver_preload([__name__])
+processes.set_forkserver_preload(
+    ["app.courier", "app.local.postgres", "bench.machine", "tests.integration.courier.conftest"]
+)
+"""What a courier imports: as a program this module cannot be named here itself."""
 HEAD = """# R12: webhooks while couriers are killed
 
 Made by `make r12`; do not edit. {webhooks} webhooks to {endpoints} endpoints, of which 7 in 10 are healthy and
