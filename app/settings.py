@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 MIN_SECRET_CHARS = 16
+DAY_S = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,7 @@ class Settings:
     max_crashes: int
     url_expiry_s: int
     sweep_s: float
+    keep_uploads_s: float
     usd_per_gpu_hour: float
     prices: tuple[tuple[str, float], ...]
     webhook_allow_private: bool
@@ -100,6 +102,7 @@ class Settings:
             max_crashes=read.whole("MAX_CRASHES", 3, 2, 100),
             url_expiry_s=read.whole("URL_EXPIRY_S", 86_400, 1, 7 * 86_400),
             sweep_s=read.number("SWEEP_S", 21_600.0, 1.0),
+            keep_uploads_s=read.number("KEEP_UPLOADS_S", DAY_S, 3600.0),
             usd_per_gpu_hour=read.number("USD_PER_GPU_HOUR", 0.0, 0.0),
             prices=read.prices("PRICES"),
             webhook_allow_private=read.flag("WEBHOOK_ALLOW_PRIVATE"),

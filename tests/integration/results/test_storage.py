@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from app.results.storage import IMMUTABLE, ObjectStorage, StorageError
+from tests.emulators import gcs
 from tests.integration.results.conftest import settings_of
 
 if TYPE_CHECKING:
@@ -57,6 +58,20 @@ def test_deleting_is_repeatable(storage: ObjectStorage) -> None:
     storage.delete([KEY])
     with pytest.raises(FileNotFoundError):
         storage.get(KEY)
+
+
+def test_what_is_old_is_listed(storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every object that is old enough, by its key, page by page; none that is younger."""
+    monkeypatch.setattr(gcs, "MAX_KEYS", 2)  # the other services answer with up to a thousand
+    keys = {f"0199aaaa/listed/1/{n}.png" for n in range(1, 8)}
+    for key in keys:
+        storage.put(key, b"x", PNG)
+    assert keys & {key for some in storage.old_keys(3600.0) for key in some} == set()
+    pages = list(storage.old_keys(-2.0, 3))  # the stores tell whole seconds
+    assert keys <= {key for page in pages for key in page}
+    assert max(map(len, pages)) <= 3
+    storage.delete(sorted(keys))
+    assert keys & {key for some in storage.old_keys(-2.0) for key in some} == set()
 
 
 @pytest.mark.parametrize("key", ["a/../../b", "../b", "/a//b", "."])
