@@ -21,6 +21,13 @@ if TYPE_CHECKING:
 
 MAX_ENDPOINTS = 50
 MAX_GRACE_S = 7 * 86_400
+# A tenant's endpoints are added one after another, so that each sees how many there are.
+_ONE_BY_ONE = text("SELECT 1 FROM tenants WHERE id = :tenant_id FOR NO KEY UPDATE")
+_COUNT = text("SELECT count(*) FROM endpoints WHERE tenant_id = :tenant_id AND state <> 'deleted'")
+_ADD = text("""
+INSERT INTO endpoints (id, tenant_id, url, description, events, secret)
+VALUES (:id, :tenant_id, :url, :description, :events, :secret) RETURNING *
+""")
 _GIVE_UP = """
 UPDATE outbox SET state = 'dead', last_error = 'the endpoint was ' || :how
 WHERE endpoint_id = :id AND state = 'pending'
@@ -73,20 +80,14 @@ class Endpoints:
 
     def add(self, tenant_id: UUID, request: EndpointRequest) -> tuple[Row, str]:
         """A new endpoint and its secret; raises `InvalidRequest` when the tenant has too many."""
-        if len(self.of(tenant_id)) >= MAX_ENDPOINTS:
-            raise InvalidRequest(f"a tenant may have {MAX_ENDPOINTS} endpoints")
-        secret = new_secret()
-        row = self._one(
-            """INSERT INTO endpoints (id, tenant_id, url, description, events, secret)
-                VALUES (:id, :tenant_id, :url, :description, :events, :secret)
-                RETURNING *""",
-            id=new_id(),
-            tenant_id=tenant_id,
-            secret=secret,
-            **request.model_dump(include={"url", "description", "events"}),
-        )
-        assert row is not None  # noqa: S101 - what was inserted comes back
-        return row, secret
+        values = {"id": new_id(), "tenant_id": tenant_id, "secret": new_secret()}
+        values |= request.model_dump(include={"url", "description", "events"})
+        with self._engine.begin() as connection:
+            connection.execute(_ONE_BY_ONE, values)
+            if connection.execute(_COUNT, values).scalar_one() >= MAX_ENDPOINTS:
+                raise InvalidRequest(f"a tenant may have {MAX_ENDPOINTS} endpoints")
+            row = connection.execute(_ADD, values).mappings().one()
+        return dict(row), str(values["secret"])
 
     def of(self, tenant_id: UUID) -> list[Row]:
         """A tenant's endpoints, oldest first."""
