@@ -90,26 +90,23 @@ def rotate(endpoint_id: UUID, tenant: str, grace_s: float) -> None:
     click.echo(made)
 
 
-@endpoints.command("enable")
-@click.argument("endpoint_id", type=click.UUID)
-@TENANT
-def enable(endpoint_id: UUID, tenant: str) -> None:
-    """Send to it again. What was given up meanwhile: `renderfarm deliveries replay`."""
-    engine = reach()
-    whose = find_by_name(engine, tenant).id
-    Endpoints(engine).change(whose, endpoint_id, EndpointChange(enabled=True))
-    click.echo("enabled")
+def _switch(verb: str, says: str, *, enabled: bool) -> None:
+    @endpoints.command(verb, help=says)
+    @click.argument("endpoint_id", type=click.UUID)
+    @TENANT
+    def switch(endpoint_id: UUID, tenant: str) -> None:
+        engine = reach()
+        whose = find_by_name(engine, tenant).id
+        Endpoints(engine).change(whose, endpoint_id, EndpointChange(enabled=enabled))
+        click.echo(f"{verb}d")
 
 
-@endpoints.command("disable")
-@click.argument("endpoint_id", type=click.UUID)
-@TENANT
-def disable(endpoint_id: UUID, tenant: str) -> None:
-    """Send nothing to it for now, and give up what waits."""
-    engine = reach()
-    whose = find_by_name(engine, tenant).id
-    Endpoints(engine).change(whose, endpoint_id, EndpointChange(enabled=False))
-    click.echo("disabled")
+_switch(
+    "enable",
+    "Send to it again. What was given up meanwhile: `renderfarm deliveries replay`.",
+    enabled=True,
+)
+_switch("disable", "Send nothing to it for now, and give up what waits.", enabled=False)
 
 
 @endpoints.command("remove")
