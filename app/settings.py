@@ -7,6 +7,7 @@ What is not set comes from an embedded farm that runs under `RENDERFARM_DIR` (`.
 from __future__ import annotations
 
 import json
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 REPOSITORY = Path(__file__).resolve().parent.parent
 MIN_SECRET_CHARS = 16
 DAY_S = 86_400.0
+MAX_TAGS = 10
+TAG_KEY = re.compile(r"[A-Za-z0-9 +\-./:=_]{1,128}")
+TAG_VALUE = re.compile(r"[A-Za-z0-9 +\-./:=_]{0,220}")  # and the 36 characters of a tenant's id
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +81,7 @@ class Settings:
                 (read.directory / "objects").as_uri(),
             ),
             storage_class=read.text("STORAGE_CLASS", ""),
-            storage_tags=read.pairs("STORAGE_TAGS"),
+            storage_tags=read.tags("STORAGE_TAGS"),
             storage_verify=read.choice("STORAGE_VERIFY", ("read", "size")),
             cdn=read_cdn(read.text("CDN", "")),
             c2pa=read.both("C2PA_CERT", "C2PA_KEY"),
@@ -157,11 +161,21 @@ class _Reader:
         value = self.text(name, "")
         return frozenset(part.strip() for part in value.split(",") if part.strip()) or None
 
-    def pairs(self, name: str) -> tuple[tuple[str, str], ...]:
+    def tags(self, name: str) -> tuple[tuple[str, str], ...]:
+        """`name=value,other=value`, as both S3 and Azure take them; `{tenant}` stands for an id."""
         parts = [part.partition("=") for part in self.text(name, "").split(",") if part.strip()]
         if any(not (key.strip() and equals and value.strip()) for key, equals, value in parts):
             raise SettingsError(f"RENDERFARM_{name} must be like name=value,other=value")
-        return tuple((key.strip(), value.strip()) for key, _, value in parts)
+        made = tuple((key.strip(), value.strip()) for key, _, value in parts)
+        for key, value in made:
+            if not (TAG_KEY.fullmatch(key) and TAG_VALUE.fullmatch(value.replace("{tenant}", ""))):
+                raise SettingsError(
+                    f"RENDERFARM_{name}: {key}={value} may have letters, digits, spaces and "
+                    "+ - . / : = _, up to 128 of them in a name and 220 in a value"
+                )
+        if len(dict(made)) < len(made) or len(made) > MAX_TAGS:
+            raise SettingsError(f"RENDERFARM_{name} may have {MAX_TAGS} tags, each name once")
+        return made
 
     def both(self, one: str, other: str) -> tuple[Path, Path] | None:
         values = self.text(one, ""), self.text(other, "")
