@@ -174,6 +174,13 @@ def test_a_bad_replay_is_refused_by_its_field(
     assert fields(client.post("/v1/deliveries:replay", json=body)) == [field]
 
 
+@pytest.mark.parametrize("since", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
+def test_any_time_is_good_for_a_replay(client: httpx.Client, since: str) -> None:
+    """Those at the ends of the calendar, too."""
+    answer = client.post("/v1/deliveries:replay", json={"since": since})
+    assert (answer.status_code, answer.json()) == (202, {"replayed": 0})
+
+
 def test_a_tenants_own_expiry_is_in_its_urls(client: httpx.Client, farm: Farm) -> None:
     """From the next read on."""
     claim = farm.claimed()
