@@ -120,6 +120,8 @@ class Courier:
         except SQLAlchemyError as error:
             # The lease runs out and the webhook is delivered again: twice is better than never.
             log.warning("unsettled", delivery=str(delivery.id), cause=_first_line(error))
+        except Exception:  # out of here it would end all deliveries, and the courier with them
+            log.exception("bug", delivery=str(delivery.id))
         finally:
             self._under_way[delivery.endpoint] -= 1
             self._under_way += Counter()  # drops the zeros

@@ -1,8 +1,9 @@
 """The janitor: adds up what was used, and clears away what nobody keeps any more.
 
 Jobs and images age out as their tenant has it. Objects that no record names are collected: those of
-attempts that did not finish, and those whose deletion failed. Records go first and objects after
-them, so that no job ever shows a picture that is gone. Any number may run.
+attempts that did not finish, and those whose deletion failed. So are uploads that may be named no
+more, once no open job needs them. Records go first and objects after them, so that no job ever
+shows a picture that is gone. Any number may run.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.database import reading
 from app.jobs import usage
+from app.results import uploads
 from app.results.storage import StorageError
 
 if TYPE_CHECKING:
@@ -42,6 +44,11 @@ _NAMED = text("SELECT DISTINCT key FROM images WHERE key = ANY(:keys)")
 # checkpoint for the next.
 _OPEN = text("""SELECT id, attempt, status, checkpoint FROM jobs
                 WHERE id = ANY(:ids) AND status IN ('queued', 'running')""")
+# Which uploads the open jobs name, by their keys in the store.
+_NEEDED = text("""SELECT DISTINCT jobs.tenant_id || '/' || named.upload
+                  FROM jobs CROSS JOIN LATERAL (VALUES (request->>'image'), (request->>'mask'),
+                                                       (request->>'control_image')) AS named(upload)
+                  WHERE status IN ('queued', 'running') AND named.upload LIKE 'uploads/%'""")
 
 
 class Janitor:
@@ -59,6 +66,7 @@ class Janitor:
         self._engine = engine
         self._storage = storage
         self._sweep_s = settings.sweep_s
+        self._keep_uploads_s = settings.keep_uploads_s
         self._clock = clock
         self._sweep_at = clock() + min(FIRST_SWEEP_S, settings.sweep_s)
 
@@ -80,15 +88,19 @@ class Janitor:
         return added == ENTRIES or jobs == MANY or len(keys) >= MANY
 
     def sweep(self) -> int:
-        """Collect the objects that no record names; how many. One at a time in a farm."""
+        """Collect the objects that no record names or needs; how many. One at a time in a farm."""
         swept = 0
         with reading(self._engine).connect() as connection:
             lock = {"lock": SWEEPERS_LOCK}
             if not connection.scalar(text("SELECT pg_try_advisory_lock(:lock)"), lock):
                 return 0
             try:
+                # No job is accepted that names an upload this old, so none comes to need one now.
+                before = time.time() - self._keep_uploads_s - SPARED_S
+                needed = set(connection.execute(_NEEDED).scalars())
                 for keys in self._storage.old_keys(SPARED_S):
-                    swept += self._delete(self._orphans(keys))
+                    stale = _uploads_from_before(before, keys)
+                    swept += self._delete([*self._orphans(keys), *(stale - needed)])
             finally:
                 connection.execute(text("SELECT pg_advisory_unlock(:lock)"), lock)
         log.info("swept", objects=swept)
@@ -129,6 +141,12 @@ class Janitor:
                 log.warning("waiting", cause=str(error).partition("\n")[0])
             except Exception:  # the next round may well do
                 log.exception("bug")
+
+
+def _uploads_from_before(before: float, keys: Sequence[str]) -> set[str]:
+    """Those keys that hold uploads whose places were made before that Unix second."""
+    names = {key: name for key in keys if (name := uploads.name_of(key))}
+    return {key for key, name in names.items() if uploads.made_at(name) < before}
 
 
 def _attempt_of(key: str) -> tuple[UUID, int] | None:

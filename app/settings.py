@@ -7,6 +7,7 @@ What is not set comes from an embedded farm that runs under `RENDERFARM_DIR` (`.
 from __future__ import annotations
 
 import json
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 MIN_SECRET_CHARS = 16
+DAY_S = 86_400.0
+MAX_TAGS = 10
+TAG_KEY = re.compile(r"[A-Za-z0-9 +\-./:=_]{1,128}")
+TAG_VALUE = re.compile(r"[A-Za-z0-9 +\-./:=_]{0,220}")  # and the 36 characters of a tenant's id
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +58,7 @@ class Settings:
     max_crashes: int
     url_expiry_s: int
     sweep_s: float
+    keep_uploads_s: float
     usd_per_gpu_hour: float
     prices: tuple[tuple[str, float], ...]
     webhook_allow_private: bool
@@ -75,7 +81,7 @@ class Settings:
                 (read.directory / "objects").as_uri(),
             ),
             storage_class=read.text("STORAGE_CLASS", ""),
-            storage_tags=read.pairs("STORAGE_TAGS"),
+            storage_tags=read.tags("STORAGE_TAGS"),
             storage_verify=read.choice("STORAGE_VERIFY", ("read", "size")),
             cdn=read_cdn(read.text("CDN", "")),
             c2pa=read.both("C2PA_CERT", "C2PA_KEY"),
@@ -100,6 +106,7 @@ class Settings:
             max_crashes=read.whole("MAX_CRASHES", 3, 2, 100),
             url_expiry_s=read.whole("URL_EXPIRY_S", 86_400, 1, 7 * 86_400),
             sweep_s=read.number("SWEEP_S", 21_600.0, 1.0),
+            keep_uploads_s=read.number("KEEP_UPLOADS_S", DAY_S, 3600.0),
             usd_per_gpu_hour=read.number("USD_PER_GPU_HOUR", 0.0, 0.0),
             prices=read.prices("PRICES"),
             webhook_allow_private=read.flag("WEBHOOK_ALLOW_PRIVATE"),
@@ -154,11 +161,21 @@ class _Reader:
         value = self.text(name, "")
         return frozenset(part.strip() for part in value.split(",") if part.strip()) or None
 
-    def pairs(self, name: str) -> tuple[tuple[str, str], ...]:
+    def tags(self, name: str) -> tuple[tuple[str, str], ...]:
+        """`name=value,other=value`, as both S3 and Azure take them; `{tenant}` stands for an id."""
         parts = [part.partition("=") for part in self.text(name, "").split(",") if part.strip()]
         if any(not (key.strip() and equals and value.strip()) for key, equals, value in parts):
             raise SettingsError(f"RENDERFARM_{name} must be like name=value,other=value")
-        return tuple((key.strip(), value.strip()) for key, _, value in parts)
+        made = tuple((key.strip(), value.strip()) for key, _, value in parts)
+        for key, value in made:
+            if not (TAG_KEY.fullmatch(key) and TAG_VALUE.fullmatch(value.replace("{tenant}", ""))):
+                raise SettingsError(
+                    f"RENDERFARM_{name}: {key}={value} may have letters, digits, spaces and "
+                    "+ - . / : = _, up to 128 of them in a name and 220 in a value"
+                )
+        if len(dict(made)) < len(made) or len(made) > MAX_TAGS:
+            raise SettingsError(f"RENDERFARM_{name} may have {MAX_TAGS} tags, each name once")
+        return made
 
     def both(self, one: str, other: str) -> tuple[Path, Path] | None:
         values = self.text(one, ""), self.text(other, "")

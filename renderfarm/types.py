@@ -42,12 +42,10 @@ FINAL: frozenset[Status] = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """Denoising steps done, of how many."""
+class _Said:
+    """A value whose fields are those of the farm's JSON."""
 
-    step: int = 0
-    steps: int = 0
+    __slots__ = ()
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
@@ -56,34 +54,32 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
-class Timings:
+class Progress(_Said):
+    """Denoising steps done, of how many."""
+
+    step: int = 0
+    steps: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Timings(_Said):
     """Seconds spent waiting, rendering and storing; None for what has not happened yet."""
 
     queued_s: float | None = None
     render_s: float | None = None
     store_s: float | None = None
 
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """Read the farm's JSON."""
-        return cls(**_known(cls, data))
-
 
 @dataclass(frozen=True, slots=True)
-class JobError:
+class JobError(_Said):
     """Why a job did not succeed: a stable `code` for programs, a `message` for people."""
 
     code: str
     message: str = ""
 
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """Read the farm's JSON."""
-        return cls(**_known(cls, data))
-
 
 @dataclass(frozen=True, slots=True)
-class Image:
+class Image(_Said):
     """One stored image. `url` is signed and runs out; reading the job again gives a fresh one."""
 
     url: str
@@ -96,11 +92,6 @@ class Image:
     """Of the file, in hex."""
     seed: int
     """`torch.Generator("cpu").manual_seed(seed)` draws this image again."""
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """Read the farm's JSON."""
-        return cls(**_known(cls, data))
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +139,7 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(_Said):
     """What a model accepts. Width and height are pixels and multiples of `multiple_of`."""
 
     min_width: int
@@ -159,11 +150,6 @@ class Limits:
     max_steps: int
     max_images: int
     max_prompt_chars: int
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """Read the farm's JSON."""
-        return cls(**_known(cls, data))
 
 
 @dataclass(frozen=True, slots=True)

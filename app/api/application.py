@@ -77,7 +77,12 @@ def compose(settings: Settings) -> Context:
         store=store,
         queries=queries,
         catalog=catalog,
-        door=Door(store, catalog, settings.webhook_allow_private),
+        door=Door(
+            store,
+            catalog,
+            settings.webhook_allow_private,
+            keep_uploads_s=settings.keep_uploads_s,
+        ),
         storage=ObjectStorage(settings),
         hub=Hub(settings.database_url),
     )

@@ -21,14 +21,16 @@ async def add(context: Ctx, tenant: Who) -> dict[str, Any]:
     name = uploads.new_name()
     key = uploads.key_of(tenant.id, name)
     url = await run_in_threadpool(context.storage.upload_url, key, uploads.LASTS_S)
-    expires = datetime.now(UTC) + timedelta(seconds=uploads.LASTS_S)
+    now = datetime.now(UTC)
+    kept = timedelta(seconds=context.settings.keep_uploads_s)
     azure = context.settings.storage_url.startswith("az:")
     return {
         "key": name,
         "url": url,
         "method": "PUT",
         "headers": {"x-ms-blob-type": "BlockBlob"} if azure else {},
-        "expires_at": expires.isoformat(),
+        "expires_at": (now + timedelta(seconds=uploads.LASTS_S)).isoformat(),
+        "kept_until": (now + kept).isoformat(),
         "limit_bytes": uploads.LIMIT_UPLOAD_BYTES,
     }
 

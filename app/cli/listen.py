@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
@@ -50,11 +51,14 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         """Take one delivery."""
-        body = self.rfile.read(min(int(self.headers.get("content-length", 0)), LIMIT_BYTES))
         try:
-            self._tell(body)
+            length = int(self.headers.get("content-length", 0))
+            self._tell(self.rfile.read(max(0, min(length, LIMIT_BYTES))))
         except (WebhookError, ValueError) as error:
             self.server.say(f"REFUSED  {error}")
+            self._answer(400)
+        except (KeyError, TypeError, AttributeError):
+            self.server.say("REFUSED  the body is not an event")
             self._answer(400)
         else:
             self._answer(204)
@@ -110,6 +114,7 @@ def listen(
         asked = parse(json.dumps(fields).encode(), EndpointRequest, allow_private=True)
         row, server.secret = Endpoints(engine).add(whose, asked)
         click.echo(f"listening on {server.url} as endpoint {row['id']}", err=True)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # else the endpoint would stay
         try:
             _serve(server)
         finally:

@@ -67,7 +67,13 @@ def door_of(settings: Settings, engine: Engine, catalog: Catalog, source: Source
         preferred = catalog.preferring(source.model) if source.model else catalog
     except CatalogError as error:
         raise SettingsError(f"{VARIABLE}: {source.name}: {error}") from error
-    return Door(Store(engine), preferred, settings.webhook_allow_private, source.priority)
+    return Door(
+        Store(engine),
+        preferred,
+        settings.webhook_allow_private,
+        source.priority,
+        settings.keep_uploads_s,
+    )
 
 
 def finish(readers: Sequence[Reader], threads: Sequence[threading.Thread]) -> None:

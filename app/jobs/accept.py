@@ -6,6 +6,8 @@ the job is committed.
 
 from __future__ import annotations
 
+import math
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,6 +16,7 @@ from app.jobs.cache import key_of, repeatable
 from app.jobs.ids import new_id
 from app.jobs.records import NewJob
 from app.jobs.request import JobRequest, QueueMessage, complete, digest
+from app.results import uploads
 from app.webhooks.outbound import ForbiddenUrl, check_url
 
 if TYPE_CHECKING:
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from app.jobs.tenants import Tenant
 
 MAX_KEY_CHARS = 255
+PICTURES = ("image", "mask", "control_image")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +37,14 @@ class Door:
     """What accepting needs: the records, the catalog, and whether webhooks may go to private hosts.
 
     A request that names no model gets the catalog's default, one that names no priority, `priority`.
+    An upload may be named for `keep_uploads_s` after its place was made.
     """
 
     store: Store
     catalog: Catalog
     webhook_allow_private: bool = False
     priority: int = 0
+    keep_uploads_s: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +89,8 @@ def check(door: Door, tenant: Tenant, submission: Submission) -> NewJob:
         )
     if request.webhook:
         _check_url("webhook.url", request.webhook.url, door)
-    for name in ("image", "mask"):
-        where = getattr(request, name)
-        if where is not None and where.startswith(("http://", "https://")):
-            _check_url(name, where, door)
+    for name in PICTURES:
+        _check_picture(name, getattr(request, name) or "", door)
     own_id = request.id if isinstance(request, QueueMessage) else None
     job_id: UUID = own_id or new_id()
     full = complete(request, door.catalog, door.priority)
@@ -102,6 +106,14 @@ def check(door: Door, tenant: Tenant, submission: Submission) -> NewJob:
         cache_key=key_of(full, revision) if shared else None,
         reuse=shared and request.seed is not None,
     )
+
+
+def _check_picture(field: str, where: str, door: Door) -> None:
+    if where.startswith(("http://", "https://")):
+        _check_url(field, where, door)
+    elif uploads.is_name(where) and uploads.made_at(where) + door.keep_uploads_s < time.time():
+        message = "names an upload that is kept no longer: upload the picture again"
+        raise InvalidRequest(f"{field} {message}", (FieldError(field, message),))
 
 
 def _check_url(field: str, url: str, door: Door) -> None:

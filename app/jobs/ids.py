@@ -15,3 +15,8 @@ def new_id(now_ms: int | None = None) -> UUID:
     value |= 0x7 << 76 | (random >> 62) << 64
     value |= 0b10 << 62 | random & (2**62 - 1)
     return UUID(int=value)
+
+
+def made_at_s(made: UUID) -> float:
+    """The Unix time, in seconds, at which `new_id` made an id. Of any other UUID: any time."""
+    return (made.int >> 80) / 1000

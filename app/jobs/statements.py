@@ -195,6 +195,7 @@ AGED_JOBS = """
 WITH aged AS (
     SELECT jobs.id FROM jobs JOIN tenants ON tenants.id = tenant_id
     WHERE finished_at < now() - make_interval(secs => keep_jobs_s)
+      AND NOT EXISTS (SELECT 1 FROM outbox WHERE job_id = jobs.id AND state = 'pending')
     LIMIT :limit FOR UPDATE OF jobs SKIP LOCKED
 ), pictures AS (
     SELECT key FROM images JOIN aged ON job_id = aged.id

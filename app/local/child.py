@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import time
-from typing import TYPE_CHECKING
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Self
 
 from app.local.errors import StartError
 
@@ -73,6 +74,38 @@ class Child:
         with self.log.open("rb") as file:
             file.seek(self._begin)
             return reason(file.read().decode(errors="replace").splitlines())
+
+
+class Server(ABC):
+    """A server of the embedded farm. As a context manager it is a child of this process.
+
+    Its data and its log lie in `directory`.
+    """
+
+    directory: Path
+    _child: Child | None = None
+
+    @abstractmethod
+    def program(self) -> Program:
+        """How to run the server."""
+
+    def start(self) -> Self:
+        """Run the server as a child of this process; return when it answers."""
+        program = self.program()
+        self._child = Child(program, self.directory / f"{program.name}.log")
+        self._child.start()
+        return self
+
+    def stop(self) -> None:
+        """Shut the server down cleanly."""
+        if self._child is not None:
+            self._child.stop()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
 
 
 def reason(lines: list[str]) -> str:

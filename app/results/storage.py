@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
     from app.settings import Settings
 
+REASON_CHARS = 500
+_XML_HEAD = re.compile(r"<\?xml[^>]*>\s*")
 IMMUTABLE = "public, max-age=31536000, immutable"
 
 
@@ -183,13 +186,13 @@ def _errors(verb: str, key: str, *, missing: bool = False) -> Iterator[None]:
     except FileNotFoundError as error:
         if missing:
             raise
-        raise StorageError(f"cannot {verb} {key}: {_first_line(error)}") from error
+        raise StorageError(f"cannot {verb} {key}: {_reason(error)}") from error
     except (BaseError, OSError) as error:
-        raise StorageError(f"cannot {verb} {key}: {_first_line(error)}") from error
+        raise StorageError(f"cannot {verb} {key}: {_reason(error)}") from error
     except BaseException as error:
         if type(error).__name__ != "PanicException":  # a bug in obstore; not an Exception at all
             raise
-        raise StorageError(f"cannot {verb} {key}: {_first_line(error)}") from error
+        raise StorageError(f"cannot {verb} {key}: {_reason(error)}") from error
 
 
 def _local_root(url: str) -> Path | None:
@@ -210,5 +213,11 @@ def _to_disk(path: Path) -> None:
             os.close(descriptor)
 
 
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+def _reason(error: BaseException) -> str:
+    """What obstore and the service said, in one line, without obstore's own view of it.
+
+    A service's answer is XML whose first line says nothing, with the reason further on.
+    """
+    said = str(error).partition("Debug source:")[0]
+    words = " ".join(_XML_HEAD.sub("", said).split())
+    return words[:REASON_CHARS] or type(error).__name__

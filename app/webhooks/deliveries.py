@@ -30,35 +30,39 @@ WINDOW = 1000
 """How many due rows one claim looks at, oldest first."""
 
 # An endpoint is one tenant's host. Each has at most `cap` deliveries under way in this courier, so
-# the rows of a full one are passed over, and a slow customer holds up nobody else.
+# the rows of a full one are passed over, and a slow customer holds up nobody else. What waits goes
+# where its endpoint is now, though it was written when it was elsewhere.
 _CLAIM = text("""
 WITH busy AS (
     SELECT key AS endpoint, CAST(value AS integer) AS n
     FROM jsonb_each_text(CAST(:under_way AS jsonb))
 ), due AS (
-    SELECT o.id, o.next_try_at, named.endpoint, coalesce(busy.n, 0) AS n
-    FROM outbox AS o
+    SELECT o.id, o.next_try_at, now_at.url, named.endpoint, coalesce(busy.n, 0) AS n
+    FROM outbox AS o LEFT JOIN endpoints AS e ON e.id = o.endpoint_id
+    CROSS JOIN LATERAL (SELECT coalesce(e.url, o.url) AS url) AS now_at
     CROSS JOIN LATERAL (
-        SELECT o.tenant_id || ' ' || lower(substring(o.url from '//([^/?#]*)')) AS endpoint
+        SELECT o.tenant_id || ' ' || lower(substring(now_at.url from '//([^/?#]*)')) AS endpoint
     ) AS named
     LEFT JOIN busy USING (endpoint)
     WHERE o.state = 'pending' AND o.next_try_at <= now() AND coalesce(busy.n, 0) < :cap
     ORDER BY o.next_try_at LIMIT :window
 ), ranked AS (
-    SELECT id, endpoint, n + row_number() OVER (PARTITION BY endpoint ORDER BY next_try_at) AS nth
+    SELECT id, url, endpoint, n + row_number() OVER (PARTITION BY endpoint ORDER BY next_try_at) AS nth
     FROM due
 ), taken AS (
-    SELECT o.id, ranked.endpoint
+    SELECT o.id, ranked.url, ranked.endpoint
     FROM outbox AS o JOIN ranked USING (id)
     WHERE o.state = 'pending' AND o.next_try_at <= now() AND ranked.nth <= :cap
     ORDER BY o.next_try_at LIMIT :room
     FOR UPDATE OF o SKIP LOCKED
 )
-UPDATE outbox AS o SET next_try_at = now() + make_interval(secs => :lease_s)
+UPDATE outbox AS o SET next_try_at = now() + make_interval(secs => :lease_s), url = taken.url
 FROM taken WHERE o.id = taken.id
 RETURNING o.id, o.job_id, o.type, o.url, o.payload, o.tries, taken.endpoint,
           o.next_try_at AS leased_until, (SELECT trace FROM jobs WHERE jobs.id = o.job_id) AS trace,
           (SELECT url_expiry_s FROM tenants AS t WHERE t.id = o.tenant_id) AS url_expiry_s,
+          (SELECT CASE e.state WHEN 'disabled' THEN 'disabled' WHEN 'deleted' THEN 'removed' END
+           FROM endpoints AS e WHERE e.id = o.endpoint_id) AS stopped,
           CASE WHEN o.endpoint_id IS NULL
                THEN (SELECT ARRAY[o.secret, t.webhook_secret, CASE WHEN t.old_secret_until > now()
                                                           THEN t.old_webhook_secret END]
@@ -94,7 +98,8 @@ SELECT job_id, tenant_id, endpoint_id FROM settled
 class Delivery:
     """One outbox row, held until `leased_until`. `tries` are those settled before this one.
 
-    `trace` is the traceparent that the job was submitted with.
+    `trace` is the traceparent that the job was submitted with. `stopped` says what became of an
+    endpoint that is to be sent nothing any more: a job that ended just then still saw it enabled.
     """
 
     id: UUID
@@ -108,6 +113,7 @@ class Delivery:
     leased_until: datetime
     trace: str | None = None
     url_expiry_s: int | None = None
+    stopped: str | None = None
 
 
 class Outbox:

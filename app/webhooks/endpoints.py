@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, text
 
 from app.errors import FieldError, InvalidRequest, NotFound
 from app.jobs.ids import new_id
 from app.jobs.request import EventName  # noqa: TC001 - pydantic reads it off the annotation
 from app.jobs.tenants import new_secret
-from app.webhooks.health import DISABLED
+from app.webhooks.deliveries import LEASE_S
+from app.webhooks.health import DISABLED, give_up
 from app.webhooks.outbound import ForbiddenUrl, check_url
 
 if TYPE_CHECKING:
@@ -21,10 +22,20 @@ if TYPE_CHECKING:
 
 MAX_ENDPOINTS = 50
 MAX_GRACE_S = 7 * 86_400
-_GIVE_UP = """
-UPDATE outbox SET state = 'dead', last_error = 'the endpoint was ' || :how
-WHERE endpoint_id = :id AND state = 'pending'
-"""
+# A tenant's endpoints are added one after another, so that each sees how many there are.
+_ONE_BY_ONE = text("SELECT 1 FROM tenants WHERE id = :tenant_id FOR NO KEY UPDATE")
+_COUNT = text("SELECT count(*) FROM endpoints WHERE tenant_id = :tenant_id AND state <> 'deleted'")
+_ADD = text("""
+INSERT INTO endpoints (id, tenant_id, url, description, events, secret)
+VALUES (:id, :tenant_id, :url, :description, :events, :secret) RETURNING *
+""")
+_THEIRS = "WHERE id = :id AND tenant_id = :tenant_id AND state <> 'deleted'"
+# Those that are under way just now are left alone: they are due within the courier's lease.
+_HASTEN = text("""
+UPDATE outbox SET next_try_at = now()
+WHERE id IN (SELECT id FROM outbox WHERE endpoint_id = :id AND state = 'pending'
+               AND next_try_at > now() + make_interval(secs => :lease_s) FOR UPDATE SKIP LOCKED)
+""")
 
 
 class EndpointRequest(BaseModel):
@@ -46,7 +57,10 @@ class EndpointChange(EndpointRequest):
     enabled: bool | None = None
 
 
-def parse(body: bytes, form: type[EndpointRequest], *, allow_private: bool) -> EndpointRequest:
+Form = TypeVar("Form", bound=EndpointRequest)
+
+
+def parse(body: bytes, form: type[Form], *, allow_private: bool) -> Form:
     """Read a body; raises `InvalidRequest` naming each bad field."""
     try:
         request = form.model_validate_json(body)
@@ -73,20 +87,14 @@ class Endpoints:
 
     def add(self, tenant_id: UUID, request: EndpointRequest) -> tuple[Row, str]:
         """A new endpoint and its secret; raises `InvalidRequest` when the tenant has too many."""
-        if len(self.of(tenant_id)) >= MAX_ENDPOINTS:
-            raise InvalidRequest(f"a tenant may have {MAX_ENDPOINTS} endpoints")
-        secret = new_secret()
-        row = self._one(
-            """INSERT INTO endpoints (id, tenant_id, url, description, events, secret)
-                VALUES (:id, :tenant_id, :url, :description, :events, :secret)
-                RETURNING *""",
-            id=new_id(),
-            tenant_id=tenant_id,
-            secret=secret,
-            **request.model_dump(include={"url", "description", "events"}),
-        )
-        assert row is not None  # noqa: S101 - what was inserted comes back
-        return row, secret
+        values = {"id": new_id(), "tenant_id": tenant_id, "secret": new_secret()}
+        values |= request.model_dump(include={"url", "description", "events"})
+        with self._engine.begin() as connection:
+            connection.execute(_ONE_BY_ONE, values)
+            if connection.execute(_COUNT, values).scalar_one() >= MAX_ENDPOINTS:
+                raise InvalidRequest(f"a tenant may have {MAX_ENDPOINTS} endpoints")
+            row = connection.execute(_ADD, values).mappings().one()
+        return dict(row), str(values["secret"])
 
     def of(self, tenant_id: UUID) -> list[Row]:
         """A tenant's endpoints, oldest first."""
@@ -106,7 +114,10 @@ class Endpoints:
         return str(found["secret"])
 
     def change(self, tenant_id: UUID, endpoint_id: UUID, change: EndpointChange) -> Row:
-        """Set what was named. Enabling forgets old failures, disabling gives up what waits."""
+        """Set what was named. Disabling gives up what waits; enabling forgets old failures.
+
+        So does another URL, to which what waits is sent at once.
+        """
         values = change.model_dump(include={"url", "description", "events"}, exclude_unset=True)
         sets = [f"{name} = :{name}" for name, value in values.items() if value is not None]
         if change.enabled is not None:
@@ -116,61 +127,53 @@ class Endpoints:
                 "failing_since = NULL",
             ]
             values["enabled"] = change.enabled
+        elif change.url is not None:
+            sets.append("failing_since = CASE WHEN url = :url THEN failing_since END")
         if not sets:
             return self.find(tenant_id, endpoint_id)
-        row = self._update(", ".join(sets), tenant_id, endpoint_id, **values)
-        if change.enabled is False:
-            self._give_up(endpoint_id, "disabled by you")
+        with self._engine.begin() as connection:
+            row = _update(connection, ", ".join(sets), tenant_id, endpoint_id, **values)
+            if change.enabled is False:
+                give_up(connection, endpoint_id, "disabled by you")
+            elif change.url is not None:
+                connection.execute(_HASTEN, {"id": endpoint_id, "lease_s": LEASE_S})
         return row
 
     def rotate(self, tenant_id: UUID, endpoint_id: UUID, grace_s: float) -> tuple[Row, str]:
         """A new secret. For `grace_s` deliveries carry a signature by the old one, too."""
         secret = new_secret()
-        row = self._update(
-            """old_secret = secret, old_secret_until = now() + make_interval(secs => :grace_s),
-               secret = :secret""",
-            tenant_id,
-            endpoint_id,
-            secret=secret,
-            grace_s=grace_s,
-        )
-        return row, secret
+        sets = """old_secret = secret, old_secret_until = now() + make_interval(secs => :grace_s),
+                  secret = :secret"""
+        values = {"secret": secret, "grace_s": grace_s}
+        with self._engine.begin() as connection:
+            return _update(connection, sets, tenant_id, endpoint_id, **values), secret
 
     def remove(self, tenant_id: UUID, endpoint_id: UUID) -> None:
         """Send nothing more there; raises `NotFound`. The log of its deliveries stays."""
-        self._update("state = 'deleted'", tenant_id, endpoint_id)
-        self._give_up(endpoint_id, "removed")
-
-    def _update(self, sets: str, tenant_id: UUID, endpoint_id: UUID, **values: Any) -> Row:
-        row = self._one(
-            f"""UPDATE endpoints SET {sets}
-                WHERE id = :id AND tenant_id = :tenant_id AND state <> 'deleted'
-                RETURNING *""",  # noqa: S608 - `sets` is ours, values are bound
-            id=endpoint_id,
-            tenant_id=tenant_id,
-            **values,
-        )
-        return _there(row, endpoint_id)
+        with self._engine.begin() as connection:
+            _update(connection, "state = 'deleted'", tenant_id, endpoint_id)
+            give_up(connection, endpoint_id, "removed")
 
     def _found(self, select: str, tenant_id: UUID, endpoint_id: UUID) -> Row:
-        where = "WHERE id = :id AND tenant_id = :tenant_id AND state <> 'deleted'"
-        row = self._one(f"{select} {where}", id=endpoint_id, tenant_id=tenant_id)
-        return _there(row, endpoint_id)
-
-    def _give_up(self, endpoint_id: UUID, how: str) -> None:
-        with self._engine.begin() as connection:
-            connection.execute(text(_GIVE_UP), {"id": endpoint_id, "how": how})
-
-    def _one(self, sql: str, **values: Any) -> Row | None:
-        with self._engine.begin() as connection:
-            row = connection.execute(text(sql), values).mappings().one_or_none()
-        return dict(row) if row else None
+        with self._engine.connect() as connection:
+            return _one(connection, f"{select} {_THEIRS}", tenant_id, endpoint_id)
 
 
-def _there(row: Row | None, endpoint_id: UUID) -> Row:
+def _update(
+    connection: Connection, sets: str, tenant_id: UUID, endpoint_id: UUID, **values: Any
+) -> Row:
+    sql = f"UPDATE endpoints SET {sets} {_THEIRS} RETURNING *"  # noqa: S608 - `sets` is ours, values are bound
+    return _one(connection, sql, tenant_id, endpoint_id, **values)
+
+
+def _one(
+    connection: Connection, sql: str, tenant_id: UUID, endpoint_id: UUID, **values: Any
+) -> Row:
+    values |= {"id": endpoint_id, "tenant_id": tenant_id}
+    row = connection.execute(text(sql), values).mappings().one_or_none()
     if row is None:
         raise NotFound(f"there is no endpoint {endpoint_id}")
-    return row
+    return dict(row)
 
 
 def as_json(row: Row) -> dict[str, Any]:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import structlog
 from sqlalchemy import Connection, text
 
-from app.webhooks.schedule import GONE, Answered
+from app.jobs.ids import new_id
+from app.webhooks.schedule import GONE, Answered, Unanswered
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -25,8 +26,8 @@ _LIVES = text(
 )
 
 _FAILS = text("""
-UPDATE endpoints SET failing_since = coalesce(failing_since, now()) WHERE id = :id
-RETURNING now() - failing_since AS lasting
+UPDATE endpoints SET failing_since = coalesce(failing_since, now())
+WHERE id = :id AND state = 'enabled' RETURNING now() - failing_since AS lasting
 """)
 
 _DISABLE = text("""
@@ -35,15 +36,19 @@ WHERE id = :id AND state = 'enabled' RETURNING tenant_id, url
 """)
 
 _GIVE_UP = text("""
-UPDATE outbox SET state = 'dead', last_error = 'the endpoint was disabled: ' || :reason
-WHERE endpoint_id = :id AND state = 'pending'
+UPDATE outbox SET state = 'dead', last_error = 'the endpoint was ' || :how
+WHERE id IN (SELECT id FROM outbox WHERE endpoint_id = :id AND state = 'pending'
+             FOR UPDATE SKIP LOCKED)
+""")
+
+_LISTENING = text("""
+SELECT id AS endpoint_id, url FROM endpoints
+WHERE tenant_id = :tenant_id AND state = 'enabled' AND (events = '{}' OR :type = ANY(events))
 """)
 
 _TELL = text("""
 INSERT INTO outbox (id, job_id, tenant_id, type, url, payload, endpoint_id)
-SELECT gen_random_uuid(), :job_id, tenant_id, :type, url, CAST(:payload AS jsonb), id
-FROM endpoints
-WHERE tenant_id = :tenant_id AND state = 'enabled' AND (events = '{}' OR :type = ANY(events))
+VALUES (:id, :job_id, :tenant_id, :type, :url, CAST(:payload AS jsonb), :endpoint_id)
 """)
 
 
@@ -52,11 +57,24 @@ def note(connection: Connection, endpoint_id: UUID, job_id: UUID, answer: Answer
     if isinstance(answer, Answered) and answer.delivered:
         connection.execute(_LIVES, {"id": endpoint_id})
         return
-    lasting = connection.execute(_FAILS, {"id": endpoint_id}).scalar_one()
+    if isinstance(answer, Unanswered) and answer.ours:
+        return
+    lasting = connection.execute(_FAILS, {"id": endpoint_id}).scalar_one_or_none()
+    if lasting is None:  # it was stopped meanwhile
+        return
     if isinstance(answer, Answered) and answer.status == GONE:
         disable(connection, endpoint_id, job_id, "it answered 410: it wants no more webhooks")
     elif lasting >= DISABLE_AFTER:
         disable(connection, endpoint_id, job_id, f"it has failed for {DISABLE_AFTER.days} days")
+
+
+def give_up(connection: Connection, endpoint_id: UUID, how: str) -> None:
+    """Let what waits for an endpoint be dead, for it was `how`: "removed", say.
+
+    Whoever holds one just now settles it: to wait would be a deadlock, as the endpoint is ours. If
+    that one is to wait then, it is found dead when its time comes.
+    """
+    connection.execute(_GIVE_UP, {"id": endpoint_id, "how": how})
 
 
 def disable(connection: Connection, endpoint_id: UUID, job_id: UUID, reason: str) -> None:
@@ -64,7 +82,7 @@ def disable(connection: Connection, endpoint_id: UUID, job_id: UUID, reason: str
     row = connection.execute(_DISABLE, {"id": endpoint_id, "reason": reason}).one_or_none()
     if row is None:
         return
-    connection.execute(_GIVE_UP, {"id": endpoint_id, "reason": reason})
+    give_up(connection, endpoint_id, f"disabled: {reason}")
     payload = {
         "type": DISABLED,
         "timestamp": datetime.now(UTC).isoformat(),
@@ -76,5 +94,7 @@ def disable(connection: Connection, endpoint_id: UUID, job_id: UUID, reason: str
         "type": DISABLED,
         "payload": json.dumps(payload),
     }
-    connection.execute(_TELL, values)
+    others = connection.execute(_LISTENING, values).mappings().all()
+    if others:
+        connection.execute(_TELL, [{**values, **other, "id": new_id()} for other in others])
     log.warning("endpoint disabled", endpoint_id=str(endpoint_id), reason=reason)

@@ -32,6 +32,8 @@ async def post(
 ) -> Answer:
     """Post a delivery once. Whatever goes wrong is an answer too."""
     now = datetime.now(UTC)
+    if delivery.stopped is not None:
+        return Unsendable(f"the endpoint was {delivery.stopped}")
     try:
         # In a thread, because some stores are asked before they sign.
         headers, body = await asyncio.to_thread(compose, delivery, url_for, now)
@@ -43,7 +45,9 @@ async def post(
     except Exception as error:
         # One row that cannot be sent must not stop all others: it fails like any other try.
         log.exception("unsendable", delivery=str(delivery.id))
-        return Unanswered(f"the farm could not send this webhook ({type(error).__name__})")
+        return Unanswered(
+            f"the farm could not send this webhook ({type(error).__name__})", ours=True
+        )
     asked_s = retry_after_s(response.headers.get("retry-after"), now)
     return Answered(response.status, asked_s, _readable(response.body))
 

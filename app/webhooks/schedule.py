@@ -39,9 +39,10 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class Unanswered:
-    """No answer came: no connection, no time left, or not HTTP."""
+    """No answer came: no connection, no time left, or not HTTP. `ours`: it was not even sent."""
 
     error: str
+    ours: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +118,6 @@ def retry_after_s(value: str | None, now: datetime) -> float | None:
         return float(text)
     try:
         date = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):  # a year or a zone of twenty digits
         return None
     return max(0.0, (date.replace(tzinfo=date.tzinfo or UTC) - now).total_seconds())

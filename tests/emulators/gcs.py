@@ -7,7 +7,7 @@
 It writes a service account's key of its own making, and checks by it the signature (V4) of every
 URL that has one, over the Host that was sent (obstore signs for storage.googleapis.com, whatever
 the endpoint is); other requests need a bearer token, whatever it says. Buckets are there as soon
-as they are named. No versions, no generations, no ACLs, no listing.
+as they are named, and list their objects without folders. No versions, no generations, no ACLs.
 
 See https://cloud.google.com/storage/docs/xml-api/overview and, for signed URLs,
 https://cloud.google.com/storage/docs/authentication/canonical-requests.
@@ -19,7 +19,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -32,6 +32,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 KEPT = ("content-type", "cache-control", "content-disposition", "x-goog-storage-class")
+MAX_KEYS = 1000
 EMAIL = "farm@test.iam.gserviceaccount.com"
 
 
@@ -41,6 +42,7 @@ class Held:
 
     data: bytes
     headers: dict[str, str]
+    at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     @property
     def etag(self) -> str:
@@ -119,6 +121,8 @@ class Handler(BaseHTTPRequestHandler):
         kept = {h: self.headers[h] for h in KEPT if h in self.headers}
         if "uploads" in query or "uploadId" in query:
             return self._upload(name, query, kept, body)
+        if "list-type" in query:
+            return self._answer(200, self._listed(name, query))
         if self.command == "PUT":
             self.server.objects[name] = Held(body, kept)
             return self._answer(200, b"", etag=self.server.objects[name].etag)
@@ -128,12 +132,24 @@ class Handler(BaseHTTPRequestHandler):
         if self.command == "DELETE":
             del self.server.objects[name]
             return self._answer(204, b"")
-        modified = self.date_time_string()
+        modified = self.date_time_string(held.at.timestamp())
         return self._answer(
             200, held.data, etag=held.etag, **{"last-modified": modified, **held.headers}
         )
 
     do_GET = do_HEAD = do_PUT = do_DELETE = do_POST = _do  # noqa: N815 - the library's names
+
+    def _listed(self, bucket: str, query: dict[str, str]) -> bytes:
+        """A page of the objects below a prefix, by name, after the name that is the token."""
+        below, after = f"{bucket}/{query['prefix']}", query.get("continuation-token", "")
+        held = sorted(each for each in self.server.objects.items() if each[0].startswith(below))
+        left = [(name.removeprefix(f"{bucket}/"), each) for name, each in held if name > after]
+        most = int(query.get("max-keys", MAX_KEYS))
+        page = "".join(_entry(name, each) for name, each in left[:most])
+        if len(left) > most:
+            last = escape(f"{bucket}/{left[most - 1][0]}")
+            page += f"<NextContinuationToken>{last}</NextContinuationToken>"
+        return f"<ListBucketResult>{page}</ListBucketResult>".encode()
 
     def _upload(self, name: str, query: dict[str, str], kept: dict[str, str], body: bytes) -> None:
         """Begin an upload in parts, take a part, or put the parts together."""
@@ -163,9 +179,18 @@ class Handler(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
+def _entry(name: str, held: Held) -> str:
+    said = {"Key": name, "Size": str(len(held.data)), "ETag": held.etag}
+    said["LastModified"] = held.at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return f"<Contents>{_fields(said)}</Contents>"
+
+
+def _fields(said: dict[str, str]) -> str:
+    return "".join(f"<{name}>{escape(value)}</{name}>" for name, value in said.items())
+
+
 def _xml(kind: str, **fields: str) -> bytes:
-    inner = "".join(f"<{name}>{escape(value)}</{name}>" for name, value in fields.items())
-    return f"<{kind}><Bucket>b</Bucket><Key>k</Key>{inner}</{kind}>".encode()
+    return f"<{kind}><Bucket>b</Bucket><Key>k</Key>{_fields(fields)}</{kind}>".encode()
 
 
 def main() -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import time
+from datetime import UTC, datetime, timedelta
 from http.client import HTTPConnection
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import pytest
 
+from app.jobs.ids import new_id
 from app.results import uploads
 from app.results.signing import file_url
 from tests.integration.test_api import SECRET, client, fields, nobody, problem, server
@@ -51,6 +54,21 @@ def test_what_names_no_picture_is_refused(client: httpx.Client, image: str) -> N
     """At once, and by the field."""
     answer = client.post("/v1/jobs", json={"prompt": "x", "image": image, "strength": 0.5})
     assert "image" in fields(answer)
+
+
+@pytest.mark.parametrize("field", ["image", "mask", "control_image"])
+def test_an_upload_that_is_kept_no_longer_is_refused(client: httpx.Client, field: str) -> None:
+    """At once and by the field, since it may be gone before the job gets its turn."""
+    until = datetime.fromisoformat(placed(client)["kept_until"])
+    day = until - datetime.now(UTC)
+    assert timedelta(hours=23) < day <= timedelta(days=1)
+    old = f"uploads/{new_id(int((time.time() - day.total_seconds() - 60) * 1000))}"
+    answer = client.post("/v1/jobs", json={"prompt": "x", "strength": 0.5, field: old})
+    assert (answer.status_code, list(fields(answer))) == (422, [field])
+    assert "kept no longer" in answer.text
+    young = f"uploads/{new_id(int((time.time() - day.total_seconds() + 600) * 1000))}"
+    answer = client.post("/v1/jobs", json={"prompt": "x", "strength": 0.5, field: young})
+    assert "kept no longer" not in answer.text
 
 
 def test_a_url_for_reading_writes_nothing(client: httpx.Client, nobody: httpx.Client) -> None:

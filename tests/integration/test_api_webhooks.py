@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import pytest
 
+from app.errors import InvalidRequest
+from app.webhooks.endpoints import MAX_ENDPOINTS, EndpointRequest, Endpoints
 from tests.integration.test_api import client, fields, problem, server, stranger
 
 if TYPE_CHECKING:
@@ -16,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["client", "server", "stranger"]
 URL = "https://shop.example/hook"
+THREADS = 8
 
 
 def added(client: httpx.Client, **fields: Any) -> dict[str, Any]:
@@ -51,6 +56,30 @@ def test_a_rotated_secret_is_another(client: httpx.Client) -> None:
     assert client.post(path, json={"grace_s": 0}).status_code == 200
     for wrong in ({"grace_s": -1}, {"grace_s": True}, {"grace_s": "1"}, {"x": 1}, []):
         assert fields(client.post(path, json=wrong)) == ["grace_s"]
+
+
+def test_a_tenant_has_so_many_endpoints_and_no_more(farm: Farm) -> None:
+    """However many are added at the same time; a removed one makes room, another tenant's takes none."""
+    asked = EndpointRequest(url=URL)
+    ends = Endpoints(farm.engine)
+    ends.add(farm.other.id, asked)
+    for _ in range(MAX_ENDPOINTS - 2):
+        ends.add(farm.tenant.id, asked)
+    together = threading.Barrier(THREADS)
+
+    def add(_: int) -> bool:
+        together.wait()
+        try:
+            ends.add(farm.tenant.id, asked)
+        except InvalidRequest:
+            return False
+        return True
+
+    with ThreadPoolExecutor(THREADS) as threads:
+        assert sum(threads.map(add, range(THREADS))) == 2
+    assert len(ends.of(farm.tenant.id)) == MAX_ENDPOINTS
+    ends.remove(farm.tenant.id, ends.of(farm.tenant.id)[0]["id"])
+    ends.add(farm.tenant.id, asked)
 
 
 @pytest.mark.parametrize(
@@ -143,6 +172,13 @@ def test_a_bad_replay_is_refused_by_its_field(
 ) -> None:
     """Nothing is sent again by mistake."""
     assert fields(client.post("/v1/deliveries:replay", json=body)) == [field]
+
+
+@pytest.mark.parametrize("since", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
+def test_any_time_is_good_for_a_replay(client: httpx.Client, since: str) -> None:
+    """Those at the ends of the calendar, too."""
+    answer = client.post("/v1/deliveries:replay", json={"since": since})
+    assert (answer.status_code, answer.json()) == (202, {"replayed": 0})
 
 
 def test_a_tenants_own_expiry_is_in_its_urls(client: httpx.Client, farm: Farm) -> None:

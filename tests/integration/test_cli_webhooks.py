@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -14,7 +16,10 @@ from click.testing import CliRunner, Result
 from app.cli import main
 from app.cli.listen import Receiver
 from app.jobs.tenants import embeds_prompt, find_by_name
+from app.local.roles import COMMAND
+from app.settings import REPOSITORY
 from renderfarm.webhooks import sign
+from tests.integration.waiting import PATIENCE_S, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -58,6 +63,18 @@ def test_an_endpoints_life(run: Callable[..., Result], farm: Farm) -> None:
     listed = said(run("endpoints", "list", *ann))
     assert URL in listed
     assert "job.failed" in listed
+    moved = ("--url", "https://new.example/", "--event", "job.started")
+    assert said(run("endpoints", "change", endpoint_id, *ann, *moved)) == "changed"
+    listed = said(run("endpoints", "list", *ann))
+    assert "https://new.example/" in listed
+    assert "job.started" in listed
+    assert "job.failed" not in listed
+    assert said(run("endpoints", "change", endpoint_id, *ann, "--all-final")) == "changed"
+    changed = said(run("endpoints", "list", *ann))
+    assert "all final" in changed
+    assert "https://new.example/" in changed
+    assert run("endpoints", "change", endpoint_id, *ann, "--url", "http://x/").exit_code == 1
+    assert run("endpoints", "change", endpoint_id, *ann).exit_code == 2
     rotated = said(run("endpoints", "rotate", endpoint_id, *ann, "--grace", "60"))
     assert rotated not in {secret, ""}
     assert said(run("endpoints", "secret", endpoint_id, *ann)) == rotated
@@ -65,7 +82,7 @@ def test_an_endpoints_life(run: Callable[..., Result], farm: Farm) -> None:
     assert "disabled: you disabled it" in said(run("endpoints", "list", *ann))
     assert said(run("endpoints", "enable", endpoint_id, *ann)) == "enabled"
     assert said(run("endpoints", "remove", endpoint_id, *ann)) == "removed"
-    assert URL not in said(run("endpoints", "list", *ann))
+    assert "new.example" not in said(run("endpoints", "list", *ann))
     assert run("endpoints", "secret", endpoint_id, *ann).exit_code == 1
     assert farm.breaches() == []
 
@@ -97,6 +114,27 @@ def test_deliveries_are_listed_and_sent_again(run: Callable[..., Result], farm: 
     assert run("deliveries", "replay", *ann).exit_code == 2
 
 
+def test_each_try_of_a_delivery_is_shown(run: Callable[..., Result], farm: Farm) -> None:
+    """With its answer as it came, whatever signs a customer puts into it."""
+    said(run("endpoints", "add", URL, "--tenant", "ann", "--description", "[/shop]"))
+    farm.finish(farm.claimed())
+    (row,) = farm.rows("SELECT id FROM outbox")
+    farm.execute("UPDATE outbox SET last_error = 'answered 500: [/red]'")
+    farm.execute(
+        """INSERT INTO tries (delivery_id, status, error, answer, took_s)
+           VALUES (:i, 500, 'answered 500: [/red]', '[/red]', 0.25), (:i, NULL, 'hung up', '', 1)""",
+        i=row["id"],
+    )
+    ann = ("--tenant", "ann")
+    shown = said(run("deliveries", "show", str(row["id"]), *ann))
+    assert f"to {URL}: pending" in shown
+    for part in ("0.250 s", "500", "[/red]", "1.000 s", "hung up"):
+        assert part in shown
+    assert "[/red]" in said(run("deliveries", "list", *ann))
+    assert "[/shop]" in said(run("endpoints", "list", *ann))
+    assert run("deliveries", "show", str(row["id"])).exit_code == 1
+
+
 def test_a_tenants_limits_and_secret(run: Callable[..., Result], farm: Farm) -> None:
     """Set, shown and replaced."""
     limits = ("--max-queued", "5", "--url-expiry-s", "60", "--no-embed-prompt")
@@ -119,6 +157,35 @@ def test_listening_needs_a_farm_that_posts_here(run: Callable[..., Result], farm
     result = run("listen", "--tenant", "ann")
     assert result.exit_code == 1
     assert "RENDERFARM_WEBHOOK_ALLOW_PRIVATE=1" in result.output
+    assert farm.rows("SELECT * FROM endpoints WHERE state <> 'deleted'") == []
+
+
+def test_listening_until_it_is_told_to_stop(farm: Farm, database_url: str, tmp_path: Path) -> None:
+    """It hears what the farm sends to its endpoint, and takes the endpoint away when it ends."""
+    environment = {
+        "RENDERFARM_DATABASE_URL": database_url,
+        "RENDERFARM_BROKER_URL": "redis://127.0.0.1:1/0",
+        "RENDERFARM_WEBHOOK_ALLOW_PRIVATE": "1",
+        "PYTHONPATH": str(REPOSITORY),
+    }
+    command = [*COMMAND, "listen", "--tenant", farm.tenant.name, "--event", "job.started"]
+    with (tmp_path / "said").open("wb") as out:
+        process = subprocess.Popen(command, env=environment, cwd=tmp_path, stdout=out)
+    try:
+        (row,) = until(lambda: farm.rows("SELECT * FROM endpoints WHERE state = 'enabled'"))
+        job = {"id": "0199", "status": "running"}
+        event = {"type": "job.started", "timestamp": "2026-01-01T00:00:00Z", "data": job}
+        body = json.dumps(event)
+        headers = sign(body, "msg_1", int(time.time()), row["secret"])
+        with httpx.Client(trust_env=False) as client:
+            assert client.post(row["url"], content=body, headers=headers).status_code == 204
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE_S) == 0
+    finally:
+        process.kill()
+        process.wait()
+    assert (tmp_path / "said").read_text() == "verified  job.started  0199  running\n"
+    assert [row["events"] for row in farm.rows("SELECT * FROM endpoints")] == [["job.started"]]
     assert farm.rows("SELECT * FROM endpoints WHERE state <> 'deleted'") == []
 
 
@@ -148,8 +215,9 @@ def test_the_listener_verifies_and_says(receiver: Receiver, heard: list[str]) ->
         assert client.post(receiver.url, content=body + " ", headers=headers).status_code == 400
         receiver.secret = None
         assert client.post(receiver.url, content=body).status_code == 204
-        assert client.post(receiver.url, content="{").status_code == 400
+        for no_event in ("{", "[]", "7", '{"type": "job.failed"}', '{"data": {}}'):
+            assert client.post(receiver.url, content=no_event).status_code == 400
     assert [line.partition("  ")[0] for line in heard] == [
-        "verified", "REFUSED", "NOT VERIFIED", "REFUSED",
+        "verified", "REFUSED", "NOT VERIFIED", *["REFUSED"] * 5,
     ]  # fmt: skip
     assert heard[0] == "verified  job.succeeded  0199  succeeded"

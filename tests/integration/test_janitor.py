@@ -124,6 +124,17 @@ def test_jobs_age_out_with_all_that_is_theirs(house: House, farm: Farm) -> None:
     assert farm.rows("SELECT sum(jobs) AS jobs FROM usage")[0]["jobs"] == 1
 
 
+def test_a_job_stays_while_its_webhook_waits(house: House, farm: Farm) -> None:
+    """However short the tenant keeps its jobs: it is told of them first."""
+    keep(farm, "keep_jobs_s", 1800)
+    job_id = house.drawn(webhook={"url": "https://shop.example/hook"})
+    house.janitor.round()
+    assert farm.state(job_id) == ("succeeded", 1)
+    farm.execute("UPDATE outbox SET state = 'delivered', delivered_at = now()")
+    house.janitor.round()
+    assert farm.rows("SELECT * FROM jobs") == []
+
+
 def test_a_shared_object_stays_as_long_as_one_job_has_it(house: House, farm: Farm) -> None:
     """A job that was answered from the cache keeps its picture when the first one's ages out."""
     first = farm.shared()

@@ -24,7 +24,7 @@ FINAL = ("succeeded", "failed", "cancelled", "expired")
 
 
 def test_the_program_and_the_migrations_agree(engine: Engine) -> None:
-    """Alembic finds no difference between `tables.py` and the migrated database."""
+    """Alembic finds no difference between `app.jobs.tables` and the migrated database."""
     options = {"compare_type": True, "compare_server_default": True}
     with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts=options)

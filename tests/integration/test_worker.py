@@ -10,15 +10,15 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 from typing import TYPE_CHECKING
 
 import pytest
 
-from app import broker, dispatcher
+from app import broker
 from app.jobs import workers
 from app.local.program import Program
-from app.settings import REPOSITORY, Settings
+from app.settings import REPOSITORY
+from tests.integration.dispatching import dispatching, environment
 from tests.integration.records import Farm
 from tests.integration.waiting import PATIENCE_S, until
 
@@ -95,26 +95,12 @@ def plant(
 ) -> Iterator[Plant]:
     """A running dispatcher with short times, and no worker yet."""
     folder = tmp_path_factory.mktemp("plant")
-    (folder / "models.toml").write_text(MODELS)
-    environment = {
-        "RENDERFARM_DATABASE_URL": database_url,
-        "RENDERFARM_BROKER_URL": redis_server.url,
-        "RENDERFARM_DIR": str(folder),
-        "RENDERFARM_MODELS": str(folder / "models.toml"),
-        "RENDERFARM_SERVE": "quick",
-        "RENDERFARM_LEASE_S": "2",
-        "RENDERFARM_RENEW_S": "0.4",
-        "RENDERFARM_HINT_AGAIN_S": "1",
-    }
-    stop = threading.Event()
-    settings = Settings.from_environment(environment)
-    loop = threading.Thread(target=dispatcher.run, args=(settings, stop))
-    loop.start()
-    made = Plant(engine, {**os.environ, **environment}, folder)
-    yield made
-    made.end()
-    stop.set()
-    loop.join()
+    times = {"LEASE_S": "2", "RENEW_S": "0.4", "HINT_AGAIN_S": "1"}
+    variables = environment(folder, MODELS, database_url, redis_server.url, SERVE="quick", **times)
+    made = Plant(engine, {**os.environ, **variables}, folder)
+    with dispatching(variables):
+        yield made
+        made.end()
 
 
 @pytest.fixture(scope="module")

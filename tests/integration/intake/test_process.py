@@ -15,12 +15,12 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import text
 
-from app import dispatcher
 from app.jobs import workers
 from app.local.program import Program
 from app.local.roles import COMMAND
-from app.settings import REPOSITORY, Settings
+from app.settings import REPOSITORY
 from queues import open_queue
+from tests.integration.dispatching import dispatching, environment
 from tests.integration.intake.desk import MODELS
 from tests.integration.records import Farm
 from tests.integration.waiting import PATIENCE_S, until
@@ -113,26 +113,18 @@ def line(
 ) -> Iterator[Line]:
     """The farm's processes, but for the intake."""
     folder = tmp_path_factory.mktemp("line")
-    (folder / "models.toml").write_text(MODELS)
-    environment = {
-        "RENDERFARM_DATABASE_URL": database_url,
-        "RENDERFARM_BROKER_URL": redis_server.url,
-        "RENDERFARM_DIR": str(folder),
-        "RENDERFARM_MODELS": str(folder / "models.toml"),
-        "RENDERFARM_SERVE": "quick,other",
-        "RENDERFARM_SECRET": "sixteen letters!",
-        "RENDERFARM_WEBHOOK_ALLOW_PRIVATE": "1",
-    }
-    stop = threading.Event()
-    settings = Settings.from_environment(environment)
-    loop = threading.Thread(target=dispatcher.run, args=(settings, stop))
-    loop.start()
-    made = Line(environment, folder)
-    with made.role(sys.executable, "-m", "workers"), made.role(*COMMAND, "courier"):
+    more = {"SECRET": "sixteen letters!", "WEBHOOK_ALLOW_PRIVATE": "1"}
+    variables = environment(
+        folder, MODELS, database_url, redis_server.url, SERVE="quick,other", **more
+    )
+    made = Line(variables, folder)
+    with (
+        dispatching(variables),
+        made.role(sys.executable, "-m", "workers"),
+        made.role(*COMMAND, "courier"),
+    ):
         until(lambda: workers.living(engine))
         yield made
-    stop.set()
-    loop.join()
 
 
 @pytest.fixture

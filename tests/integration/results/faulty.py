@@ -20,7 +20,8 @@ class FaultyNetwork(ThreadingHTTPServer):
     """Passes requests on, but for a share of them, to which one of `faults` happens instead.
 
     `500`, `503`, `403`: answered so. `truncated`: half of an upload arrives. `cut off`: the answer
-    ends in its middle. `slow`: nothing is answered until the caller has given up.
+    ends in its middle. `slow`: nothing is answered until the caller has given up. `sent` are the
+    requests as they came: method, body, and headers by their lower-case names.
     """
 
     daemon_threads = True
@@ -30,6 +31,7 @@ class FaultyNetwork(ThreadingHTTPServer):
         self.client = httpx.Client(base_url=target, trust_env=False)
         self.share = share
         self.hits = 0
+        self.sent: list[tuple[str, bytes, dict[str, str]]] = []
         self.ended = threading.Event()
         self._faults = faults
         self._random = random.Random(7)  # noqa: S311 - the same faults at each run
@@ -67,6 +69,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _pass(self) -> None:
         body = self.rfile.read(int(self.headers.get("content-length", 0)))
+        told = {name.lower(): value for name, value in self.headers.items()}
+        self.server.sent.append((self.command, body, told))
         fault = self.server.draw()
         if fault == "slow":
             self.server.ended.wait(5)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import os
+import re
 import shutil
 import subprocess
 import threading
@@ -106,18 +108,31 @@ def az(path: Path) -> Iterator[str]:
 
 
 def _make_container(endpoint: str, name: str) -> None:
-    """Create Container, signed by Shared Key.
+    answer = _azure("PUT", endpoint, name, "restype", "container")
+    assert answer.status_code == 201, answer.text
+
+
+def azure_tags(container: str, blob: str) -> dict[str, str]:
+    """The tags that a blob has, as Azure says them."""
+    endpoint = os.environ["AZURE_STORAGE_ENDPOINT"]
+    answer = _azure("GET", endpoint, f"{container}/{blob}", "comp", "tags")
+    assert answer.status_code == 200, answer.text
+    return dict(re.findall("<Key>(.*?)</Key><Value>(.*?)</Value>", answer.text))
+
+
+def _azure(method: str, endpoint: str, path: str, name: str, value: str) -> httpx.Response:
+    """A request with one parameter and no body, signed by Shared Key.
 
     See https://learn.microsoft.com/rest/api/storageservices/authorize-with-shared-key.
     """
     now = datetime.now(UTC).strftime("%a, %d %b %Y %H:%M:%S GMT")
-    resource = f"/{AZURE_ACCOUNT}/{AZURE_ACCOUNT}/{name}\nrestype:container"
-    signed = f"PUT{NEWLINES}x-ms-date:{now}\nx-ms-version:2021-08-06\n{resource}"
+    resource = f"/{AZURE_ACCOUNT}/{AZURE_ACCOUNT}/{path}\n{name}:{value}"
+    signed = f"{method}{NEWLINES}x-ms-date:{now}\nx-ms-version:2021-08-06\n{resource}"
     digest = hmac.digest(base64.b64decode(AZURE_KEY), signed.encode(), hashlib.sha256)
     headers = {
         "x-ms-date": now,
         "x-ms-version": "2021-08-06",
         "Authorization": f"SharedKey {AZURE_ACCOUNT}:{base64.b64encode(digest).decode()}",
     }
-    answer = httpx.put(f"{endpoint}/{name}?restype=container", headers=headers, trust_env=False)
-    assert answer.status_code == 201, answer.text
+    url = f"{endpoint}/{path}?{name}={value}"
+    return httpx.request(method, url, headers=headers, trust_env=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import os
 import shutil
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from workers.engine.request import Request
 
 JOBS = 12
+PART_BYTES = 5 * 1024 * 1024
 QUICK = Patience(call_s=0.5, connect_s=0.5, retries=1, retry_s=1.0)
 
 
@@ -204,3 +206,29 @@ def test_wrong_credentials_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         storage = ObjectStorage(settings_of(url), QUICK)
         with pytest.raises(StorageError, match="cannot store a/b/1/0"):
             storage.put("a/b/1/0.png", b"x", "image/png")
+
+
+@pytest.mark.parametrize("parts", [[1], [PART_BYTES, PART_BYTES, 1]])
+def test_s3_is_told_the_hash_of_what_it_gets(
+    s3: str, monkeypatch: pytest.MonkeyPatch, parts: list[int]
+) -> None:
+    """So that it refuses a body that is not what was sent, each part of it."""
+    with FaultyNetwork(os.environ["AWS_ENDPOINT_URL"], share=0) as network:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", network.url)
+        ObjectStorage(settings_of(s3)).put("t/j/1/0.png", os.urandom(sum(parts)), "image/png")
+    sent = [(body, told) for verb, body, told in network.sent if verb == "PUT"]
+    assert sorted(len(body) for body, _ in sent) == sorted(parts)
+    for body, told in sent:
+        digest = hashlib.sha256(body).digest()
+        assert told["x-amz-checksum-sha256"] == base64.b64encode(digest).decode()
+
+
+def test_a_refusal_says_why(s3: str) -> None:
+    """In one line, with what the service itself said: not the head of its XML."""
+    storage = ObjectStorage(settings_of(s3.replace("images", "no-such-bucket")))
+    with pytest.raises(StorageError, match="NoSuchBucket") as caught:
+        storage.put("t/j/1/0.png", b"x", "image/png")
+    said = str(caught.value)
+    assert "\n" not in said
+    assert "<?xml" not in said
+    assert len(said) < 600

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
+from hashlib import sha256
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
@@ -11,6 +11,8 @@ import httpx
 import pytest
 
 from app.results.storage import IMMUTABLE, ObjectStorage, StorageError
+from tests.emulators import gcs
+from tests.integration.results import places
 from tests.integration.results.conftest import settings_of
 
 if TYPE_CHECKING:
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 
 KEY = "0199aaaa/0199bbbb/1/0.png"
 PNG = "image/png"
+IN_PARTS = 12_000_000
+"""An object of this size is sent in parts: those have up to 5 MiB."""
 
 
 def fetched(storage: ObjectStorage, key: str) -> httpx.Response:
@@ -34,12 +38,12 @@ def browse(url: str, method: str = "GET") -> httpx.Response:
     return httpx.request(method, url, headers=headers, trust_env=False)
 
 
-@pytest.mark.parametrize("size", [1, 4096, 1_000_000, 12_000_000])
+@pytest.mark.parametrize("size", [1, 4096, 1_000_000, IN_PARTS])
 def test_what_was_put_is_there(storage: ObjectStorage, size: int) -> None:
     """Byte for byte, whole or in parts, with the hash that was told."""
     data = os.urandom(size)
     stored = storage.put(KEY, data, PNG)
-    assert (stored.bytes, stored.sha256) == (size, hashlib.sha256(data).hexdigest())
+    assert (stored.bytes, stored.sha256) == (size, sha256(data).hexdigest())
     assert storage.get(KEY) == data
 
 
@@ -59,6 +63,20 @@ def test_deleting_is_repeatable(storage: ObjectStorage) -> None:
         storage.get(KEY)
 
 
+def test_what_is_old_is_listed(storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every object that is old enough, by its key, page by page; none that is younger."""
+    monkeypatch.setattr(gcs, "MAX_KEYS", 2)  # the other services answer with up to a thousand
+    keys = {f"0199aaaa/listed/1/{n}.png" for n in range(1, 8)}
+    for key in keys:
+        storage.put(key, b"x", PNG)
+    assert keys & {key for some in storage.old_keys(3600.0) for key in some} == set()
+    pages = list(storage.old_keys(-2.0, 3))  # the stores tell whole seconds
+    assert keys <= {key for page in pages for key in page}
+    assert max(map(len, pages)) <= 3
+    storage.delete(sorted(keys))
+    assert keys & {key for some in storage.old_keys(-2.0) for key in some} == set()
+
+
 @pytest.mark.parametrize("key", ["a/../../b", "../b", "/a//b", "."])
 def test_a_key_never_leaves_its_place(storage: ObjectStorage, key: str) -> None:
     """A key with dots or doubled slashes is no key."""
@@ -66,11 +84,16 @@ def test_a_key_never_leaves_its_place(storage: ObjectStorage, key: str) -> None:
         storage.get(key)
 
 
-def test_a_signed_url_gives_the_object_as_it_should_be_kept(storage: ObjectStorage) -> None:
+@pytest.mark.parametrize("size", [6, IN_PARTS])
+def test_a_signed_url_gives_the_object_as_it_should_be_kept(
+    storage: ObjectStorage, size: int
+) -> None:
     """With its type, to be cached for ever, shown and not downloaded, under a telling name."""
-    storage.put(KEY, b"pixels", PNG)
+    data = os.urandom(size)
+    storage.delete([KEY])
+    storage.put(KEY, data, PNG)
     answer = fetched(storage, KEY)
-    assert (answer.status_code, answer.content) == (200, b"pixels")
+    assert (answer.status_code, answer.content) == (200, data)
     assert answer.headers["content-type"] == PNG
     assert answer.headers["cache-control"] == IMMUTABLE
     assert answer.headers["content-disposition"] == 'inline; filename="0199bbbb-0.png"'
@@ -103,23 +126,26 @@ def test_the_size_alone_may_be_verified(storage_url: str) -> None:
     assert storage.put(KEY, b"abc", PNG).bytes == 3
 
 
-def test_class_and_tags_reach_the_service(storage_url: str) -> None:
+@pytest.mark.parametrize("size", [1, IN_PARTS])
+def test_class_and_tags_reach_the_service(storage_url: str, size: int) -> None:
     """Where the service has them: a storage class, and tags with the tenant in them."""
     classes = {"s3": "INTELLIGENT_TIERING", "gs": "NEARLINE", "az": "Cool"}
     scheme = urlsplit(storage_url).scheme
     if scheme not in classes:
         pytest.skip("local files have neither")
-    tags = "tenant={tenant},expiry=30d" if scheme == "s3" else ""
+    tags = "tenant={tenant},expiry=30 d"
     storage = ObjectStorage(
         settings_of(storage_url, STORAGE_CLASS=classes[scheme], STORAGE_TAGS=tags)
     )
-    storage.put(KEY, b"x", PNG)
+    storage.delete([KEY])
+    storage.put(KEY, os.urandom(size), PNG)
     # S3 says it when the object is got; Azure signs a HEAD like a GET.
     answer = browse(storage.url(KEY), "HEAD" if scheme == "az" else "GET")
     headers = ("x-amz-storage-class", "x-goog-storage-class", "x-ms-access-tier")
     assert classes[scheme] in [answer.headers.get(name) for name in headers]
-    if tags:
-        assert _s3_tags() == {"tenant": "0199aaaa", "expiry": "30d"}
+    if scheme != "gs":  # has none for objects
+        found = _s3_tags() if scheme == "s3" else places.azure_tags("images", f"some/prefix/{KEY}")
+        assert found == {"tenant": "0199aaaa", "expiry": "30 d"}
 
 
 def _s3_tags() -> dict[str, str]:

@@ -51,6 +51,35 @@ def test_each_variable_is_read() -> None:
     assert str(settings.models_file) == "/m.toml"
 
 
+def test_tags_are_read() -> None:
+    """Names and values, with a place for the tenant's id."""
+    assert read(STORAGE_TAGS="tenant={tenant}, keep=30 d").storage_tags == (
+        ("tenant", "{tenant}"),
+        ("keep", "30 d"),
+    )
+    assert read().storage_tags == ()
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [
+        "tenant",
+        "=x",
+        "a=",
+        "a=b&c",
+        "ä=b",
+        "a={job}",
+        "a=1,a=2",
+        f"a={'x' * 221}",
+        ",".join(f"t{n}=1" for n in range(11)),
+    ],
+)
+def test_tags_that_a_store_would_refuse_stop_the_start(tags: str) -> None:
+    """Else every job would wait for a store that takes none of its images."""
+    with pytest.raises(SettingsError, match="RENDERFARM_STORAGE_TAGS"):
+        read(STORAGE_TAGS=tags)
+
+
 def test_a_folder_of_any_name_holds_the_objects(tmp_path: Path) -> None:
     """The default storage is a URL that leads back to the folder, whatever its name has in it."""
     settings = read(DIR=str(tmp_path / "my farm #1 100%"))

@@ -123,6 +123,9 @@ def test_retry_after_adds_no_try():
         ("soon", None),
         ("²", None),
         ("Sun, 99 Mar 2026 12:02:00 GMT", None),
+        ("Sun, 01 Mar 99999999999999999999 12:02:00 GMT", None),
+        ("Sun, 01 Mar 2026 12:02:00 +9999999999999", None),
+        ("Sun, 01 Mar 2026 12:02:00 +9999", None),
     ],
 )
 def test_retry_after_is_seconds_or_a_date(header: str | None, seconds: float | None):

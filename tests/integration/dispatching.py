@@ -1,0 +1,46 @@
+"""A dispatcher at work in the test's own process, and the environment of the processes beside it."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from app import dispatcher
+from app.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+
+def environment(
+    folder: Path, models: str, database_url: str, broker_url: str, **settings: str
+) -> dict[str, str]:
+    """The variables of a farm in a folder, which serves `models`: the text of a `models.toml`.
+
+    `settings` are more of them, without their prefix.
+    """
+    (folder / "models.toml").write_text(models)
+    variables = {
+        "DATABASE_URL": database_url,
+        "BROKER_URL": broker_url,
+        "DIR": str(folder),
+        "MODELS": str(folder / "models.toml"),
+        **settings,
+    }
+    return {f"RENDERFARM_{name}": value for name, value in variables.items()}
+
+
+@contextmanager
+def dispatching(variables: Mapping[str, str]) -> Iterator[None]:
+    """A dispatcher with these variables, which has ended when this has."""
+    stop = threading.Event()
+    settings = Settings.from_environment(variables)
+    loop = threading.Thread(target=dispatcher.run, args=(settings, stop))
+    loop.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        loop.join()
