@@ -23,10 +23,11 @@ from sqlalchemy.exc import TimeoutError as NoConnection
 from app.database import create_engine
 from app.jobs.notices import Listener
 from app.results.storage import ObjectStorage
-from app.webhooks.deliveries import Delivery, Outbox
+from app.webhooks.deliveries import Delivery, Outbox, Try
 from app.webhooks.outbound import GuardedBackend, Outbound, Resolver
 from app.webhooks.posting import post
 from app.webhooks.schedule import Answer, Answered, Decision, RetryAt, decide, failure
+from app.webhooks.settling import Settler
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,6 +59,7 @@ class Courier:
         poll_s: float = POLL_S,
     ) -> None:
         self._outbox = outbox
+        self._settler = Settler(outbox)
         self._outbound = outbound
         self._url_for = url_for
         self._concurrency = concurrency
@@ -113,9 +115,7 @@ class Courier:
             answer = await post(self._outbound, delivery, self._url_for)
             decision = decide(delivery.tries + 1, answer, random.random)
             took_s = time.perf_counter() - began
-            settled = await asyncio.to_thread(
-                self._outbox.settle, delivery, answer, decision, took_s
-            )
+            settled = await self._settler.settle(Try(delivery, answer, decision, took_s))
             _report(delivery, answer, decision, settled=settled, took_s=took_s)
         except SQLAlchemyError as error:
             # The lease runs out and the webhook is delivered again: twice is better than never.

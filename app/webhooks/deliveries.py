@@ -76,22 +76,30 @@ RETURNING o.id, o.job_id, o.type, o.url, o.payload, o.tries, taken.endpoint,
 an earlier version wrote have one of their own."""
 
 _SETTLE = text("""
-WITH settled AS (
-    UPDATE outbox SET
-        state = :state,
-        tries = tries + 1,
-        last_status = :status,
-        last_error = :error,
-        delivered_at = CASE WHEN :state = 'delivered' THEN now() END,
-        next_try_at = now() + make_interval(secs => :delay_s)
-    WHERE id = :id AND state = 'pending' AND next_try_at = :leased_until
-    RETURNING id, job_id, tenant_id, endpoint_id
+WITH tried AS (
+    SELECT * FROM unnest(
+        CAST(:id AS uuid[]), CAST(:leased_until AS timestamptz[]), CAST(:state AS text[]),
+        CAST(:status AS integer[]), CAST(:error AS text[]), CAST(:answer AS text[]),
+        CAST(:took_s AS double precision[]), CAST(:delay_s AS double precision[])
+    ) AS t (id, leased_until, state, status, error, answer, took_s, delay_s)
+), settled AS (
+    UPDATE outbox AS o SET
+        state = t.state,
+        tries = o.tries + 1,
+        last_status = t.status,
+        last_error = t.error,
+        delivered_at = CASE WHEN t.state = 'delivered' THEN now() END,
+        next_try_at = now() + make_interval(secs => t.delay_s)
+    FROM tried AS t
+    WHERE o.id = t.id AND o.state = 'pending' AND o.next_try_at = t.leased_until
+    RETURNING o.id, o.job_id, o.endpoint_id, t.status, t.error, t.answer, t.took_s
 ), logged AS (
     INSERT INTO tries (delivery_id, status, error, answer, took_s)
-    SELECT id, :status, :error, :answer, :took_s FROM settled
+    SELECT id, status, error, answer, took_s FROM settled
 )
-SELECT job_id, tenant_id, endpoint_id FROM settled
+SELECT id, job_id, endpoint_id FROM settled ORDER BY endpoint_id
 """)
+"""By endpoint, so that two couriers come to the rows of `endpoints` in one order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +122,16 @@ class Delivery:
     trace: str | None = None
     url_expiry_s: int | None = None
     stopped: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Try:
+    """What came of one post, and what follows; it took `took_s` seconds."""
+
+    delivery: Delivery
+    answer: Answer
+    decision: Decision
+    took_s: float = 0.0
 
 
 class Outbox:
@@ -139,30 +157,39 @@ class Outbox:
             rows = connection.execute(_CLAIM, values).mappings().all()
         return [_delivery(row) for row in rows]
 
-    def settle(
-        self, delivery: Delivery, answer: Answer, decision: Decision, took_s: float = 0.0
-    ) -> bool:
-        """Write down a try and what follows. False: the lease was lost, and nothing changed."""
-        values = {
-            "id": delivery.id,
-            "leased_until": delivery.leased_until,
-            "state": _state(decision),
-            "status": answer.status if isinstance(answer, Answered) else None,
-            "error": decision.reason if isinstance(decision, Dead) else failure(answer),
-            "answer": answer.excerpt if isinstance(answer, Answered) else "",
-            "took_s": took_s,
-            "delay_s": decision.delay_s if isinstance(decision, RetryAt) else 0.0,
-        }
+    def settle(self, *tries: Try) -> set[UUID]:
+        """Write down tries and what follows, in one transaction.
+
+        Gives the ids of those deliveries whose lease was not lost; nothing changed for others.
+        """
+        rows = [_settlement(each) for each in tries]
+        values = {name: [row[name] for row in rows] for name in rows[0]}
+        answers = {each.delivery.id: each.answer for each in tries}
         with self._engine.begin() as connection:
-            row = connection.execute(_SETTLE, values).one_or_none()
-            if row is not None and row.endpoint_id is not None:
-                health.note(connection, row.endpoint_id, row.job_id, answer)
-        return row is not None
+            settled = connection.execute(_SETTLE, values).all()
+            for row in settled:
+                if row.endpoint_id is not None:
+                    health.note(connection, row.endpoint_id, row.job_id, answers[row.id])
+        return {row.id for row in settled}
 
 
 def _delivery(row: RowMapping) -> Delivery:
     secrets = tuple(dict.fromkeys(each for each in row["secrets"] if each))
     return Delivery(**{**row, "secrets": secrets})
+
+
+def _settlement(tried: Try) -> dict[str, Any]:
+    answer, decision = tried.answer, tried.decision
+    return {
+        "id": tried.delivery.id,
+        "leased_until": tried.delivery.leased_until,
+        "state": _state(decision),
+        "status": answer.status if isinstance(answer, Answered) else None,
+        "error": decision.reason if isinstance(decision, Dead) else failure(answer),
+        "answer": answer.excerpt if isinstance(answer, Answered) else "",
+        "took_s": tried.took_s,
+        "delay_s": decision.delay_s if isinstance(decision, RetryAt) else 0.0,
+    }
 
 
 def _state(decision: Decision) -> str:

@@ -52,7 +52,6 @@ ENDPOINTS = 20
 KILL_S = 2.0
 LEASE_S = 6.0
 LIMIT_S = 1.0
-PER_ENDPOINT = 64
 PATIENCE_S = 900.0
 processes = multiprocessing.get_context("forkserver")
 processes.set_forkserver_preload(
@@ -142,9 +141,7 @@ def courier(url: str, lease_s: float, limit_s: float, ready: Event) -> None:
             GuardedBackend(Resolver(8), allow_private=True), limit_s=limit_s
         ) as outbound:
             outbox = Outbox(engine, lease_s=lease_s)
-            work = Courier(
-                outbox, outbound, lambda key, _: key, per_endpoint=PER_ENDPOINT, poll_s=0.2
-            )
+            work = Courier(outbox, outbound, lambda key, _: key, poll_s=0.2)
             ready.set()
             await work.serve()
 
@@ -271,14 +268,22 @@ async def _settled(records: Records, lease_s: float) -> None:
         await asyncio.sleep(0.2)
 
 
-def verdict(found: Found, *, most_twice: float = 0.01) -> list[str]:
-    """What is not as it should be; `most_twice` is the share of healthy webhooks that may come twice."""
+def verdict(found: Found) -> list[str]:
+    """What was lost, given up wrongly or followed; what depends on the machine is `slow`'s."""
     wrong = {
         "some healthy endpoints did not get theirs": found.delivered != found.healthy,
         "some to broken endpoints are not dead": found.dead != found.broken,
-        f"more than {most_twice:.0%} came twice": found.duplicates > most_twice * found.healthy,
         "the canary was touched": found.canary_touched > 0,
         "no courier was killed": found.kills == 0,
+    }
+    return [text for text, is_so in wrong.items() if is_so]
+
+
+def slow(found: Found) -> list[str]:
+    """What is not as it should be where the cores are idle."""
+    wrong = {
+        "more than 1 % came twice": found.duplicates > found.healthy / 100,
+        "p95 is above 5 s": found.p95_s > 5,
     }
     return [text for text, is_so in wrong.items() if is_so]
 
@@ -303,7 +308,7 @@ def main(argv: Sequence[str]) -> int:
         engine = create_engine(postgres.url)
         found = asyncio.run(run(fill(engine, postgres.url), arguments.webhooks, arguments.per_s))
         engine.dispose()
-    wrong = verdict(found) + ["p95 is above 5 s"] * (found.p95_s > 5)
+    wrong = verdict(found) + slow(found)
     arguments.results.mkdir(exist_ok=True)
     about |= {"found": asdict(found), "wrong": wrong}
     (arguments.results / "r12.json").write_text(json.dumps(about, indent=2) + "\n")

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from app.webhooks.deliveries import Outbox
+from sqlalchemy.exc import SQLAlchemyError
+
+from app.webhooks.deliveries import Outbox, Try
 from app.webhooks.schedule import Answered, Delivered, RetryAt
+from app.webhooks.settling import Settler
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -46,10 +51,10 @@ def test_who_lost_the_lease_settles_nothing(records: Records):
     late = claim()
     records.make_due()
     holder = claim()
-    assert not outbox.settle(late, Answered(500), RetryAt(5))
+    assert not outbox.settle(Try(late, Answered(500), RetryAt(5)))
     assert records.row(made)["tries"] == 0
-    assert outbox.settle(holder, Answered(200), Delivered())
-    assert not outbox.settle(late, Answered(500), RetryAt(5))
+    assert outbox.settle(Try(holder, Answered(200), Delivered()))
+    assert not outbox.settle(Try(late, Answered(500), RetryAt(5)))
     assert records.row(made)["state"] == "delivered"
 
 
@@ -66,3 +71,24 @@ def test_a_full_endpoint_is_passed_over(records: Records):
     second = outbox.claim(room=9, cap=3, under_way={busy: 3, idle: 1})
     assert [d.endpoint for d in second] == [idle] * 2
     assert len(outbox.claim(room=1, cap=3, under_way={})) == 1
+
+
+def test_what_ends_together_is_written_together(records: Records):
+    """Of many tries that end at once each gets its own end, one whose text is refused alone fails."""
+    outbox = Outbox(records.engine)
+    made = [records.announce("http://127.0.0.1/") for _ in range(9)]
+    taken = outbox.claim(room=99, cap=99, under_way={})
+    ends = [Answered(200, excerpt="a\0b" if n == 4 else str(n)) for n in range(9)]
+
+    async def settle() -> list[bool | BaseException]:
+        settler = Settler(outbox)
+        tries = [Try(each, end, Delivered()) for each, end in zip(taken, ends, strict=True)]
+        return await asyncio.gather(*map(settler.settle, tries), return_exceptions=True)
+
+    found = asyncio.run(settle())
+    assert [each for n, each in enumerate(found) if n != 4] == [True] * 8
+    assert isinstance(found[4], SQLAlchemyError)
+    states = Counter(records.row(each)["state"] for each in made)
+    assert states == {"delivered": 8, "pending": 1}
+    answers = records.rows("SELECT answer FROM tries ORDER BY answer")
+    assert [row["answer"] for row in answers] == [str(n) for n in range(9) if n != 4]

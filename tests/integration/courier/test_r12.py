@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 def test_killed_couriers_lose_nothing_and_follow_nobody(records: Records) -> None:
     """Healthy endpoints get each webhook, broken ones end as dead, and no redirect is followed.
 
-    One kill may repeat what was posted and not yet written down: of so few webhooks that is more than
-    the hundredth that the long form is held to.
+    What was posted and not yet written down when a courier is killed comes twice. How much that is
+    depends on how busy the machine is, so it is judged where it is measured.
     """
     short = {"lease_s": 4.0, "limit_s": 0.5}
     found = asyncio.run(r12.run(records, webhooks=200, per_s=100, **short))
-    assert r12.verdict(found, most_twice=0.1) == []
+    assert r12.verdict(found) == []
