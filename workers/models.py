@@ -50,7 +50,7 @@ def _load(models: Mapping[str, Model], max_rows: int) -> Steps:
 
     _quieten()
     from workers.engine.engine import Engine  # noqa: PLC0415
-    from workers.engine.pipelines import load  # noqa: PLC0415
+    from workers.engine.loading import load  # noqa: PLC0415
     from workers.engine.probe import batches  # noqa: PLC0415
     from workers.engine.request import BadRequest, Request  # noqa: PLC0415
 

@@ -16,7 +16,7 @@ from peft.utils import get_peft_model_state_dict
 from tests.unit.engine.alone import engine_of, picture, request, run_until_idle
 from tests.unit.engine.families import FAMILIES
 from tests.unit.engine.test_reproducible import MASK, assert_same_bytes
-from workers.engine import pipelines
+from workers.engine import loading, pipelines
 from workers.engine.request import BadRequest, EngineError, Finished
 
 if TYPE_CHECKING:
@@ -190,7 +190,7 @@ def test_a_lora_for_the_text_encoders_is_refused(tmp_path: Path) -> None:
 def test_tiled_decoding_is_that_of_the_stock_pipeline(tmp_path: Path) -> None:
     """With tiling, a picture larger than a tile is diffusers' own tiled one."""
     FAMILIES["sd"]().save_pretrained(tmp_path)
-    model = pipelines.load(tmp_path, name="sd", vae_tiling=True)
+    model = loading.load(tmp_path, name="sd", vae_tiling=True)
     engine = engine_of({"sd": model})
     engine.add(request("a", width=64, height=48, reproducible=True))
     tiled = run_until_idle(engine)["a"]
