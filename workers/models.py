@@ -9,9 +9,10 @@ from app.errors import CatalogError
 from workers.null import NullEngine
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from app.catalog import Catalog, Model
+    from workers.engine.preview import Preview
     from workers.engine.request import Drained, Outcome, Request
     from workers.runtime import Steps
 
@@ -129,6 +130,10 @@ class Mixed:
     def progress(self) -> Mapping[str, tuple[int, int]]:
         """(steps done, steps asked for) of every job."""
         return {key: value for engine in self._engines for key, value in engine.progress().items()}
+
+    def previews(self, job_ids: Sequence[str]) -> Mapping[str, Preview]:
+        """What these jobs look like, whosesoever they are."""
+        return {k: seen for engine in self._engines for k, seen in engine.previews(job_ids).items()}
 
     def summary(self) -> dict[str, Any]:
         """What all have done so far."""

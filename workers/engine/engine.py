@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from workers.engine.pipelines import LoadedModel
     from workers.engine.policy import Parked
+    from workers.engine.preview import Preview
     from workers.engine.request import Drained, Outcome, Request
     from workers.engine.rows import Call
 
@@ -147,6 +148,16 @@ class Engine:
     def progress(self) -> Mapping[str, tuple[int, int]]:
         """Return (steps done, steps asked for) of every job here."""
         return {name: job.progress for name, job in (self._in_flight | self._waiting).items()}
+
+    @torch.no_grad()
+    def previews(self, job_ids: Sequence[str]) -> dict[str, Preview]:
+        """Return what these jobs look like by now, of those that are here and have begun.
+
+        This waits for the device.
+        """
+        here = {name: self._in_flight[name] for name in job_ids if name in self._in_flight}
+        made = {name: job.preview() for name, job in here.items()}
+        return {name: preview for name, preview in made.items() if preview is not None}
 
     def summary(self) -> dict[str, Any]:
         """Return what was done so far, as JSON: forwards and rows by role, rows per forward."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from workers.engine import faults, pipelines
+from workers.engine import faults, pipelines, preview
 from workers.engine.park import Strand
 from workers.engine.policy import Entrant, Parked
 from workers.engine.replay import Record
@@ -35,6 +35,8 @@ class Job:
         self._lane = None if model.batched else model.name
         scope = Scope(request.reproducible, request.loras)
         self._strand = Strand(lambda: pipelines.render(self._view, self._arguments), scope)
+        self._colours = model.colours
+        self._glimpse: preview.Glimpse | None = None
         self._denoised = 0
         self._device_s = 0.0
 
@@ -87,6 +89,7 @@ class Job:
         """Answer the parked call, with a result or an exception, and run to the next one."""
         if self.call.entry.role == "denoiser":
             self._denoised += 1
+            self._glimpse = preview.Glimpse.of(self.call)
             if not isinstance(answer, Exception):
                 self._record.note(answer)
         self._device_s += self.call.device_s
@@ -95,6 +98,14 @@ class Job:
     def recorded(self) -> Any:
         """Return what the checkpoint answers the call at which the job is parked, or None."""
         return self._record.known(self.call)
+
+    def preview(self) -> preview.Preview | None:
+        """Return what the first picture looks like by now; None before the first step."""
+        answer, size = self._record.last, (self.request.height, self.request.width)
+        if answer is None or self._glimpse is None or self._colours is None:
+            return None
+        latents = preview.expected(self._view, self._glimpse, answer, size)
+        return preview.Preview(self.progress[0], self._colours.paint(latents))
 
     def leave(self) -> Cancelled:
         """Unwind the pipeline where it stands."""

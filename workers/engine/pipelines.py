@@ -15,6 +15,7 @@ from diffusers.image_processor import VaeImageProcessor
 from workers.engine import calling, families, schedulers
 from workers.engine.extras import Wardrobe
 from workers.engine.park import AutoencoderProxy, Proxy
+from workers.engine.preview import Colours
 from workers.engine.request import BadRequest, NotFinite, Request
 from workers.engine.rows import Entry
 
@@ -43,6 +44,7 @@ class LoadedModel:
     controlled: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     batched: bool = True
     lone: Callable[[], LoadedModel] | None = None
+    colours: Colours | None = None
 
     def view(self, request: Request) -> tuple[Any, dict[str, Any]]:
         """Return a pipeline for one job, and what to call it with; raise BadRequest.
@@ -106,6 +108,7 @@ def wrap(
     controlnets: Mapping[str, Any] | None = None,
     batched: bool = True,
     bucketed: bool = False,
+    colours: Colours | None = None,
 ) -> LoadedModel:
     """Make a pipeline that is already in memory ready for the engine."""
     modules: dict[str, Any] = {
@@ -126,6 +129,8 @@ def wrap(
         for net, module in (controlnets or {}).items()
     }
     # Transformers take latents in patches of 2 x 2; pipelines with a UNet insist on 8 pixels.
+    if colours is None and "vae" in modules:
+        colours = Colours.fit(modules["vae"], pipeline.vae_scale_factor)
     tasks = families.tasks(pipeline, proxies)
     multiple = pipeline.vae_scale_factor * (2 if "transformer" in modules else 1)
     return LoadedModel(
@@ -137,8 +142,15 @@ def wrap(
         controlled,
         batched,
         functools.partial(
-            wrap, pipeline, name=name, loras=loras, controlnets=controlnets, batched=False
+            wrap,
+            pipeline,
+            name=name,
+            loras=loras,
+            controlnets=controlnets,
+            batched=False,
+            colours=colours,
         ),
+        colours,
     )
 
 
