@@ -52,7 +52,9 @@ class Farm(bootsteps.StartStopStep):  # type: ignore[misc,unused-ignore]
         self._engine = create_engine(settings.database_url, pool_size=min(settings.slots, 8) + 2)
         self._catalog = load_catalog(settings.models_file, settings.serve)
         self._store = Store(self._engine)
-        self._runtime = Runtime(engine_of(self._catalog, settings.max_rows))
+        self._runtime = Runtime(
+            engine_of(self._catalog, settings.max_rows, settings.device_memory_mb)
+        )
         self._keeper = Keeper(self._store, self._runtime, settings)
         self._previewer = Previewer(self._runtime, self._keeper, settings.broker_url)
         self._worker = records.Worker(

@@ -29,7 +29,7 @@ class Job:
     ) -> None:
         self.request = request
         self.cancelled = False
-        self._added_s = added_s
+        self.added_s = added_s
         self._view, self._arguments = model.view(request)
         self._record = Record(request, checkpoint)
         self._lane = None if model.batched else model.name
@@ -77,7 +77,7 @@ class Job:
             key=call.signature,
             rows=call.rows,
             calls_left=max(0, left.get(call.entry.role, 0)),
-            waited_s=now_s - self._added_s,
+            waited_s=now_s - self.added_s,
             priority=self.request.priority,
         )
 

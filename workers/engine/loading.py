@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from diffusers import DiffusionPipeline
 
+from workers.engine.decoder import load_decoder
 from workers.engine.extras import load_controlnet
 from workers.engine.pipelines import DENOISERS, LoadedModel, wrap
 
@@ -28,12 +29,18 @@ def load(
     channels_last: bool = False,
     compile: bool = False,  # noqa: A002 - torch's word
     attention: str = "",
+    decoder: Path | None = None,
+    loras_kept: int = 16,
+    prompt_memo_mb: int = 256,
 ) -> LoadedModel:
     """Load a diffusers folder onto `device`. Nothing is fetched from a hub.
 
     `vae_tiling` encodes and decodes large pictures in overlapping tiles, as diffusers does.
     `attention` names one of diffusers' attention backends. `compile` compiles the denoiser, whose
     forwards are then filled up to a power of two of rows, so that few sizes are ever compiled.
+    `decoder` is a folder with an AutoencoderTiny for the same latents, which decodes instead of the
+    model's own. Of the LoRAs so many are kept in memory, and of what prompts were encoded to so
+    many megabytes on the device.
     """
     parts = json.loads((folder / "model_index.json").read_text())
     absent = {part: None for part in ("safety_checker", "feature_extractor") if part in parts}
@@ -48,6 +55,7 @@ def load(
         pipeline.vae.to(torch.float32).register_to_config(force_upcast=False)
     if vae_tiling:
         pipeline.vae.enable_tiling()
+    small = load_decoder(decoder, dtype).to(device) if decoder else None
     nets = {net: load_controlnet(path, dtype) for net, path in (controlnets or {}).items()}
     pipeline.to(device)
     denoiser = next(getattr(pipeline, part) for part in DENOISERS if part in pipeline.components)
@@ -64,4 +72,7 @@ def load(
         loras=loras,
         controlnets={net: module.to(device) for net, module in nets.items()},
         bucketed=compile,
+        decoder=small,
+        loras_kept=loras_kept,
+        memo_bytes=prompt_memo_mb * 2**20,
     )

@@ -13,11 +13,14 @@ import torch
 from diffusers.image_processor import VaeImageProcessor
 
 from workers.engine import calling, families, schedulers
+from workers.engine.decoder import SmallDecoder
 from workers.engine.extras import Wardrobe
+from workers.engine.memo import LIMIT_BYTES
 from workers.engine.park import AutoencoderProxy, Proxy
 from workers.engine.preview import Colours
 from workers.engine.request import BadRequest, NotFinite, Request
 from workers.engine.rows import Entry
+from workers.engine.shelf import Weights
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -45,6 +48,8 @@ class LoadedModel:
     batched: bool = True
     lone: Callable[[], LoadedModel] | None = None
     colours: Colours | None = None
+    weights: Weights = field(default_factory=lambda: Weights(()))
+    memo_bytes: int = LIMIT_BYTES
 
     def view(self, request: Request) -> tuple[Any, dict[str, Any]]:
         """Return a pipeline for one job, and what to call it with; raise BadRequest.
@@ -109,20 +114,28 @@ def wrap(
     batched: bool = True,
     bucketed: bool = False,
     colours: Colours | None = None,
+    decoder: Any = None,
+    loras_kept: int = 16,
+    memo_bytes: int = LIMIT_BYTES,
 ) -> LoadedModel:
-    """Make a pipeline that is already in memory ready for the engine."""
+    """Make a pipeline that is already in memory ready for the engine.
+
+    `decoder` is an AutoencoderTiny that decodes in place of the pipeline's own autoencoder.
+    """
     modules: dict[str, Any] = {
         part: module
         for part, module in pipeline.components.items()
         if isinstance(module, torch.nn.Module)
     }
     denoiser = next((part for part in DENOISERS if part in modules), "")
-    wardrobe = Wardrobe(pipeline, denoiser, loras) if loras else None
+    wardrobe = Wardrobe(pipeline, denoiser, loras, loras_kept) if loras else None
     options: dict[str, dict[str, Any]] = {part: {"lone": not batched} for part in modules}
     if denoiser:
         options[denoiser]["bucketed"] = bucketed
     if wardrobe:
         options[denoiser]["wear"] = wardrobe.wear
+    if decoder is not None:
+        options["vae"]["decode"] = SmallDecoder(decoder, pipeline.vae).decode
     proxies = {part: _proxy(name, part, modules[part], **options[part]) for part in modules}
     controlled = {
         net: _controlled(pipeline, proxies, _proxy(name, net, module, "control", lone=not batched))
@@ -149,8 +162,15 @@ def wrap(
             controlnets=controlnets,
             batched=False,
             colours=colours,
+            decoder=decoder,
+            loras_kept=loras_kept,
+            memo_bytes=memo_bytes,
         ),
         colours,
+        Weights(
+            [*modules.values(), *(controlnets or {}).values(), *([decoder] if decoder else [])]
+        ),
+        memo_bytes,
     )
 
 
@@ -167,10 +187,18 @@ def render(view: Any, arguments: dict[str, Any]) -> list[NDArray[np.uint8]]:
     return list((VaeImageProcessor.pt_to_numpy(images) * 255).round().astype(np.uint8))
 
 
-def _proxy(model: str, part: str, module: Any, role: str = "", **options: Any) -> Proxy:
+def _proxy(
+    model: str,
+    part: str,
+    module: Any,
+    role: str = "",
+    decode: Callable[..., Any] | None = None,
+    **options: Any,
+) -> Proxy:
     if hasattr(module, "encode") and hasattr(module, "decode"):
+        run = decode or module.decode
         encode = Entry.of(f"{model}.{part}.encode", "encoder", module.encode, **options)
-        decode = Entry.of(f"{model}.{part}.decode", "decoder", module.decode, **options)
-        return AutoencoderProxy(module, {"encode": encode, "decode": decode})
+        decoding = Entry.of(f"{model}.{part}.decode", "decoder", run, **options)
+        return AutoencoderProxy(module, {"encode": encode, "decode": decoding})
     role = role or ("denoiser" if part in DENOISERS else "encoder")
     return Proxy(module, {"forward": Entry.of(f"{model}.{part}.forward", role, module, **options)})
