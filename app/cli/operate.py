@@ -1,4 +1,4 @@
-"""Commands of whoever runs the farm: keys, workers, audit, migrate, doctor."""
+"""Commands of whoever runs the farm: keys, workers, audit, migrate."""
 
 from __future__ import annotations
 
