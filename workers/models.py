@@ -67,6 +67,8 @@ def _load(models: Mapping[str, Model], max_rows: int, memory_mb: int) -> Steps:
         made = load(model.path, name=name, **options(model))  # type: ignore[arg-type]
         shelf.add(name, made.weights)
         shelf.bring(name)
+        if made.colours is not None:
+            made.colours()  # fitted now that nobody waits
         loaded[name] = made if batches(made) else made.alone()
     engine = Engine(loaded, max_rows=max_rows, shelf=shelf)
     for name, model in models.items():

@@ -104,8 +104,10 @@ class Job:
         answer, size = self._record.last, (self.request.height, self.request.width)
         if answer is None or self._glimpse is None or self._colours is None:
             return None
+        if (colours := self._colours()) is None:
+            return None
         latents = preview.expected(self._view, self._glimpse, answer, size)
-        return preview.Preview(self.progress[0], self._colours.paint(latents))
+        return preview.Preview(self.progress[0], colours.paint(latents))
 
     def leave(self) -> Cancelled:
         """Unwind the pipeline where it stands."""

@@ -47,7 +47,7 @@ class LoadedModel:
     controlled: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     batched: bool = True
     lone: Callable[[], LoadedModel] | None = None
-    colours: Colours | None = None
+    colours: Callable[[], Colours | None] | None = None
     weights: Weights = field(default_factory=lambda: Weights(()))
     memo_bytes: int = LIMIT_BYTES
 
@@ -113,7 +113,7 @@ def wrap(
     controlnets: Mapping[str, Any] | None = None,
     batched: bool = True,
     bucketed: bool = False,
-    colours: Colours | None = None,
+    colours: Callable[[], Colours | None] | None = None,
     decoder: Any = None,
     loras_kept: int = 16,
     memo_bytes: int = LIMIT_BYTES,
@@ -143,7 +143,10 @@ def wrap(
     }
     # Transformers take latents in patches of 2 x 2; pipelines with a UNet insist on 8 pixels.
     if colours is None and "vae" in modules:
-        colours = Colours.fit(modules["vae"], pipeline.vae_scale_factor)
+        # Not before it is asked for: by then the autoencoder is on its device.
+        colours = functools.cache(
+            functools.partial(Colours.fit, modules["vae"], pipeline.vae_scale_factor)
+        )
     tasks = families.tasks(pipeline, proxies)
     multiple = pipeline.vae_scale_factor * (2 if "transformer" in modules else 1)
     return LoadedModel(
