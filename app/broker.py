@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import kombu
 import redis
+import redis.asyncio
 from celery import Celery
 from celery.app.amqp import AMQP
 from kombu.transport.redis import Transport as RedisTransport
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
 TASK = "render"
-_SOCKETS = {
+_SOCKETS: dict[str, Any] = {
     "socket_timeout": 5,
     "socket_connect_timeout": 2,
     "socket_keepalive": True,
@@ -131,3 +132,13 @@ def waiting_hints(client: redis.Redis, models: Sequence[str]) -> dict[str, int]:
 def connect(broker_url: str) -> redis.Redis:
     """A plain client of the broker, for counting. Connects on first use."""
     return redis.Redis.from_url(broker_url, **_SOCKETS)
+
+
+def connect_async(broker_url: str) -> redis.asyncio.Redis:
+    """The same for an event loop."""
+    return redis.asyncio.Redis.from_url(broker_url, **_SOCKETS)
+
+
+def preview_channel(job_id: UUID | str) -> str:
+    """Where a job's previews are published, as data URLs, while somebody is subscribed to it."""
+    return f"preview:{job_id}"

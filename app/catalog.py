@@ -40,13 +40,20 @@ class Defaults:
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """How the model is run. What is best depends on the device: measure it there."""
+    """How the model is run. What is best depends on the device: `renderfarm doctor --tune` measures.
+
+    `decoder` is a folder, relative to the file, of a small autoencoder that decodes instead of the
+    model's own. Of LoRAs `loras_kept` stay in memory; of encoded prompts, `prompt_memo_mb`.
+    """
 
     dtype: str = "float32"
     channels_last: bool = False
     compile: bool = False
     attention: str = ""
     vae_tiling: bool = False
+    decoder: str = ""
+    prompt_memo_mb: int = 256
+    loras_kept: int = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +84,7 @@ class Model:
     defaults: Defaults = field(default_factory=Defaults)
     limits: Limits = field(default_factory=Limits)
     speed: Speed = field(default_factory=Speed)
+    decoder: Path | None = None
     loras: Mapping[str, Path] = field(default_factory=dict)
     controlnets: Mapping[str, Path] = field(default_factory=dict)
 
@@ -170,6 +178,7 @@ def _model(file: Path, name: str, entry: Any) -> Model:
         defaults=_section(where, "defaults", Defaults, entry),
         limits=_section(where, "limits", Limits, entry),
         speed=_section(where, "speed", Speed, entry),
+        decoder=_decoder(where, entry, file.parent),
         loras=_folders(where, "loras", entry, file.parent, LORA_FILE),
         controlnets=_folders(where, "controlnets", entry, file.parent, "config.json"),
     )
@@ -190,6 +199,16 @@ def _folders(
             raise CatalogError(f"{where}: {name}.{extra} must be a folder with a {holds} in it")
         found[extra] = (base / folder).resolve()
     return found
+
+
+def _decoder(where: str, entry: dict[str, Any], base: Path) -> Path | None:
+    """The folder of a small autoencoder, where the entry's `speed` names one."""
+    named = _value(where, "decoder", _value(where, "speed", entry, {}), "")
+    if not named:
+        return None
+    if not (base / named / "config.json").is_file():
+        raise CatalogError(f"{where}: decoder must be a folder with a config.json in it")
+    return (base / named).resolve()
 
 
 def _section(where: str, name: str, kind: type[T], entry: dict[str, Any]) -> T:

@@ -50,6 +50,7 @@ class Settings:
     port: int
     slots: int
     max_rows: int
+    device_memory_mb: int
     lease_s: float
     renew_s: float
     watchdog_s: float
@@ -90,12 +91,14 @@ class Settings:
                 "/"
             ),
             secret=read.secret("SECRET"),
-            models_file=Path(read.text("MODELS", str(REPOSITORY / "models" / "models.toml"))),
+            models_file=models_file(environ),
             serve=read.names("SERVE"),
             host=read.text("HOST", "127.0.0.1"),
             port=read.whole("PORT", 8000, 0, 65535),
             slots=read.whole("SLOTS", 16, 1, 1024),
             max_rows=read.whole("MAX_ROWS", 16, 1, 1024),
+            # 0: all that is free on an accelerator, and no bound on a CPU.
+            device_memory_mb=read.whole("DEVICE_MEMORY_MB", 0, 0, 2**24),
             lease_s=lease_s,
             # One renewal may fail and the lease still holds.
             renew_s=read.number("RENEW_S", min(5.0, lease_s / 3), 0.1, lease_s / 2),
@@ -123,6 +126,11 @@ class Settings:
         """
         fitting = [(len(name), usd) for name, usd in self.prices if device.startswith(name)]
         return max(fitting)[1] if fitting else self.usd_per_gpu_hour
+
+
+def models_file(environ: Mapping[str, str]) -> Path:
+    """The registry of models, which has a place whether or not a farm runs."""
+    return Path(environ.get("RENDERFARM_MODELS") or REPOSITORY / "models" / "models.toml")
 
 
 class _Reader:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
+from renderfarm._preview import Preview
 from renderfarm.errors import (
     ApiError,
     BadAnswer,
@@ -61,6 +62,7 @@ __all__ = [
     "JobRequest",
     "Model",
     "NotFound",
+    "Preview",
     "Progress",
     "ProgressEvent",
     "RateLimited",

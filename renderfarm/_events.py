@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from renderfarm import _calls, errors
+from renderfarm._preview import Preview
 from renderfarm._scripts import failure
 from renderfarm.types import Event, Job, Progress, ProgressEvent, StateEvent
 
@@ -128,7 +129,9 @@ class Follow:
                 return StateEvent(Job.from_json({"id": self._job.id} | json.loads(message.data)))
             if message.name == "progress":
                 data = json.loads(message.data)
-                return ProgressEvent(Progress.from_json(data), data.get("preview"))
+                url = data.get("preview")
+                preview = None if url is None else Preview.from_data_url(url)
+                return ProgressEvent(Progress.from_json(data), preview)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise errors.BadAnswer(f"cannot read the event {message.data[:80]!r}") from error
         return None  # a kind of a newer farm

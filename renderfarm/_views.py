@@ -120,6 +120,6 @@ def pil(data: bytes) -> PIL.Image.Image:
     try:
         import PIL.Image  # noqa: PLC0415 - optional, and slow to import
     except ImportError as error:
-        message = "Image.pil() needs Pillow: pip install 'renderfarm[images]'"
+        message = "pil() needs Pillow: pip install 'renderfarm[images]'"
         raise ImportError(message) from error
     return PIL.Image.open(BytesIO(data))

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Self
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from renderfarm._preview import Preview
+
 
 class Status(StrEnum):
     """Where a job stands. The last four are final: nothing leaves them."""
@@ -187,10 +189,10 @@ class StateEvent:
 
 @dataclass(frozen=True, slots=True)
 class ProgressEvent:
-    """The job advanced; `preview` is a small picture as a data URL, where the farm makes them."""
+    """The job advanced. Some of these carry a new `preview`, where the farm makes them."""
 
     progress: Progress
-    preview: str | None = None
+    preview: Preview | None = None
 
 
 Event = StateEvent | ProgressEvent

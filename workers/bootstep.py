@@ -28,6 +28,7 @@ from workers import moderation
 from workers.credentials import Credentials
 from workers.lease import Keeper
 from workers.models import device_of, engine_of
+from workers.previews import Previewer
 from workers.runtime import Runtime
 from workers.slot import Slot
 
@@ -51,8 +52,11 @@ class Farm(bootsteps.StartStopStep):  # type: ignore[misc,unused-ignore]
         self._engine = create_engine(settings.database_url, pool_size=min(settings.slots, 8) + 2)
         self._catalog = load_catalog(settings.models_file, settings.serve)
         self._store = Store(self._engine)
-        self._runtime = Runtime(engine_of(self._catalog, settings.max_rows))
+        self._runtime = Runtime(
+            engine_of(self._catalog, settings.max_rows, settings.device_memory_mb)
+        )
         self._keeper = Keeper(self._store, self._runtime, settings)
+        self._previewer = Previewer(self._runtime, self._keeper, settings.broker_url)
         self._worker = records.Worker(
             id=f"{platform.node()}:{os.getpid()}:{int(time.time())}",
             host=platform.node(),
@@ -86,6 +90,7 @@ class Farm(bootsteps.StartStopStep):  # type: ignore[misc,unused-ignore]
         self._runtime.start()
         records.register(self._engine, self._worker)
         threading.Thread(target=self._keeper.run, args=(self._stop,), daemon=True).start()
+        threading.Thread(target=self._previewer.run, args=(self._stop,), daemon=True).start()
         threading.Thread(target=self._beat, daemon=True).start()
         log.info(
             "ready",

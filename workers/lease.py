@@ -58,6 +58,12 @@ class Keeper:
         """How many jobs are held."""
         return len(self._held)
 
+    @property
+    def attempts(self) -> list[tuple[UUID, int]]:
+        """The jobs that are held, with their attempts."""
+        with self._lock:
+            return list(self._held)
+
     def run(self, stop: threading.Event) -> None:
         """Renew until told to stop."""
         while not stop.wait(min(PROGRESS_S, self._renew_s)):

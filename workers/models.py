@@ -9,25 +9,30 @@ from app.errors import CatalogError
 from workers.null import NullEngine
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from app.catalog import Catalog, Model
+    from workers.engine.preview import Preview
     from workers.engine.request import Drained, Outcome, Request
     from workers.runtime import Steps
 
 WARM_UP_S = 5.0  # for each model: it delays the start
+MEMORY_SHARE = 0.95  # of what is free on the device; libraries take some that nobody counts
 
 
-def engine_of(catalog: Catalog, max_rows: int) -> Callable[[], Steps]:
+def engine_of(catalog: Catalog, max_rows: int, memory_mb: int = 0) -> Callable[[], Steps]:
     """A function that loads the served models and builds the engine; call it in the device thread.
 
+    The device's memory is used up to `memory_mb`; 0: all that is free on CUDA, unbounded on a CPU.
     Torch is imported there, and only if some model needs it.
     """
 
     def build() -> Steps:
         null = {n: m.delay_s for n, m in catalog.models.items() if m.pipeline == "null"}
         real = {n: m for n, m in catalog.models.items() if m.pipeline != "null"}
-        engines = ([NullEngine(null)] if null else []) + ([_load(real, max_rows)] if real else [])
+        engines = ([NullEngine(null)] if null else []) + (
+            [_load(real, max_rows, memory_mb)] if real else []
+        )
         if len(engines) == 1:
             return engines[0]
         owner = dict.fromkeys(null, engines[0]) | dict.fromkeys(real, engines[-1])
@@ -45,21 +50,27 @@ def device_of(catalog: Catalog) -> str:
     return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
 
 
-def _load(models: Mapping[str, Model], max_rows: int) -> Steps:
+def _load(models: Mapping[str, Model], max_rows: int, memory_mb: int) -> Steps:
     import torch  # noqa: PLC0415 - takes seconds to import
 
-    _quieten()
+    quieten()
     from workers.engine.engine import Engine  # noqa: PLC0415
-    from workers.engine.pipelines import load  # noqa: PLC0415
+    from workers.engine.loading import load  # noqa: PLC0415
     from workers.engine.probe import batches  # noqa: PLC0415
     from workers.engine.request import BadRequest, Request  # noqa: PLC0415
+    from workers.engine.shelf import Shelf  # noqa: PLC0415
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    shelf = Shelf(device, _budget_bytes(torch, memory_mb))
     loaded = {}
     for name, model in models.items():
-        made = load(model.path, name=name, device=device, **_options(model, torch))  # type: ignore[arg-type]
+        made = load(model.path, name=name, **options(model))  # type: ignore[arg-type]
+        shelf.add(name, made.weights)
+        shelf.bring(name)
+        if made.colours is not None:
+            made.colours()  # fitted now that nobody waits
         loaded[name] = made if batches(made) else made.alone()
-    engine = Engine(loaded, max_rows=max_rows)
+    engine = Engine(loaded, max_rows=max_rows, shelf=shelf)
     for name, model in models.items():
         plain = model.defaults
         try:
@@ -81,14 +92,24 @@ def _load(models: Mapping[str, Model], max_rows: int) -> Steps:
     return engine
 
 
-def _options(model: Model, torch: Any) -> dict[str, Any]:
-    """What `load` is told of a model's registry entry."""
+def _budget_bytes(torch: Any, memory_mb: int) -> int | None:
+    """What weights and forwards may take of the device's memory; None: as much as there is."""
+    if memory_mb or not torch.cuda.is_available():
+        return memory_mb * 2**20 or None
+    return int(torch.cuda.mem_get_info()[0] * MEMORY_SHARE)
+
+
+def options(model: Model) -> dict[str, Any]:
+    """What `workers.engine.loading.load` is told of a model's registry entry."""
+    import torch  # noqa: PLC0415
+
     speed = asdict(model.speed)
     dtype = getattr(torch, speed.pop("dtype"))
-    return speed | {"dtype": dtype, "loras": model.loras, "controlnets": model.controlnets}
+    extras = {"loras": model.loras, "controlnets": model.controlnets, "decoder": model.decoder}
+    return speed | {"dtype": dtype} | extras
 
 
-def _quieten() -> None:
+def quieten() -> None:
     """Keep the libraries' progress bars and advice out of the worker's log; errors stay."""
     import diffusers  # noqa: PLC0415
     import transformers  # noqa: PLC0415
@@ -129,6 +150,10 @@ class Mixed:
     def progress(self) -> Mapping[str, tuple[int, int]]:
         """(steps done, steps asked for) of every job."""
         return {key: value for engine in self._engines for key, value in engine.progress().items()}
+
+    def previews(self, job_ids: Sequence[str]) -> Mapping[str, Preview]:
+        """What these jobs look like, whosesoever they are."""
+        return {k: seen for engine in self._engines for k, seen in engine.previews(job_ids).items()}
 
     def summary(self) -> dict[str, Any]:
         """What all have done so far."""

@@ -14,8 +14,9 @@ import numpy as np
 from workers.engine.request import Cancelled, Drained, Finished
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
+    from workers.engine.preview import Preview
     from workers.engine.request import Outcome, Request
 
 
@@ -72,6 +73,11 @@ class NullEngine:
     def progress(self) -> Mapping[str, tuple[int, int]]:
         """Nobody is part of the way: a null job is done or not."""
         return {job_id: (0, r.num_inference_steps) for job_id, (_, r) in self._jobs.items()}
+
+    def previews(self, job_ids: Sequence[str]) -> Mapping[str, Preview]:
+        """Nothing to see."""
+        del job_ids
+        return {}
 
     def summary(self) -> dict[str, Any]:
         """How many jobs have ended."""

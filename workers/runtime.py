@@ -24,8 +24,9 @@ from workers.engine.request import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
+    from workers.engine.preview import Preview
     from workers.engine.request import Drained, Outcome, Request
 
 log = structlog.get_logger("workers.runtime")
@@ -73,6 +74,9 @@ class Steps(Protocol):
 
     def progress(self) -> Mapping[str, tuple[int, int]]:
         """(steps done, steps asked for) of every job."""
+
+    def previews(self, job_ids: Sequence[str]) -> Mapping[str, Preview]:
+        """What these jobs look like by now, of those that can be seen."""
 
     def summary(self) -> dict[str, Any]:
         """What has been done so far, as JSON."""
@@ -128,6 +132,16 @@ class Runtime:
         """Steps that the job has done."""
         return self._progress.get(job_id, (0, 0))[0]
 
+    def previews(self, job_ids: Sequence[str]) -> Future[Mapping[str, Preview]]:
+        """What these jobs look like by now; answered between two steps."""
+        future: Future[Mapping[str, Preview]] = Future()
+        with self._closing:
+            if self._ended is None:
+                self._inbox.put(("previews", (job_ids, future)))
+            else:
+                future.set_result({})
+        return future
+
     def stuck_s(self) -> float:
         """Seconds since the device thread last finished a step while it had work; 0 when idle."""
         return time.monotonic() - self.stepped_at if self._futures else 0.0
@@ -171,12 +185,15 @@ class Runtime:
             except queue.Empty:
                 return True
             wait = False
-            if verb == "stop":
-                return False
-            if verb == "cancel":
-                engine.cancel(what)
-            else:
-                self._add(engine, *what)
+            match verb:
+                case "stop":
+                    return False
+                case "cancel":
+                    engine.cancel(what)
+                case "previews":
+                    _look(engine, *what)
+                case _:
+                    self._add(engine, *what)
 
     def _add(
         self, engine: Steps, request: Request, checkpoint: bytes | None, future: Future[Finished]
@@ -221,3 +238,12 @@ class Runtime:
                 return
             if verb == "add":
                 what[2].set_exception(error)
+            elif verb == "previews":
+                what[1].set_result({})
+
+
+def _look(engine: Steps, job_ids: Sequence[str], future: Future[Mapping[str, Preview]]) -> None:
+    try:
+        future.set_result(engine.previews(job_ids))
+    except Exception as error:  # noqa: BLE001 - whoever asked is told; no job depends on it
+        future.set_exception(error)

@@ -26,6 +26,7 @@ from app.api import (
 from app.api.context import Context
 from app.api.crowd import Crowd
 from app.api.hub import Hub
+from app.api.previews import Previews
 from app.catalog import load_catalog
 from app.database import create_engine
 from app.errors import FieldError, InvalidRequest
@@ -48,9 +49,10 @@ def create_app(settings: Settings) -> FastAPI:
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        listening = asyncio.create_task(context.hub.run())
+        listening = [asyncio.create_task(part.run()) for part in (context.hub, context.previews)]
         yield
-        listening.cancel()
+        for task in listening:
+            task.cancel()
         await run_in_threadpool(context.engine.dispose)
 
     app = FastAPI(title="Renderfarm", version="1", lifespan=lifespan)
@@ -85,6 +87,7 @@ def compose(settings: Settings) -> Context:
         ),
         storage=ObjectStorage(settings),
         hub=Hub(settings.database_url),
+        previews=Previews(settings.broker_url),
     )
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from app.api.hub import Hub
+    from app.api.previews import Previews
     from app.catalog import Catalog
     from app.jobs.accept import Door
     from app.jobs.queries import Queries
@@ -39,6 +40,7 @@ class Context:
     door: Door
     storage: Storage
     hub: Hub
+    previews: Previews
 
     def job_json(
         self, row: Row, images: list[Row], *, ahead: bool, lasts_s: int | None = None

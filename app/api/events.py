@@ -1,6 +1,7 @@
 """`GET /v1/jobs/{id}/events`: a job's life as server-sent events, until its final state.
 
-`state` carries the whole job, `progress` its step. A comment line goes out when nothing happens, so
+`state` carries the whole job, `progress` its step and, about twice a second while it is rendered, a
+preview: a small picture as a data URL. A comment line goes out when nothing happens, so
 that proxies keep the connection open.
 """
 
@@ -42,15 +43,19 @@ async def events(job_id: str, context: Ctx, tenant: Who) -> StreamingResponse:
 
 async def _stream(context: Context, tenant: Tenant, job_id: UUID) -> AsyncIterator[str]:
     status, step, spoke_at = None, 0, time.monotonic()
-    with context.hub.watch(str(job_id)) as changed:
+    with (
+        context.hub.watch(str(job_id)) as changed,
+        context.previews.watch(str(job_id), changed) as latest,
+    ):
         while True:
             job = await run_in_threadpool(context.job, tenant, job_id)
             if status is None:  # the first state says how far the job is
                 step = job["progress"]["step"]
-            if job["progress"]["step"] != step:
+            preview = latest.take()
+            if job["progress"]["step"] != step or preview is not None:
                 step = job["progress"]["step"]
                 spoke_at = time.monotonic()
-                yield _event("progress", {**job["progress"], "preview": None})
+                yield _event("progress", {**job["progress"], "preview": preview})
             if job["status"] != status:
                 status = job["status"]
                 spoke_at = time.monotonic()

@@ -29,6 +29,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "rejects": ("app.cli.rejects:rejects", "List, show and replay messages that were refused."),
     "workers": ("app.cli.operate:workers", "List the workers and what they do."),
     "audit": ("app.cli.operate:audit", "Check every invariant of the records; exit 1 on a breach."),
+    "doctor": ("app.cli.doctor:doctor", "Check what a farm needs; --tune: how a model runs best."),
     "migrate": ("app.cli.operate:migrate", "Bring the database to the newest schema."),
     "api": ("app.cli.roles:api", "Run the HTTP API."),
     "intake": ("app.cli.roles:intake", "Bring in jobs from cloud queues."),

@@ -18,7 +18,7 @@ from diffusers import DiffusionPipeline
 from app.settings import REPOSITORY
 from bench.engine.simulate import CHOICES, MAX_ROWS, WINDOW_S
 from workers.engine.engine import Engine
-from workers.engine.pipelines import load
+from workers.engine.loading import load
 from workers.engine.request import Finished, Request
 from workers.engine.schedulers import for_job
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from typing import TYPE_CHECKING, Any
 
@@ -64,6 +65,11 @@ class FakeJob:
         asked = self.request
         return png(asked["width"], asked["height"], asked["prompt"], asked["seed"] + index)
 
+    def _preview(self) -> str:
+        """Give a small picture as a data URL."""
+        data = png(self.request["width"] // 8, self.request["height"] // 8, "preview", self.step)
+        return "data:image/png;base64," + base64.b64encode(data).decode()
+
     def events(self, base_url: str) -> Iterator[tuple[str, dict[str, Any]]]:
         """Live to the end, and tell each change."""
         yield "state", self.json(base_url)
@@ -71,7 +77,8 @@ class FakeJob:
             before = self.status
             self.advance()
             if self.status is before:
-                yield "progress", {"step": self.step, "steps": self.steps, "preview": None}
+                told = {"step": self.step, "steps": self.steps, "preview": self._preview()}
+                yield "progress", told
             else:
                 yield "state", self.json(base_url)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from workers.engine.memory import Peaks
+
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
@@ -32,6 +34,7 @@ class Costs:
     def __init__(self, max_rows: int) -> None:
         if max_rows < 1:
             raise ValueError("max_rows must be at least 1")
+        self.peaks = Peaks()
         self._max_rows = max_rows
         self._times_s: dict[Hashable, dict[int, float | None]] = {}
         self._seen: dict[Hashable, dict[int, int]] = {}
@@ -66,8 +69,8 @@ class Costs:
         self._limits[key] = max(1, min(rows // 2, self.limit(key)))
 
     def limit(self, key: Hashable) -> int:
-        """Return the most rows that memory is known or assumed to hold."""
-        return self._limits.get(key, self._max_rows)
+        """Return the most rows that memory is known, measured or assumed to hold."""
+        return min(self._limits.get(key, self._max_rows), self.peaks.limit(key))
 
     def measured(self, key: Hashable) -> dict[int, float]:
         """Return the sizes that were measured, with their seconds."""

@@ -4,49 +4,39 @@ from __future__ import annotations
 
 import math
 import time
-from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from workers.engine import faults, policy, rows
+from workers.engine import faults, gauge, policy, rows
 from workers.engine.cost import Costs
 from workers.engine.job import Job
 from workers.engine.memo import Memo
 from workers.engine.request import BadRequest, DeviceLost
+from workers.engine.shelf import Shelf
+from workers.engine.stats import Stats
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from workers.engine.pipelines import LoadedModel
     from workers.engine.policy import Parked
+    from workers.engine.preview import Preview
     from workers.engine.request import Drained, Outcome, Request
     from workers.engine.rows import Call
 
 # While warming up: twice the rows must make each at least this much cheaper to try still more.
 WORTHWHILE = 0.05
-
-
-@dataclass(frozen=True, slots=True)
-class Stats:
-    """Forwards and rows so far, by role (`encoder`, `denoiser`, `decoder`); memo hits."""
-
-    forwards: Counter[str] = field(default_factory=Counter)
-    rows: Counter[str] = field(default_factory=Counter)
-    memo_hits: Counter[str] = field(default_factory=Counter)
-
-    @property
-    def mean_rows(self) -> float:
-        """Rows per denoiser forward; 0 before the first."""
-        return self.rows["denoiser"] / max(1, self.forwards["denoiser"])
+# A job whose model finds no room is passed by others for so long; then no more of those start.
+PATIENCE_S = 5.0
 
 
 class Engine:
     """Renders many requests at once on one device.
 
     Not thread-safe, and bound to a thread: the one that calls `step` owns the device and makes
-    every other call too. `clock` returns seconds and times the forwards; `choose` is the policy.
+    every other call too. `shelf` holds the models that are not on the device. `clock` returns seconds and times the forwards; `choose` is the policy.
     """
 
     def __init__(
@@ -54,6 +44,7 @@ class Engine:
         models: Mapping[str, LoadedModel],
         *,
         max_rows: int = 16,
+        shelf: Shelf | None = None,
         clock: Callable[[], float] = time.monotonic,
         choose: Callable[[Sequence[Parked], Costs], list[str]] = policy.choose,
     ) -> None:
@@ -61,7 +52,9 @@ class Engine:
         self._policy = choose
         self._clock = clock
         self._costs = Costs(max_rows)
-        self._memo = Memo()
+        self._shelf = shelf or Shelf("cpu")
+        self._costs.peaks.free_bytes = self._shelf.free_bytes
+        self._memos = {name: Memo(model.memo_bytes) for name, model in models.items()}
         self._on_cuda = torch.cuda.is_available()
         self._waiting: dict[str, Job] = {}
         self._in_flight: dict[str, Job] = {}
@@ -104,6 +97,8 @@ class Engine:
         self._enter()
         group = self._choose()
         for job, answer in zip(group, self._run([job.call for job in group]), strict=True):
+            if not isinstance(answer, Exception):
+                self._memos[job.request.model].put(job.call, answer)
             job.resume(answer)
             self._skip_known(job)
         return ended + self._collect()
@@ -115,6 +110,7 @@ class Engine:
         The first forwards of a shape are slow; here nobody waits for them.
         """
         job = Job(replace(request, num_inference_steps=2), self._models[request.model])
+        self._bring(job)
         job.start()
         until_s = self._clock() + budget_s
         while not job.done:
@@ -148,12 +144,23 @@ class Engine:
         """Return (steps done, steps asked for) of every job here."""
         return {name: job.progress for name, job in (self._in_flight | self._waiting).items()}
 
+    @torch.no_grad()
+    def previews(self, job_ids: Sequence[str]) -> dict[str, Preview]:
+        """Return what these jobs look like by now, of those that are here and have begun.
+
+        This waits for the device.
+        """
+        here = {name: self._in_flight[name] for name in job_ids if name in self._in_flight}
+        made = {name: job.preview() for name, job in here.items()}
+        return {name: preview for name, preview in made.items() if preview is not None}
+
     def summary(self) -> dict[str, Any]:
         """Return what was done so far, as JSON: forwards and rows by role, rows per forward."""
         return {
             "forwards": dict(self.stats.forwards),
             "rows": dict(self.stats.rows),
             "mean_rows": round(self.stats.mean_rows, 2),
+            "resident": self._shelf.resident,
             "batching": {
                 name: "step" if model.batched else "none" for name, model in self._models.items()
             },
@@ -173,9 +180,21 @@ class Engine:
         waiting = [job.entrant for job in self._waiting.values()]
         starts = policy.admit(waiting, [job.entrant for job in self._in_flight.values()])
         for name in [names[place] for place in starts]:
-            job = self._in_flight[name] = self._waiting.pop(name)
+            job = self._waiting[name]
+            if not self._bring(job):
+                if self._clock() - job.added_s > PATIENCE_S:
+                    return  # else those behind it would keep the other models busy for ever
+                continue
+            self._in_flight[name] = self._waiting.pop(name)
             job.start()
             self._skip_known(job)
+
+    def _bring(self, job: Job) -> bool:
+        """Have the job's model on the device; False while others leave no room for it."""
+        busy = {other.request.model for other in self._in_flight.values()}
+        there = self._shelf.bring(job.request.model, busy)
+        self._costs.peaks.free_bytes = self._shelf.free_bytes
+        return there
 
     def _choose(self) -> list[Job]:
         """Group parked calls that share a forward."""
@@ -216,7 +235,7 @@ class Engine:
         """Run, time and count one forward; each call pays for its rows."""
         entry, count = calls[0].entry, sum(call.rows for call in calls)
         started_s = self._clock()
-        results = rows.run(calls)
+        results = self._weigh(calls, count)
         if self._on_cuda:
             torch.cuda.synchronize()  # for the time, and to meet a device fault here
         ended_s = self._clock()
@@ -225,16 +244,28 @@ class Engine:
         self._costs.observe(calls[0].signature, count, seconds)
         self.stats.forwards[entry.role] += 1
         self.stats.rows[entry.role] += count
-        for call, result in zip(calls, results, strict=True):
+        for call in calls:
             call.device_s += seconds * call.rows / count
-            self._memo.put(call, result)
+        return results
+
+    def _weigh(self, calls: Sequence[Call], count: int) -> list[Any]:
+        """Run; where memory counts, learn what a forward of this size takes."""
+        entry, key, peaks = calls[0].entry, calls[0].signature, self._costs.peaks
+        # What is compiled must not be looked into, but its allocations can be seen on CUDA.
+        measurable = self._on_cuda or not (entry.bucketed or peaks.known(key, count))
+        if peaks.free_bytes is None or not measurable:
+            return rows.run(calls)
+        results: list[Any]
+        results, peak = gauge.peak_bytes(lambda: rows.run(calls), on_cuda=self._on_cuda)
+        peaks.observe(key, count, peak)
         return results
 
     def _skip_known(self, job: Job) -> None:
         """Answer calls from the job's checkpoint and from the memo, for as long as they know."""
+        memo = self._memos[job.request.model]
         while not job.done:
             known = job.recorded()
-            if known is None and (known := self._memo.get(job.call)) is not None:
+            if known is None and (known := memo.get(job.call)) is not None:
                 self.stats.memo_hits[job.call.entry.role] += 1
             if known is None:
                 return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 from diffusers import ControlNetModel
@@ -20,14 +21,19 @@ Loras = tuple[tuple[str, float], ...]
 class Wardrobe:
     """The LoRAs of one denoiser. They are state of the module, so a group wears one set at a time.
 
-    Each is read from its folder when a job first asks for it.
+    Each is read from its folder when a job first asks for it. Of those that are not worn, the least
+    recently used ones leave memory once there are more than `kept`, and are read again when a job
+    needs them.
     """
 
-    def __init__(self, pipeline: Any, denoiser: str, folders: Mapping[str, Path]) -> None:
+    def __init__(
+        self, pipeline: Any, denoiser: str, folders: Mapping[str, Path], kept: int = 16
+    ) -> None:
         self._pipeline = pipeline
         self._denoiser = denoiser
         self._folders = folders
-        self._loaded: set[str] = set()
+        self._kept = kept
+        self._loaded: OrderedDict[str, None] = OrderedDict()
         self._worn: Loras = ()
 
     @property
@@ -35,25 +41,42 @@ class Wardrobe:
         """The LoRAs that a job may ask for."""
         return sorted(self._folders)
 
+    @property
+    def loaded(self) -> list[str]:
+        """Those in memory, the least recently used first."""
+        return list(self._loaded)
+
     def fetch(self, names: list[str]) -> None:
-        """Read those that have not been read yet; what is worn stays as it is."""
+        """Read those that are not in memory; what is worn stays as it is."""
         for name in names:
             if name in self._loaded:
+                self._loaded.move_to_end(name)
                 continue
+            self._make_room({*names, *(worn for worn, _ in self._worn)})
             self._pipeline.load_lora_weights(
                 self._folders[name], adapter_name=name, local_files_only=True
             )
             if set(self._pipeline.get_list_adapters()) - {self._denoiser}:
                 self._pipeline.delete_adapters(name)
                 raise EngineError(f"the LoRA {name} changes text encoders, which are shared")
-            self._loaded.add(name)
+            self._loaded[name] = None
             self._dress()
 
     def wear(self, loras: Loras) -> None:
         """Change what the denoiser wears, if it wears something else."""
-        if loras != self._worn:
-            self._worn = loras
-            self._dress()
+        if loras == self._worn:
+            return
+        self._worn = ()
+        self.fetch([name for name, _ in loras])  # some may have left since their job came
+        self._worn = loras
+        self._dress()
+
+    def _make_room(self, needed: set[str]) -> None:
+        """Let the least recently used go, so that one more makes no more than are kept."""
+        idle = [name for name in self._loaded if name not in needed]
+        for name in idle[: max(0, len(self._loaded) + 1 - self._kept)]:
+            self._pipeline.delete_adapters(name)
+            del self._loaded[name]
 
     def _dress(self) -> None:
         module = getattr(self._pipeline, self._denoiser)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from workers.engine import faults, pipelines
+from workers.engine import faults, pipelines, preview
 from workers.engine.park import Strand
 from workers.engine.policy import Entrant, Parked
 from workers.engine.replay import Record
@@ -29,12 +29,14 @@ class Job:
     ) -> None:
         self.request = request
         self.cancelled = False
-        self._added_s = added_s
+        self.added_s = added_s
         self._view, self._arguments = model.view(request)
         self._record = Record(request, checkpoint)
         self._lane = None if model.batched else model.name
         scope = Scope(request.reproducible, request.loras)
         self._strand = Strand(lambda: pipelines.render(self._view, self._arguments), scope)
+        self._colours = model.colours
+        self._glimpse: preview.Glimpse | None = None
         self._denoised = 0
         self._device_s = 0.0
 
@@ -75,7 +77,7 @@ class Job:
             key=call.signature,
             rows=call.rows,
             calls_left=max(0, left.get(call.entry.role, 0)),
-            waited_s=now_s - self._added_s,
+            waited_s=now_s - self.added_s,
             priority=self.request.priority,
         )
 
@@ -87,6 +89,7 @@ class Job:
         """Answer the parked call, with a result or an exception, and run to the next one."""
         if self.call.entry.role == "denoiser":
             self._denoised += 1
+            self._glimpse = preview.Glimpse.of(self.call)
             if not isinstance(answer, Exception):
                 self._record.note(answer)
         self._device_s += self.call.device_s
@@ -95,6 +98,16 @@ class Job:
     def recorded(self) -> Any:
         """Return what the checkpoint answers the call at which the job is parked, or None."""
         return self._record.known(self.call)
+
+    def preview(self) -> preview.Preview | None:
+        """Return what the first picture looks like by now; None before the first step."""
+        answer, size = self._record.last, (self.request.height, self.request.width)
+        if answer is None or self._glimpse is None or self._colours is None:
+            return None
+        if (colours := self._colours()) is None:
+            return None
+        latents = preview.expected(self._view, self._glimpse, answer, size)
+        return preview.Preview(self.progress[0], colours.paint(latents))
 
     def leave(self) -> Cancelled:
         """Unwind the pipeline where it stands."""

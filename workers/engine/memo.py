@@ -14,21 +14,23 @@ if TYPE_CHECKING:
 
     from workers.engine.rows import Call
 
+LIMIT_BYTES = 256 * 2**20
+
 
 class Memo:
     """Results of encoder calls by their exact arguments; the least recently used leave first.
 
-    `limit_bytes` bounds the tensors held, which stay on their device.
+    `limit_bytes` bounds the tensors held, which stay on their device; 0 remembers nothing.
     """
 
-    def __init__(self, limit_bytes: int = 256 * 2**20) -> None:
+    def __init__(self, limit_bytes: int = LIMIT_BYTES) -> None:
         self._limit_bytes = limit_bytes
         self._held_bytes = 0
         self._results: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
 
     def get(self, call: Call) -> Any:
         """Return a copy of the known result of `call`, or None."""
-        if not _memoised(call):
+        if not self._takes(call):
             return None
         key = rows.exact(call)
         if key not in self._results:
@@ -38,7 +40,7 @@ class Memo:
 
     def put(self, call: Call, result: Any) -> None:
         """Keep the result of `call`, if it is one to keep."""
-        if not _memoised(call):
+        if not self._takes(call):
             return
         key = rows.exact(call)
         if key in self._results:
@@ -51,9 +53,8 @@ class Memo:
         while self._held_bytes > self._limit_bytes:
             self._held_bytes -= self._results.popitem(last=False)[1][1]
 
-
-def _memoised(call: Call) -> bool:
-    return call.entry.role == "encoder"
+    def _takes(self, call: Call) -> bool:
+        return self._limit_bytes > 0 and call.entry.role == "encoder"
 
 
 def _copy(result: Any) -> Any:

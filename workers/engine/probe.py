@@ -50,7 +50,7 @@ def batches(model: LoadedModel) -> bool:
 
 
 def _render(model: LoadedModel, asked: Sequence[Request]) -> list[np.ndarray]:
-    engine = Engine({model.name: model}, choose=_everyone)
+    engine = Engine({model.name: model}, choose=everyone)
     for one in asked:
         engine.add(one)
     ended: dict[str, Outcome] = {}
@@ -62,7 +62,7 @@ def _render(model: LoadedModel, asked: Sequence[Request]) -> list[np.ndarray]:
     return [ended[one.id].pixels[0] for one in asked]  # type: ignore[union-attr]
 
 
-def _everyone(parked: Sequence[Parked], costs: Costs) -> list[str]:
+def everyone(parked: Sequence[Parked], costs: Costs) -> list[str]:
     """Stack all that can be stacked, whatever it costs."""
     del costs
     return [job.job for job in parked if job.key == parked[-1].key]

@@ -42,6 +42,11 @@ class Record:
         """Denoiser calls that have an answer."""
         return len(self._answers)
 
+    @property
+    def last(self) -> torch.Tensor | None:
+        """The answer that the pipeline got last."""
+        return self._answers[self._place - 1] if self._place else None
+
     def known(self, call: Call) -> Any:
         """Return the recorded answer to `call`, or None once the record has ended."""
         if self._place == len(self._answers):

@@ -16,7 +16,7 @@ from peft.utils import get_peft_model_state_dict
 from tests.unit.engine.alone import engine_of, picture, request, run_until_idle
 from tests.unit.engine.families import FAMILIES
 from tests.unit.engine.test_reproducible import MASK, assert_same_bytes
-from workers.engine import pipelines
+from workers.engine import loading, pipelines
 from workers.engine.request import BadRequest, EngineError, Finished
 
 if TYPE_CHECKING:
@@ -190,7 +190,7 @@ def test_a_lora_for_the_text_encoders_is_refused(tmp_path: Path) -> None:
 def test_tiled_decoding_is_that_of_the_stock_pipeline(tmp_path: Path) -> None:
     """With tiling, a picture larger than a tile is diffusers' own tiled one."""
     FAMILIES["sd"]().save_pretrained(tmp_path)
-    model = pipelines.load(tmp_path, name="sd", vae_tiling=True)
+    model = loading.load(tmp_path, name="sd", vae_tiling=True)
     engine = engine_of({"sd": model})
     engine.add(request("a", width=64, height=48, reproducible=True))
     tiled = run_until_idle(engine)["a"]
@@ -204,3 +204,35 @@ def test_tiled_decoding_is_that_of_the_stock_pipeline(tmp_path: Path) -> None:
     assert isinstance(tiled, Finished)
     assert np.abs(tiled.pixels[0].astype(int) - np.asarray(expected).astype(int)).max() <= 1
     lone.vae.disable_tiling()
+
+
+def test_loras_leave_memory_and_come_back(tmp_path: Path) -> None:
+    """With room for two of three, the least recently used leaves, and each picture stays its own."""
+    folders = {name: save_lora("sd", tmp_path / name, seed) for seed, name in enumerate("xyz")}
+    free = pipelines.wrap(FAMILIES["sd"](), name="sd", loras=folders)
+    tight = pipelines.wrap(FAMILIES["sd"](), name="sd", loras=folders, loras_kept=2)
+    assert free.wardrobe is not None
+    assert tight.wardrobe is not None
+    asked = [request(name, loras=((name[0], 1.0),), seed=3) for name in ("x", "y", "z", "x2")]
+    engine = engine_of({"sd": free})
+    for one in asked:
+        engine.add(one)
+    wanted = run_until_idle(engine)
+    for model in (free, tight):
+        engine = engine_of({"sd": model})
+        for one in asked[:3]:
+            engine.add(one)
+        engine.step()
+        engine.add(asked[3])  # by now x has left where room is tight
+        outcomes = run_until_idle(engine)
+        for one in asked:
+            finished = outcomes[one.id]
+            assert isinstance(finished, Finished), finished
+            off = finished.pixels[0].astype(int) - wanted[one.id].pixels[0]
+            assert np.abs(off).max() <= 1, one.id
+    assert set(free.wardrobe.loaded) == set("xyz")
+    assert len(tight.wardrobe.loaded) == 2
+    held = tight.tasks["text-to-image"].unet._module.peft_config
+    assert set(held) == set(tight.wardrobe.loaded)
+    tight.wardrobe.wear((("x", 1.0), ("y", 0.5), ("z", 1.0)))
+    assert set(tight.wardrobe.loaded) == set("xyz")  # what is worn together is kept together

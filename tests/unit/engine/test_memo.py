@@ -51,6 +51,13 @@ def test_the_least_recently_used_leaves_first() -> None:
     assert known == [1, 3]
 
 
+def test_a_memo_of_no_size_remembers_nothing() -> None:
+    """0 bytes switch it off."""
+    memo = Memo(limit_bytes=0)
+    memo.put(call(1), ROW)
+    assert memo.get(call(1)) is None
+
+
 def test_a_result_beyond_the_limit_is_not_kept() -> None:
     """One huge result does not push out everything else."""
     memo = Memo(limit_bytes=32)

@@ -17,7 +17,7 @@ from tests.unit.engine.alone import (
     run_until_idle,
     stock_pixels,
 )
-from workers.engine import pipelines
+from workers.engine import loading, pipelines
 from workers.engine.request import BadRequest, EngineError, Finished
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def test_a_saved_folder_renders_as_the_pipeline_it_was_saved_from(
 ) -> None:
     """Loading takes a plain diffusers folder of any family, and no network."""
     stock[family].save_pretrained(tmp_path)
-    loaded = pipelines.load(tmp_path, name=family)
+    loaded = loading.load(tmp_path, name=family)
     asked = request("a", family)
     engine = engine_of({family: loaded})
     engine.add(asked)
@@ -115,7 +115,7 @@ def test_half_precision_keeps_an_autoencoder_that_overflows_in_full(
     stock["sdxl"].save_pretrained(tmp_path)
     config = tmp_path / "vae" / "config.json"
     config.write_text(config.read_text().replace('"force_upcast": false', '"force_upcast": true'))
-    model = pipelines.load(tmp_path, name="sdxl", dtype=torch.float16)
+    model = loading.load(tmp_path, name="sdxl", dtype=torch.float16)
     vae = model.tasks["text-to-image"].vae
     engine = engine_of({"sdxl": model})
     engine.add(request("text", "sdxl"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -28,10 +29,17 @@ MATRIX = [
     *((family, name) for family in TRANSFORMERS for name in FLOW),
 ]
 
-MIXED = [
-    *((family, name) for family in UNETS for name in ("ddim", "euler_a", "heun", "lcm")),
-    *((family, "flow_euler") for family in TRANSFORMERS),
-]
+MIXED = [("sd", "euler_a"), ("sdxl", "heun"), ("sd3", "flow_euler"), ("flux", "flow_euler")]
+
+TASKS: dict[str, dict[str, Any]] = {
+    "txt2img": {},
+    "img2img": {"image": picture(3), "strength": 0.6},
+    "inpaint": {
+        "image": picture(1),
+        "mask": picture(2, "L").point(lambda level: 255 if level > 127 else 0),
+        "strength": 0.9,
+    },
+}
 
 
 def render_joining(engine: Engine, asked: list[Request], ticks: int) -> dict[str, Any]:
@@ -78,16 +86,61 @@ def test_kinds_of_work_share_a_forward(
 ) -> None:
     """Text-to-image, image-to-image and inpainting in one mixed run each equal the lone picture."""
     same: dict[str, Any] = {"scheduler": scheduler, "num_inference_steps": 5}
-    mask = picture(2, "L").point(lambda level: 255 if level > 127 else 0)
     asked = [
-        request("inpaint", family, image=picture(1), mask=mask, strength=0.9, num_images=2, **same),
-        request("image", family, image=picture(3), strength=0.6, num_images=2, **same),
+        request("inpaint", family, num_images=2, **TASKS["inpaint"], **same),
+        request("image", family, num_images=2, **TASKS["img2img"], **same),
         request("text", family, **same),
     ]
     engine = engine_of(models)
     outcomes = render_joining(engine, asked, ticks=0)
     assert engine.stats.mean_rows > (2 if family == "flux" else 4)
     assert_as_alone(asked, outcomes, stock[family], models[family])
+
+
+@pytest.mark.parametrize(("family", "scheduler"), MATRIX)
+def test_every_kind_of_work_is_as_alone_among_strangers_who_come_at_any_tick(
+    family: str, scheduler: str, stock: dict[str, Any], models: dict[str, LoadedModel]
+) -> None:
+    """The full product of families, schedulers and tasks, with strangers at random ticks."""
+    draw = random.Random(f"{family} {scheduler}")  # noqa: S311 - drawn to be repeated, not to be secret
+    others = list(DIFFUSION if family in UNETS else FLOW)
+    asked = [
+        request(task, family, scheduler=scheduler, seed=draw.randrange(99), **fields)
+        for task, fields in TASKS.items()
+    ]
+    strangers = [
+        request(
+            f"stranger {number}",
+            family,
+            scheduler=draw.choice(others),
+            num_inference_steps=draw.randint(2, 6),
+            guidance_scale=draw.choice([1.0, 3.0, 7.0]),
+            prompt=draw.choice(["a blue dog", "zz top", "nine grey birds"]),
+            **TASKS[draw.choice(list(TASKS))],
+        )
+        for number in range(3)
+    ]
+    queue = draw.sample([*asked, *strangers], 6)
+    engine = engine_of(models, max_rows=16)
+    outcomes: dict[str, Any] = {}
+    for late in queue:
+        engine.add(late)
+        for _ in range(draw.randrange(4)):
+            outcomes |= {outcome.id: outcome for outcome in engine.step()}
+    outcomes |= run_until_idle(engine)
+    assert_as_alone(asked, outcomes, stock[family], models[family])
+
+
+def test_the_matrix_leaves_out_no_task(models: dict[str, LoadedModel]) -> None:
+    """Each family does all three tasks, with every scheduler that it is served with."""
+    names = {
+        "txt2img": "text-to-image", "img2img": "image-to-image", "inpaint": "inpainting"
+    }  # fmt: skip
+    for family, model in models.items():
+        assert set(model.tasks) == {names[task] for task in TASKS}
+        assert {name for name in model.schedulers if name} == {
+            name for other, name in MATRIX if other == family
+        }
 
 
 def test_the_pictures_are_far_apart(models: dict[str, LoadedModel]) -> None:

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import itertools
 import json
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from renderfarm import Farm, Preview
 from renderfarm._events import Follow, Message, SseParser
 from renderfarm._scripts import Policy
 from renderfarm.errors import BadAnswer
+from renderfarm.testing import FakeFarm
 from renderfarm.types import Job, Progress, ProgressEvent, StateEvent, Status
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 JOB = Job.from_json({"id": "1", "status": "queued"})
 STREAM = (
@@ -53,11 +59,28 @@ def test_events_are_typed() -> None:
     """States carry the job, progress its steps and preview; what is not known is passed over."""
     following = follow()
     chunk = say("state", id="1", status="running") + say("mood", x=1)
-    chunk += say("progress", step=1, steps=4, preview="data:,x")
+    chunk += say("progress", step=1, steps=4, preview="data:image/png;base64,eHl6")
     state, progress = following.feed(chunk)
     assert isinstance(state, StateEvent)
     assert state.job.status is Status.RUNNING
-    assert progress == ProgressEvent(Progress(1, 4), "data:,x")
+    assert progress == ProgressEvent(Progress(1, 4), Preview(b"xyz", "image/png"))
+
+
+@pytest.mark.parametrize("url", ["", "data:,x", "https://a/b.png", "data:image/png;base64,?", 7])
+def test_a_preview_that_is_none_is_a_bad_answer(url: object) -> None:
+    """What cannot be read as a picture is named, not passed on."""
+    with pytest.raises(BadAnswer):
+        list(follow().feed(say("progress", step=1, steps=4, preview=url)))
+
+
+def test_previews_are_pictures(tmp_path: Path) -> None:
+    """A preview is there in every form that an image is."""
+    with Farm("http://farm", api_key="rf_x", transport=FakeFarm()) as farm:
+        events = list(farm.submit("a", width=64, height=128, num_inference_steps=4).events())
+    (preview, *_) = [e.preview for e in events if isinstance(e, ProgressEvent)]
+    assert preview is not None
+    assert preview.pil().size == (8, 16)
+    assert preview.save(tmp_path / "seen.png").read_bytes() == preview.bytes()
 
 
 def test_repeats_are_left_out() -> None:

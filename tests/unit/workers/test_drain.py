@@ -10,7 +10,7 @@ import pytest
 
 from app.settings import REPOSITORY
 from workers.engine.engine import Engine
-from workers.engine.pipelines import load
+from workers.engine.loading import load
 from workers.engine.request import Request
 from workers.runtime import RenderDrained, Runtime
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from app.catalog import load_catalog
+from app.errors import CatalogError
 from app.settings import REPOSITORY
 from workers.engine.request import Finished, Request
 from workers.models import engine_of
@@ -36,16 +37,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def built(folder: Path, speed: str = "") -> Steps:
+def built(folder: Path, speed: str = "", memory_mb: int = 0) -> Steps:
     """Load the registry as a worker does."""
     (folder / "models.toml").write_text(ENTRY + speed)
-    return engine_of(load_catalog(folder / "models.toml"), 8)()
+    return engine_of(load_catalog(folder / "models.toml"), 8, memory_mb)()
 
 
-def render(engine: Steps) -> np.ndarray:
+def render(engine: Steps, model: str = "scenes") -> np.ndarray:
     """Make one picture."""
     asked = Request(
-        id="a", model="scenes", prompt="a red circle on a blue background", width=64, height=64,
+        id="a", model=model, prompt="a red circle on a blue background", width=64, height=64,
         num_inference_steps=4, guidance_scale=4.0, seed=7,
     )  # fmt: skip
     engine.add(asked)
@@ -64,3 +65,24 @@ def test_speed_changes_no_more_than_rounding_does(folder: Path) -> None:
     tuned = built(folder, "channels_last = true\nvae_tiling = true\n")
     off = np.abs(render(plain).astype(int) - render(tuned).astype(int))
     assert off.max() <= 2
+
+
+def test_models_that_do_not_fit_together_take_turns(folder: Path) -> None:
+    """With memory for one of two, a worker serves both, and the same picture from each."""
+    twin = ENTRY.replace("[scenes", "[twin")
+    engine = built(folder, twin, memory_mb=70)
+    pictures = [render(engine, name) for name in ("scenes", "twin", "scenes")]
+    assert engine.summary()["resident"] == ["scenes"]
+    assert all(np.abs(pictures[0].astype(int) - other).max() <= 1 for other in pictures)
+
+
+def test_a_small_decoder_and_no_memo_are_switches_of_the_entry(folder: Path) -> None:
+    """A folder that is none is refused; the model's own autoencoder as a decoder changes nothing."""
+    with pytest.raises(CatalogError, match="decoder"):
+        built(folder, 'decoder = "nowhere"\n')
+    plain = built(folder)
+    tuned = built(folder, 'decoder = "scenes/vae"\nprompt_memo_mb = 0\n')
+    assert np.abs(render(plain).astype(int) - render(tuned)).max() <= 1
+    for engine, hits in ((plain, 1), (tuned, 0)):
+        render(engine)
+        assert (engine.stats.memo_hits["encoder"] > 0) == bool(hits)  # type: ignore[attr-defined]

@@ -5,8 +5,10 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import numpy as np
 import pytest
 
+from workers.engine.preview import Preview
 from workers.engine.request import (
     BadCheckpoint,
     BadRequest,
@@ -21,7 +23,7 @@ from workers.null import NullEngine
 from workers.runtime import RenderCancelled, RenderDrained, RenderFailed, Runtime
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from workers.engine.request import Outcome
 
@@ -93,6 +95,14 @@ class Scripted:
     def progress(self) -> Mapping[str, tuple[int, int]]:
         """One step of each."""
         return {asked.id: (1, 4) for asked in self.here}
+
+    def previews(self, job_ids: Sequence[str]) -> Mapping[str, Preview]:
+        """A preview of each that is here; no other can be seen."""
+        if "blind" in job_ids:
+            raise ArithmeticError("blind")
+        here = {asked.id for asked in self.here}
+        grey = np.zeros((2, 2, 3), np.uint8)
+        return {name: Preview(1, grey) for name in job_ids if name in here}
 
     def summary(self) -> dict[str, Any]:
         """Nothing to tell."""
@@ -292,3 +302,22 @@ def test_two_engines_serve_their_own_models(start: Start) -> None:
     runtime.cancel("a")
     with pytest.raises(RenderCancelled):
         waits.result(PATIENCE_S)
+
+
+def test_previews_are_answered_between_steps_and_cost_no_job_anything(start: Start) -> None:
+    """Who asks gets what is here; an error in the asking reaches nobody else."""
+    engine = Scripted()
+    runtime = start(engine)
+    engine.leave.clear()
+    future = runtime.submit(request("a"))
+    assert engine.entered.wait(PATIENCE_S)
+    later = runtime.submit(request("b"))
+    blind, seen = runtime.previews(["blind"]), runtime.previews(["b", "nobody"])
+    engine.leave.set()
+    assert set(seen.result(PATIENCE_S)) == {"b"}
+    with pytest.raises(ArithmeticError):
+        blind.result(PATIENCE_S)
+    assert future.result(PATIENCE_S).id == "a"
+    assert later.result(PATIENCE_S).id == "b"
+    runtime.stop()
+    assert runtime.previews(["a"]).result(PATIENCE_S) == {}

@@ -1,0 +1,96 @@
+"""Previews of jobs under way, from the broker: one subscription per process, however many watch.
+
+Workers make previews of jobs that somebody watches, and of no others; see `workers.previews`. While
+the broker is away there are none, and nothing else is missing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+import redis
+import structlog
+
+from app.broker import connect_async, preview_channel
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from redis.asyncio.client import PubSub
+
+log = structlog.get_logger("app.api")
+LOOK_S = 0.25
+RECONNECT_S = 1.0
+
+
+class Latest:
+    """The newest preview of one job that one watcher has not taken yet."""
+
+    def __init__(self, changed: asyncio.Event) -> None:
+        self._changed = changed
+        self._preview: str | None = None
+
+    def give(self, preview: str) -> None:
+        """Put it here and wake the watcher."""
+        self._preview = preview
+        self._changed.set()
+
+    def take(self) -> str | None:
+        """The preview as a data URL, once; None if there is no new one."""
+        preview, self._preview = self._preview, None
+        return preview
+
+
+class Previews:
+    """Belongs to the API's event loop; `run` is its one task."""
+
+    def __init__(self, broker_url: str) -> None:
+        self._url = broker_url
+        self._watchers: defaultdict[str, set[Latest]] = defaultdict(set)
+        self._watched = asyncio.Event()
+
+    @contextlib.contextmanager
+    def watch(self, job_id: str, changed: asyncio.Event) -> Iterator[Latest]:
+        """Have the job's previews made while inside; `changed` is set when one has come."""
+        channel, latest = preview_channel(job_id), Latest(changed)
+        self._watchers[channel].add(latest)
+        self._watched.set()
+        try:
+            yield latest
+        finally:
+            self._watchers[channel].discard(latest)
+            if not self._watchers[channel]:
+                del self._watchers[channel]
+
+    async def run(self) -> None:
+        """Pass previews on until cancelled; connects only while somebody watches."""
+        while True:
+            await self._watched.wait()
+            try:
+                await self._pass_on()
+            except (redis.RedisError, OSError) as error:
+                log.warning("no previews", cause=str(error).partition("\n")[0])
+                await asyncio.sleep(RECONNECT_S)
+
+    async def _pass_on(self) -> None:
+        """Subscribe to what is watched and hand out what comes, until nobody watches."""
+        client = connect_async(self._url)
+        async with client, client.pubsub(ignore_subscribe_messages=True) as subscription:
+            while self._watchers:
+                await self._follow(subscription)
+                message = await subscription.get_message(timeout=LOOK_S)
+                if message is not None:
+                    for latest in self._watchers.get(message["channel"].decode(), ()):
+                        latest.give(message["data"].decode())
+        self._watched.clear()
+
+    async def _follow(self, subscription: PubSub) -> None:
+        """Subscribe to what is newly watched, and to nothing that no longer is."""
+        subscribed = {channel.decode() for channel in subscription.channels}
+        if new := self._watchers.keys() - subscribed:
+            await subscription.subscribe(*new)
+        if old := subscribed - self._watchers.keys():
+            await subscription.unsubscribe(*old)

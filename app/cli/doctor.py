@@ -1,0 +1,80 @@
+"""`renderfarm doctor`: what this machine lacks to run a farm, and how its models run best here."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+import click
+import redis
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+
+from app.broker import connect
+from app.catalog import load_catalog
+from app.database import create_engine
+from app.errors import FarmError
+from app.jobs import workers
+from app.settings import Settings, models_file
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+@click.command()
+@click.option("--tune", metavar="MODEL", help="Measure how the model runs best on this device.")
+@click.option("--dry-run", is_flag=True, help="With --tune: write nothing to models.toml.")
+@click.option("--skip", multiple=True, metavar="SWITCH", help="With --tune: a switch not to try.")
+@click.option("--steps", type=click.IntRange(1), help="With --tune: steps of each picture.")
+@click.option("--tolerance", type=float, help="With --tune: mean pixel error allowed, of 255.")
+def doctor(
+    *,
+    tune: str | None,
+    dry_run: bool,
+    skip: tuple[str, ...],
+    steps: int | None,
+    tolerance: float | None,
+) -> None:
+    """Check that a farm's parts are in reach; exit 1 if one is not."""
+    if tune:
+        argv = [sys.executable, "-m", "workers.tune", tune, *(["--dry-run"] if dry_run else [])]
+        argv += [f"--skip={switch}" for switch in skip]
+        argv += [f"--steps={steps}"] if steps else []
+        argv += [f"--tolerance={tolerance}"] if tolerance is not None else []
+        os.execv(sys.executable, argv)  # noqa: S606 - the control plane never imports torch
+    checks: dict[str, Callable[[], str]] = {
+        "models": _models,
+        "records": _records,
+        "broker": _broker,
+    }
+    failed = False
+    for name, check in checks.items():
+        try:
+            click.echo(f"{name}: {check()}")
+        except (FarmError, SQLAlchemyError, redis.RedisError) as error:
+            failed = True
+            click.echo(f"{name}: FAILED: {str(error).strip().splitlines()[0]}")
+    sys.exit(1 if failed else 0)
+
+
+def _models() -> str:
+    return ", ".join(load_catalog(models_file(os.environ)).models)
+
+
+def _records() -> str:
+    engine = create_engine(Settings.from_environment(os.environ).database_url, pool_size=1)
+    try:
+        with engine.connect() as connection:
+            version = connection.execute(text("SHOW server_version")).scalar_one()
+        return f"Postgres {version}, {workers.alive(engine)} workers"
+    finally:
+        engine.dispose()
+
+
+def _broker() -> str:
+    client = connect(Settings.from_environment(os.environ).broker_url)
+    try:
+        return f"Redis {client.info('server')['redis_version']}"
+    finally:
+        client.close()

@@ -1,0 +1,80 @@
+"""Previews from a real worker's model, over a real Redis and the API, to the SDK."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from app import dispatcher
+from app.broker import connect, preview_channel
+from app.jobs import tenants
+from app.local import ports
+from app.settings import Settings
+from renderfarm import Farm as Client
+from renderfarm import ProgressEvent
+from tests.integration.test_api import SECRET, Server
+from tests.integration.test_worker import Plant
+from tests.integration.waiting import PATIENCE_S, until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from app.local.redis import Redis
+    from tests.integration.records import Farm
+
+ASKED: dict[str, Any] = {
+    "prompt": "a red circle on a blue background", "width": 256, "height": 128,
+    "num_inference_steps": 40, "seed": 7, "cache": False,
+}  # fmt: skip
+
+
+@pytest.fixture
+def client(farm: Farm, database_url: str, redis_server: Redis, tmp_path: Path) -> Iterator[Client]:
+    """A farm of the model that ships: API, dispatcher and one worker."""
+    port = ports.free()
+    environment = {
+        "RENDERFARM_DATABASE_URL": database_url,
+        "RENDERFARM_BROKER_URL": redis_server.url,
+        "RENDERFARM_DIR": str(tmp_path),
+        "RENDERFARM_PUBLIC_URL": f"http://127.0.0.1:{port}",
+        "RENDERFARM_PORT": str(port),
+        "RENDERFARM_SECRET": SECRET,
+        "RENDERFARM_SERVE": "scenes",
+    }
+    settings, stop = Settings.from_environment(environment), threading.Event()
+    loop = threading.Thread(target=dispatcher.run, args=(settings, stop))
+    loop.start()
+    plant = Plant(farm.engine, {**os.environ, **environment}, tmp_path)
+    key = tenants.new_key()
+    tenants.add_key(farm.engine, farm.tenant, key, "test")
+    try:
+        plant.start("scenes")
+        with (
+            Server(settings),
+            Client(settings.public_url, api_key=key, timeout_s=PATIENCE_S) as made,
+        ):
+            yield made
+    finally:
+        plant.end()
+        stop.set()
+        loop.join()
+
+
+def test_who_watches_a_job_sees_its_picture_come(client: Client, redis_server: Redis) -> None:
+    """Events carry previews of the picture to be; nobody is subscribed once nobody watches."""
+    job = client.submit(**ASKED)
+    told = [event for event in job.events(PATIENCE_S) if isinstance(event, ProgressEvent)]
+    seen = [event.preview for event in told if event.preview is not None]
+    assert len(seen) >= 2
+    final = np.asarray(job.images[0].pil().convert("RGB"), dtype=float)
+    last = np.asarray(seen[-1].pil().convert("RGB"), dtype=float)
+    wanted = final.reshape(16, 8, 32, 8, 3).mean(axis=(1, 3))
+    assert last.shape == wanted.shape
+    assert np.corrcoef(last.ravel(), wanted.ravel())[0, 1] > 0.6
+    broker = connect(redis_server.url)
+    until(lambda: broker.pubsub_numsub(preview_channel(job.id))[0][1] == 0)

@@ -1,0 +1,78 @@
+"""Loading: a diffusers folder onto the device, once, in the form that its registry entry asks for."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import torch
+from diffusers import DiffusionPipeline
+
+from workers.engine.decoder import load_decoder
+from workers.engine.extras import load_controlnet
+from workers.engine.pipelines import DENOISERS, LoadedModel, wrap
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+
+def load(
+    folder: Path,
+    *,
+    name: str,
+    device: str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    loras: Mapping[str, Path] | None = None,
+    controlnets: Mapping[str, Path] | None = None,
+    vae_tiling: bool = False,
+    channels_last: bool = False,
+    compile: bool = False,  # noqa: A002 - torch's word
+    attention: str = "",
+    decoder: Path | None = None,
+    loras_kept: int = 16,
+    prompt_memo_mb: int = 256,
+) -> LoadedModel:
+    """Load a diffusers folder onto `device`. Nothing is fetched from a hub.
+
+    `vae_tiling` encodes and decodes large pictures in overlapping tiles, as diffusers does.
+    `attention` names one of diffusers' attention backends. `compile` compiles the denoiser, whose
+    forwards are then filled up to a power of two of rows, so that few sizes are ever compiled.
+    `decoder` is a folder with an AutoencoderTiny for the same latents, which decodes instead of the
+    model's own. Of the LoRAs so many are kept in memory, and of what prompts were encoded to so
+    many megabytes on the device.
+    """
+    parts = json.loads((folder / "model_index.json").read_text())
+    absent = {part: None for part in ("safety_checker", "feature_extractor") if part in parts}
+    if "requires_safety_checker" in parts:
+        absent["requires_safety_checker"] = False  # type: ignore[assignment]
+    pipeline = DiffusionPipeline.from_pretrained(
+        folder, dtype=dtype, local_files_only=True, **absent
+    )
+    if dtype == torch.float16 and getattr(pipeline.vae.config, "force_upcast", False):
+        # SDXL's autoencoder overflows in fp16. Its pipelines cast it to and fro around each use,
+        # which would pull it from under the other jobs: keep it in fp32 instead.
+        pipeline.vae.to(torch.float32).register_to_config(force_upcast=False)
+    if vae_tiling:
+        pipeline.vae.enable_tiling()
+    small = load_decoder(decoder, dtype).to(device) if decoder else None
+    nets = {net: load_controlnet(path, dtype) for net, path in (controlnets or {}).items()}
+    pipeline.to(device)
+    denoiser = next(getattr(pipeline, part) for part in DENOISERS if part in pipeline.components)
+    if channels_last:
+        denoiser.to(memory_format=torch.channels_last)
+        pipeline.vae.to(memory_format=torch.channels_last)
+    if attention:
+        denoiser.set_attention_backend(attention)
+    if compile:
+        denoiser.compile(dynamic=False)
+    return wrap(
+        pipeline,
+        name=name,
+        loras=loras,
+        controlnets={net: module.to(device) for net, module in nets.items()},
+        bucketed=compile,
+        decoder=small,
+        loras_kept=loras_kept,
+        memo_bytes=prompt_memo_mb * 2**20,
+    )

@@ -1,0 +1,173 @@
+"""Previews: what a job's latents will look like, at one pixel for each of them.
+
+The denoiser's last answer says what clean latents it expects. A linear map, fitted once for each
+autoencoder, turns those into colours; nothing is decoded.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.nn import functional
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from workers.engine.rows import Call
+
+# Pictures that the map is fitted on, of so many latents a side: each gives 16 * 16 equations.
+FITTED_ON, SIDE = 12, 16
+# A longer side is made smaller: a preview is to be had at a glance, and goes over the wire often.
+LONGEST = 96
+SMALLEST_SIGNAL = 1e-3
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Preview:
+    """A picture of a job under way: `pixels` are hxwx3 uint8, as they are after `step` steps."""
+
+    step: int
+    pixels: NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Glimpse:
+    """What a denoiser's call was about: `noisy` latents, and `times`, one for each row.
+
+    The rest of the call, such as a ControlNet's answers, may go.
+    """
+
+    noisy: torch.Tensor
+    times: torch.Tensor
+
+    @classmethod
+    def of(cls, call: Call) -> Glimpse | None:
+        """Take it of a call; None if it is not of the stock form."""
+        arguments = call.arguments
+        noisy = arguments.get("sample", arguments.get("hidden_states"))
+        times = arguments.get("timestep")
+        if not isinstance(noisy, torch.Tensor) or not isinstance(times, torch.Tensor):
+            return None
+        return cls(noisy, times)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Colours:
+    """The map from latents to colours, as the pipelines have them: scaled and shifted.
+
+    `weights` are (channels + 1)x3 float32, the last row the offset; colours go from -1 to 1.
+    """
+
+    weights: torch.Tensor
+
+    @classmethod
+    @torch.no_grad()
+    def fit(cls, vae: Any, factor: int) -> Colours | None:
+        """Fit the map of an autoencoder whose latents stand for `factor` x `factor` pixels.
+
+        None for one that does not encode pictures as the stock pipelines' do.
+        """
+        try:
+            pictures = _pictures(factor).to(vae.device, vae.dtype)
+            latents = torch.cat([_encode(vae, picture[None]) for picture in pictures])
+        except (AttributeError, RuntimeError, TypeError, ValueError):
+            return None
+        averages = functional.avg_pool2d(pictures.float().cpu(), factor)
+        if latents.ndim != 4 or latents.shape[2:] != averages.shape[2:]:
+            return None
+        known = _with_one(latents.float().cpu().movedim(1, -1).flatten(0, 2))
+        wanted = averages.movedim(1, -1).flatten(0, 2)
+        weights = torch.linalg.lstsq(known, wanted).solution
+        return cls(weights) if torch.isfinite(weights).all() else None
+
+    def paint(self, latents: torch.Tensor) -> NDArray[np.uint8]:
+        """Return CxHxW latents as HxWx3 pixels, smaller if a side is over `LONGEST`."""
+        weights = self.weights.to(latents.device)
+        colours = (_with_one(latents.float().movedim(0, -1)) @ weights).movedim(-1, 0)
+        shrink = max(colours.shape[1:]) / LONGEST
+        if shrink > 1:
+            height, width = (max(1, round(side / shrink)) for side in colours.shape[1:])
+            colours = functional.adaptive_avg_pool2d(colours, (height, width))
+        levels = ((colours.nan_to_num() + 1) * 127.5).clamp(0, 255).round().to(torch.uint8)
+        pixels: NDArray[np.uint8] = levels.movedim(0, -1).cpu().numpy()
+        return pixels
+
+
+def expected(
+    view: Any, glimpse: Glimpse, answer: torch.Tensor, size: tuple[int, int]
+) -> torch.Tensor:
+    """Return the clean latents (CxHxW) that the denoiser expects of a job's first picture.
+
+    `answer` is what came of the call that was glimpsed, `size` the picture's height and width in
+    pixels. Guided calls hold the unguided rows first, as the stock pipelines stack them.
+    """
+    count, rows = len(glimpse.noisy), [0]
+    if getattr(view, "do_classifier_free_guidance", False) and count % 2 == 0:
+        rows.append(count // 2)
+    times = glimpse.times[rows].cpu()
+    noisy, answer = glimpse.noisy[rows].float(), answer[rows].to(glimpse.noisy.device).float()
+    if noisy.ndim == 3:  # Flux packs 2 x 2 latents into one, and counts its time from 0 to 1
+        noisy, answer = (_unpack(packed, size, view.vae_scale_factor) for packed in (noisy, answer))
+        clean = noisy - times[0] * answer
+    else:
+        clean = _clean(view.scheduler, noisy[:, : answer.shape[1]], answer, float(times[0]))
+    if len(rows) == 1:
+        return clean[0]
+    return torch.lerp(clean[0], clean[1], float(view.guidance_scale))
+
+
+def _clean(scheduler: Any, noisy: torch.Tensor, answer: torch.Tensor, time: float) -> torch.Tensor:
+    """Take the noise out: see "Progressive Distillation", appendix D, for the three parametrisations.
+
+    A UNet's input is a mix of `signal` and `noise` whose squares add up to 1, whatever the scheduler.
+    """
+    if not hasattr(scheduler, "alphas_cumprod"):  # flow matching
+        part = time / float(scheduler.config.num_train_timesteps)
+        return noisy - part * answer
+    table = scheduler.alphas_cumprod
+    square = float(table[min(len(table) - 1, max(0, round(time)))])
+    signal, noise = math.sqrt(square), math.sqrt(1 - square)
+    kind = scheduler.config.prediction_type
+    if kind == "sample":
+        return answer
+    if kind == "v_prediction":
+        return signal * noisy - noise * answer
+    return (noisy - noise * answer) / max(signal, SMALLEST_SIGNAL)
+
+
+def _unpack(packed: torch.Tensor, size: tuple[int, int], factor: int) -> torch.Tensor:
+    """Lay Flux' patches out again: rows x places x 4C to rows x C x H x W."""
+    height, width = (side // (2 * factor) for side in size)
+    rows, _, channels = packed.shape
+    patches = packed.view(rows, height, width, channels // 4, 2, 2).permute(0, 3, 1, 4, 2, 5)
+    return patches.reshape(rows, channels // 4, 2 * height, 2 * width)
+
+
+def _pictures(factor: int) -> torch.Tensor:
+    """Draw random smooth pictures, from plain colours to a dozen patches; Nx3xHxW from -1 to 1."""
+    draw = torch.Generator("cpu").manual_seed(0)
+    side = SIDE * factor
+    made = []
+    for number in range(FITTED_ON):
+        patches = 1 + number % 6 * 2
+        coarse = torch.rand(1, 3, patches, patches, generator=draw) * 2 - 1
+        smooth = functional.interpolate(coarse, (side, side), mode="bilinear", align_corners=False)
+        made.append(smooth[0])
+    return torch.stack(made)
+
+
+def _encode(vae: Any, picture: torch.Tensor) -> torch.Tensor:
+    """Encode as the image-to-image pipelines do, without drawing from the distribution."""
+    encoded = vae.encode(picture)
+    latents = encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.mode()
+    shift = getattr(vae.config, "shift_factor", None) or 0.0
+    scaled: torch.Tensor = (latents - shift) * vae.config.scaling_factor
+    return scaled
+
+
+def _with_one(values: torch.Tensor) -> torch.Tensor:
+    return torch.cat([values, torch.ones_like(values[..., :1])], dim=-1)

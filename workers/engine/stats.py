@@ -1,0 +1,20 @@
+"""Stats: what an engine has done so far."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """Forwards and rows so far, by role (`encoder`, `denoiser`, `decoder`); memo hits."""
+
+    forwards: Counter[str] = field(default_factory=Counter)
+    rows: Counter[str] = field(default_factory=Counter)
+    memo_hits: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def mean_rows(self) -> float:
+        """Rows per denoiser forward; 0 before the first."""
+        return self.rows["denoiser"] / max(1, self.forwards["denoiser"])

@@ -1,0 +1,93 @@
+"""`python -m workers.tune MODEL`: measure, print the table, write the winner to `models.toml`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import click
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from app.catalog import load_catalog
+from app.errors import FarmError
+from app.settings import models_file
+from workers.models import device_of, quieten
+from workers.tune.measure import Bench, switches
+from workers.tune.record import recorded, write
+from workers.tune.search import Row, search, winner
+
+
+@click.command()
+@click.argument("name")
+@click.option("--dry-run", is_flag=True, help="Measure and print; write nothing.")
+@click.option("--skip", multiple=True, help="A switch that is not tried, such as compile.")
+@click.option("--steps", type=click.IntRange(1), help="Steps of each picture; the model's default.")
+@click.option("--rounds", type=click.IntRange(1), default=3, show_default=True)
+@click.option("--tolerance", type=float, default=2.0, show_default=True, help="Mean pixel error.")
+def main(
+    *,
+    name: str,
+    dry_run: bool,
+    skip: tuple[str, ...],
+    steps: int | None,
+    rounds: int,
+    tolerance: float,
+) -> None:
+    """Tune one model of the registry on the device at hand."""
+    file = models_file(os.environ)
+    try:
+        catalog = load_catalog(file, frozenset({name}))
+    except FarmError as error:
+        sys.exit(f"doctor: {error}")
+    model = catalog.models[name]
+    if model.path is None:
+        sys.exit(f"doctor: {name} is no model that is rendered: there is nothing to tune")
+    quieten()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    plain = replace(
+        model.speed, dtype="float32", channels_last=False, compile=False, attention="", decoder=""
+    )
+    tried = {key: values for key, values in switches(model, device).items() if key not in skip}
+    bench = Bench(model, file.parent, device, steps or model.defaults.num_inference_steps, rounds)
+    rows = []
+    for row in search(plain, tried, bench.measure, tolerance):
+        rows.append(row)
+        click.echo(f"{row.switch}: {row.measured.error or f'{row.measured.picture_s:.3f} s'}")
+    if rows[0].verdict != "kept":
+        sys.exit(f"doctor: {name} cannot be rendered: {rows[0].measured.error}")
+    Console().print(_table(f"{name} on {device_of(catalog)}", rows))
+    best = winner(rows)
+    remark = f"measured on {device_of(catalog)}, {datetime.now(UTC):%Y-%m-%d}"
+    text = recorded(file.read_text(), name, best.speed, remark)
+    if dry_run:
+        click.echo(f"{file} is left as it is; it would be:\n\n{text}")
+        return
+    write(file, text)
+    click.echo(f"written to {file}; workers that are started now use it")
+
+
+def _table(title: str, rows: list[Row]) -> Table:
+    table = Table("switch", "s a picture", "times as quick", "max off", "mean off", "", title=title)
+    first_s = rows[0].measured.picture_s
+    for row in rows:
+        seen = row.measured
+        figures = (
+            [seen.error, "", "", ""]
+            if seen.error
+            else [
+                f"{seen.picture_s:.3f}",
+                f"{first_s / seen.picture_s:.2f}",
+                str(seen.max_off),
+                f"{seen.mean_off:.2f}",
+            ]
+        )
+        table.add_row(row.switch, *figures, row.verdict)
+    return table
+
+
+if __name__ == "__main__":
+    main()

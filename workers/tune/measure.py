@@ -1,0 +1,114 @@
+"""Measuring: a model loaded in one way, a few unlike pictures, their time and their distance."""
+
+from __future__ import annotations
+
+import gc
+import math
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from workers.engine.engine import Engine
+from workers.engine.loading import load
+from workers.engine.probe import everyone
+from workers.engine.request import EngineError, Finished, Outcome, Request
+from workers.models import options
+from workers.tune.search import Measured
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from app.catalog import Model, Speed
+
+PROMPTS = (
+    "a red circle on a blue background",
+    "two green stars above a yellow square",
+    "a portrait of an old fisherman, oil on canvas",
+    "a city street at night in the rain",
+)
+
+
+class Bench:
+    """Measures one model on one device; the first measurement's pictures are what others are held to."""
+
+    def __init__(self, model: Model, base: Path, device: str, steps: int, rounds: int) -> None:
+        self._model = model
+        self._base = base
+        self._device = device
+        self._steps = steps
+        self._rounds = rounds
+        self._truth: list[np.ndarray] | None = None
+
+    def measure(self, speed: Speed) -> Measured:
+        """Load the model so, render the pictures together and take the best time."""
+        try:
+            pictures, picture_s = self._render(speed)
+        except (RuntimeError, ValueError, TypeError, ImportError, OSError, EngineError) as error:
+            lines = str(error).strip().splitlines()
+            return Measured(error=f"{type(error).__name__}: {lines[0] if lines else ''}"[:120])
+        finally:
+            gc.collect()
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+        if self._truth is None:
+            self._truth = pictures
+        off = np.abs(np.stack(pictures).astype(int) - np.stack(self._truth))
+        return Measured(picture_s, int(off.max()), float(off.mean()))
+
+    def _render(self, speed: Speed) -> tuple[list[np.ndarray], float]:
+        decoder = (self._base / speed.decoder).resolve() if speed.decoder else None
+        model = replace(self._model, speed=speed, decoder=decoder)
+        if model.path is None:
+            raise ValueError("there is nothing to tune")
+        loaded = load(model.path, name=model.name, device=self._device, **options(model))
+        engine = Engine({model.name: loaded}, choose=everyone)
+        pictures = self._together(engine)  # the first time compiles and allocates
+        best_s = math.inf
+        for _ in range(self._rounds):
+            started_s = time.perf_counter()
+            pictures = self._together(engine)
+            best_s = min(best_s, time.perf_counter() - started_s)
+        return pictures, best_s / len(pictures)
+
+    def _together(self, engine: Engine) -> list[np.ndarray]:
+        plain, made = self._model.defaults, dict[str, Outcome]()
+        for number, prompt in enumerate(PROMPTS):
+            engine.add(
+                Request(
+                    id=str(number),
+                    model=self._model.name,
+                    prompt=prompt,
+                    width=plain.width,
+                    height=plain.height,
+                    num_inference_steps=self._steps,
+                    guidance_scale=plain.guidance_scale,
+                    scheduler=plain.scheduler,
+                    seed=number,
+                )
+            )
+        while not engine.idle:
+            made |= {outcome.id: outcome for outcome in engine.step()}
+        pictures = []
+        for _, outcome in sorted(made.items()):
+            if not isinstance(outcome, Finished):
+                raise EngineError(f"no picture: {outcome}")
+            pictures += outcome.pixels
+        return pictures
+
+
+def switches(model: Model, device: str) -> dict[str, list[object]]:
+    """What there is to try, in the order in which it is tried."""
+    on_cuda = device != "cpu"
+    attention = ["native", "_native_cudnn", "_native_flash", "_native_efficient", "flash", "sage"]
+    tried: dict[str, list[object]] = {
+        "dtype": ["bfloat16", "float16"],
+        "channels_last": [True],
+        "attention": list(attention if on_cuda else ["_native_math"]),
+        "compile": [True],
+    }
+    if model.speed.decoder:
+        tried["decoder"] = [model.speed.decoder]
+    return tried | {"prompt_memo_mb": [model.speed.prompt_memo_mb or 256, 0]}
