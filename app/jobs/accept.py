@@ -89,10 +89,15 @@ def check(door: Door, tenant: Tenant, submission: Submission) -> NewJob:
         )
     if request.webhook:
         _check_url("webhook.url", request.webhook.url, door)
-    for name in PICTURES:
-        _check_picture(name, getattr(request, name) or "", door)
     own_id = request.id if isinstance(request, QueueMessage) else None
     job_id: UUID = own_id or new_id()
+    for name in PICTURES:
+        where = getattr(request, name) or ""
+        _check_picture(name, where, door)
+        # A repeat is answered for as long as its job is kept, whatever became of the upload.
+        if _too_old(where, door) and not door.store.holds(tenant.id, key or str(job_id)):
+            message = "names an upload that is kept no longer: upload the picture again"
+            raise InvalidRequest(f"{name} {message}", (FieldError(name, message),))
     full = complete(request, door.catalog, door.priority)
     shared = tenant.cache and request.cache and repeatable(full)
     revision = door.catalog.models[full["model"]].revision
@@ -111,9 +116,10 @@ def check(door: Door, tenant: Tenant, submission: Submission) -> NewJob:
 def _check_picture(field: str, where: str, door: Door) -> None:
     if where.startswith(("http://", "https://")):
         _check_url(field, where, door)
-    elif uploads.is_name(where) and uploads.made_at(where) + door.keep_uploads_s < time.time():
-        message = "names an upload that is kept no longer: upload the picture again"
-        raise InvalidRequest(f"{field} {message}", (FieldError(field, message),))
+
+
+def _too_old(where: str, door: Door) -> bool:
+    return uploads.is_name(where) and uploads.made_at(where) + door.keep_uploads_s < time.time()
 
 
 def _check_url(field: str, url: str, door: Door) -> None:

@@ -78,6 +78,13 @@ class Store:
             old = _same_jobs(connection, new)
         return [Stored(old[job.idempotency_key], created=False) for job in new]
 
+    def holds(self, tenant_id: UUID, key: str) -> bool:
+        """Whether the tenant has a job under this idempotency key."""
+        with reading(self._engine).connect() as connection:
+            wanted = {"tenant": tenant_id, "key": key}
+            query = "SELECT FROM jobs WHERE tenant_id = :tenant AND idempotency_key = :key"
+            return connection.execute(text(query), wanted).one_or_none() is not None
+
     def check_day(self, tenant: Tenant) -> None:
         """Raise `OverQuota` if the tenant has used up today's GPU-seconds."""
         limits.check_day(self._engine, tenant)

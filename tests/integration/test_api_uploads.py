@@ -71,6 +71,16 @@ def test_an_upload_that_is_kept_no_longer_is_refused(client: httpx.Client, field
     assert "kept no longer" not in answer.text
 
 
+def test_a_repeat_is_not_asked_whether_its_upload_is_kept(client: httpx.Client) -> None:
+    """What was accepted under a key is answered under it for as long as the job is kept."""
+    headers = {"Idempotency-Key": "one"}
+    assert client.post("/v1/jobs", json={"prompt": "x"}, headers=headers).status_code == 202
+    old = {"prompt": "x", "strength": 0.5, "image": f"uploads/{new_id(0)}"}
+    assert "kept no longer" not in client.post("/v1/jobs", json=old, headers=headers).text
+    headers = {"Idempotency-Key": "another"}
+    assert "kept no longer" in client.post("/v1/jobs", json=old, headers=headers).text
+
+
 def test_a_url_for_reading_writes_nothing(client: httpx.Client, nobody: httpx.Client) -> None:
     """And one for writing reads nothing; both only for their own key and as they were signed."""
     place = placed(client)
