@@ -35,7 +35,7 @@ ifdef ARGS
 	@HF_HUB_OFFLINE=1 $(BIN)/python -m pytest $(ARGS)
 else
 	@HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -q -n 5 --dist loadscope $(WAITING)
-	@HF_HUB_OFFLINE=1 $(BIN)/python -m pytest $(WAITING:%=--ignore=%)
+	@HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --durations 25 $(WAITING:%=--ignore=%)
 endif
 
 chaos: setup ## The chaos runs at full length, for an hour (ARGS="R1 R5": some); report in bench/results

@@ -13,7 +13,7 @@ from models.scenes import autoencoder as eyes
 from models.scenes import denoiser
 from models.scenes.captions import caption
 from models.scenes.pool import Pool, render
-from models.scenes.scene import FULL, SINGLE, sample_scene
+from models.scenes.scene import LESSONS, SINGLE, sample_scene
 from models.scenes.words import LENGTH, Heads, encode, targets
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ class DenoiserCourse:
 
     def loss(self, step: int) -> Tensor:
         """Weighted squared error of the predicted velocity."""
-        mix = SINGLE if step < self.singles_until else FULL
+        mix = SINGLE if step < self.singles_until else LESSONS
         while len(self.pool.scenes) < FIRST * self.batch:
             self.pool.renew(256, mix)
         if step % USES == 0:

@@ -1,4 +1,11 @@
-"""Where things go: a scene becomes a list of primitives on the 128 x 128 canvas."""
+"""Where things go: a scene becomes a list of primitives on the 128 x 128 canvas.
+
+Things have few sizes and stand on the latents' grid: their centres are multiples of `CELL` pixels, so
+that one shape of one size always makes the same pattern of latents. A small denoiser learns such
+patterns by heart; outlines that fell anywhere between the cells it had blurred into one another. For
+the same reason little is left to chance: a single thing, a house or a face may stand a cell to the
+left or right.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +19,13 @@ if TYPE_CHECKING:
 
 SIDE = 128
 """Width and height of a picture in pixels."""
-RADII = {"small": (18.0, 20.0), "": (29.0, 33.0), "large": (44.0, 48.0)}
+CELL = 8
+"""Pixels to one latent, each way."""
+RADII = {"small": 20, "": 32, "large": 48}
 """Half the side of a single thing in pixels, by its size word."""
-RADIUS_PLACED, RADIUS_COUNTED, RADIUS_PAIRED = (24.0, 27.0), (22.0, 24.0), (23.0, 26.0)
-NEAR, FAR, MIDDLE = 34, 94, 64
+RADIUS_PLACED = 24
+"""Half the side of things that are placed or one of several."""
+NEAR, FAR, MIDDLE = 32, 96, 64
 PLACE_AT = {
     "left": (NEAR, MIDDLE), "right": (FAR, MIDDLE), "top": (MIDDLE, NEAR), "bottom": (MIDDLE, FAR),
     "centre": (MIDDLE, MIDDLE), "top left": (NEAR, NEAR), "top right": (FAR, NEAR),
@@ -23,7 +33,7 @@ PLACE_AT = {
 }  # fmt: skip
 SPOTS = {
     2: ((NEAR, MIDDLE), (FAR, MIDDLE)),
-    3: ((MIDDLE, 36), (NEAR, 92), (FAR, 92)),
+    3: ((MIDDLE, NEAR), (NEAR, FAR), (FAR, FAR)),
     4: ((NEAR, NEAR), (FAR, NEAR), (NEAR, FAR), (FAR, FAR)),
 }
 """Where several things stand: side by side, as a triangle, as a square."""
@@ -32,8 +42,6 @@ ENDS = {
     "above": ("top", "bottom"), "below": ("bottom", "top"), "": ("left", "right"),
 }  # fmt: skip
 """Where the first and the second of two things stand; "and" puts them side by side."""
-SHIFT = 4.0
-"""Pixels by which a whole arrangement is moved at random, each way."""
 BROWN, GRASS, SEA, SKY, DARK = (
     (120, 72, 30),
     (66, 176, 66),
@@ -61,9 +69,9 @@ def place(scene: Scene, rng: random.Random) -> list[Primitive]:
     if scene.motif:
         return _MOTIFS[scene.motif](scene, rng)
     if len(scene.groups) == 2:
-        return _pair(scene, rng)
+        return _pair(scene)
     (group,) = scene.groups
-    return _several(group, rng) if group.count > 1 else [_single(group, rng)]
+    return _several(group) if group.count > 1 else [_single(group, rng)]
 
 
 def scatter(scene: Scene, rng: random.Random) -> list[Primitive]:
@@ -90,35 +98,30 @@ def _thing(group: Group, x: float, y: float, radius: float) -> Primitive:
 
 def _single(group: Group, rng: random.Random) -> Primitive:
     if group.place:
-        x, y = _shifted(PLACE_AT[group.place], rng)
-        return _thing(group, x, y, rng.uniform(*(RADII["small"] if group.size else RADIUS_PLACED)))
-    x, y = _shifted((MIDDLE, MIDDLE), rng)
-    return _thing(group, x, y, rng.uniform(*RADII[group.size]))
+        radius = RADII["small"] if group.size else RADIUS_PLACED
+        return _thing(group, *PLACE_AT[group.place], radius)
+    x = MIDDLE if group.size else _about_middle(rng)
+    return _thing(group, x, MIDDLE, RADII[group.size])
 
 
-def _shifted(spot: tuple[float, float], rng: random.Random) -> tuple[float, float]:
-    x, y = spot
-    return x + rng.uniform(-SHIFT, SHIFT), y + rng.uniform(-SHIFT, SHIFT)
+def _about_middle(rng: random.Random) -> int:
+    return MIDDLE + rng.choice((-CELL, 0, CELL))
 
 
-def _several(group: Group, rng: random.Random) -> list[Primitive]:
-    radius = rng.uniform(*RADIUS_COUNTED)
-    dx, dy = _shifted((0, 0), rng)
-    return [_thing(group, x + dx, y + dy, radius) for x, y in SPOTS[group.count]]
+def _several(group: Group) -> list[Primitive]:
+    return [_thing(group, x, y, RADIUS_PLACED) for x, y in SPOTS[group.count]]
 
 
-def _pair(scene: Scene, rng: random.Random) -> list[Primitive]:
+def _pair(scene: Scene) -> list[Primitive]:
     first, second = scene.groups
     if scene.relation == "inside":
-        x, y = _shifted((MIDDLE, MIDDLE), rng)
-        outer = _thing(second, x, y, rng.uniform(46, 50))
-        return [outer, _thing(first, x, y, rng.uniform(*RADII["small"]))]
-    spots = [PLACE_AT[place] for place in ENDS[scene.relation]]
-    radius = rng.uniform(*RADIUS_PAIRED)
-    dx, dy = _shifted((0, 0), rng)
+        return [
+            _thing(group, MIDDLE, MIDDLE, radius)
+            for group, radius in ((second, RADII["large"]), (first, RADII["small"]))
+        ]
     return [
-        _thing(group, x + dx, y + dy, radius)
-        for group, (x, y) in zip(scene.groups, spots, strict=True)
+        _thing(group, *PLACE_AT[place], RADIUS_PLACED)
+        for group, place in zip(scene.groups, ENDS[scene.relation], strict=True)
     ]
 
 
@@ -135,7 +138,7 @@ def _tree_at(x: float, size: float) -> list[Primitive]:
 
 def _house(scene: Scene, rng: random.Random) -> list[Primitive]:
     wall, roof = (COLOURS[colour] for colour in scene.motif_colours)
-    x = 46 + rng.uniform(-4, 4) if "tree" in scene.extras else 64 + rng.uniform(-8, 8)
+    x = 48 if "tree" in scene.extras else _about_middle(rng)
     parts = [
         Primitive("box", 64, 118, 80, 20, GRASS),
         *_sun(scene, 106),
@@ -148,13 +151,13 @@ def _house(scene: Scene, rng: random.Random) -> list[Primitive]:
 
 
 def _tree(scene: Scene, rng: random.Random) -> list[Primitive]:
-    x = 60 + rng.uniform(-14, 6)
+    x = rng.choice((48, 56, 64))
     return [Primitive("box", 64, 118, 80, 20, GRASS), *_sun(scene, 108), *_tree_at(x, 26)]
 
 
 def _boat(scene: Scene, rng: random.Random) -> list[Primitive]:
     hull, sail = (COLOURS[colour] for colour in scene.motif_colours)
-    x = 60 + rng.uniform(-10, 8)
+    x = rng.choice((56, 64))
     return [
         Primitive("box", 64, 118, 80, 30, SEA),
         *_sun(scene, 108),
@@ -165,7 +168,7 @@ def _boat(scene: Scene, rng: random.Random) -> list[Primitive]:
 
 
 def _face(scene: Scene, rng: random.Random) -> list[Primitive]:
-    x, y = 64 + rng.uniform(-6, 6), 64 + rng.uniform(-6, 6)
+    x, y = _about_middle(rng), MIDDLE
     mouth = "frown" if "sad" in scene.extras else "smile"
     return [
         Primitive("circle", x, y, 46, 46, COLOURS[scene.motif_colours[0]]),

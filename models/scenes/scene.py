@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Backdrop:
-    """What lies behind: one colour, or a pattern of two."""
+    """What lies behind: one colour, or a pattern of two. Two different things have one colour behind them."""
 
     kind: str
     colours: tuple[str, ...]
@@ -102,6 +102,8 @@ class Mix:
 
 SINGLE = Mix(counted=0.75, placed=0.25, related=0.0, motif=0.0, patterned=0.0, max_count=1)
 FULL = Mix()
+LESSONS = Mix(counted=0.4, placed=0.17, related=0.35, patterned=0.35)
+"""What the denoiser is taught: more of what is hard than a customer would ask for."""
 
 
 def sample_scene(rng: random.Random, mix: Mix = FULL, *, unseen: bool = False) -> Scene:
@@ -140,7 +142,7 @@ def _related(rng: random.Random, mix: Mix) -> Scene:
     relation = rng.choice((*RELATIONS, ""))
     if relation == "inside":
         first_shape, second_shape = rng.choice(SOLID), rng.choice(HOLLOW)
-    backdrop = _backdrop(rng, mix, (first_colour, second_colour))
+    backdrop = _backdrop(rng, replace(mix, patterned=0.0), (first_colour, second_colour))
     groups = (Group(first_colour, first_shape), Group(second_colour, second_shape))
     return Scene(backdrop, groups, relation)
 
