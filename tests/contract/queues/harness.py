@@ -39,6 +39,7 @@ class Harness(Protocol):
     abilities: frozenset[str]
     """What the service can do beyond the promises of the port; tests of the rest are skipped.
 
+    `alone`: never hands a message to two consumers at once, where others do so now and then.
     `groups`: keeps order within a group. `group_waits`: hands out nothing of a group while an
     earlier message of it is in hand. `knows_lost`: tells when a lease was lost. `counts`: counts
     deliveries. `dedup`: drops a second message of the same id. `outage`: has a server that can be

@@ -14,7 +14,7 @@ NUMBERS = count()
 class MemoryHarness:
     """There is no server: a queue is its name."""
 
-    abilities = frozenset({"groups", "group_waits", "knows_lost", "counts"})
+    abilities = frozenset({"alone", "groups", "group_waits", "knows_lost", "counts"})
     short_lease_s = 0.2
     limit_bytes = LIMIT_BYTES
 

@@ -22,7 +22,7 @@ PROJECT = "projects/test"
 class PubSubHarness:
     """The emulator forgets when it is killed, so topics are made again at each restart."""
 
-    abilities = frozenset({"groups", "counts", "outage", "missing"})
+    abilities = frozenset({"alone", "groups", "counts", "outage", "missing"})
     short_lease_s = 2.0  # ten seconds is the service's own least; the emulator is told to take less
     limit_bytes = LIMIT_BYTES
 

