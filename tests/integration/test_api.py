@@ -148,24 +148,25 @@ def submit(client: httpx.Client, **request: Any) -> dict[str, Any]:
 
 # --- who may ask
 
+NOBODYS = UUID("00000000-0000-7000-8000-000000000000")
 CALLS = [
     ("POST", "/v1/jobs"),
     ("POST", "/v1/jobs:batch"),
     ("GET", "/v1/jobs"),
-    ("GET", f"/v1/jobs/{uuid4()}"),
-    ("POST", f"/v1/jobs/{uuid4()}/cancel"),
-    ("GET", f"/v1/jobs/{uuid4()}/events"),
+    ("GET", f"/v1/jobs/{NOBODYS}"),
+    ("POST", f"/v1/jobs/{NOBODYS}/cancel"),
+    ("GET", f"/v1/jobs/{NOBODYS}/events"),
     ("GET", "/v1/models"),
     ("POST", "/v1/uploads"),
     ("GET", "/v1/cdn-cookie"),
     ("POST", "/v1/endpoints"),
     ("GET", "/v1/endpoints"),
-    ("PATCH", f"/v1/endpoints/{uuid4()}"),
-    ("DELETE", f"/v1/endpoints/{uuid4()}"),
-    ("GET", f"/v1/endpoints/{uuid4()}/secret"),
-    ("POST", f"/v1/endpoints/{uuid4()}/rotate"),
+    ("PATCH", f"/v1/endpoints/{NOBODYS}"),
+    ("DELETE", f"/v1/endpoints/{NOBODYS}"),
+    ("GET", f"/v1/endpoints/{NOBODYS}/secret"),
+    ("POST", f"/v1/endpoints/{NOBODYS}/rotate"),
     ("GET", "/v1/deliveries"),
-    ("POST", f"/v1/deliveries/{uuid4()}/replay"),
+    ("POST", f"/v1/deliveries/{NOBODYS}/replay"),
     ("POST", "/v1/deliveries:replay"),
 ]
 

@@ -116,9 +116,10 @@ def test_a_body_that_was_cut_needs_its_whole(desk: Desk, url: str) -> None:
     assert "are kept" in result.output
 
 
-@pytest.mark.parametrize(
-    "arguments", [(), (str(uuid4()), "--code", "x"), (str(uuid4()), str(uuid4()), "--body", "-")]
-)
+ONE, TWO = (f"00000000-0000-7000-8000-00000000000{n}" for n in (1, 2))
+
+
+@pytest.mark.parametrize("arguments", [(), (ONE, "--code", "x"), (ONE, TWO, "--body", "-")])
 def test_replay_must_be_told_what(desk: Desk, url: str, arguments: tuple[str, ...]) -> None:
     """Messages or a reason, and one message for a mended body: anything else is a usage error."""
     assert run(desk, url, "replay", *arguments).exit_code == 2

@@ -33,7 +33,7 @@ def test_each_shape_is_recognised(shape: str):
     assert [t.shape for t in seen(Scene(WHITE, (Group("blue", shape),))).things] == [shape]
 
 
-@pytest.mark.parametrize("colour", set(COLOURS) - {"white"})
+@pytest.mark.parametrize("colour", sorted({*COLOURS} - {"white"}))
 def test_each_colour_is_recognised(colour: str):
     """One thing of each colour is seen in that colour."""
     assert [t.colour for t in seen(Scene(WHITE, (Group(colour, "square"),))).things] == [colour]
