@@ -59,6 +59,8 @@ class Model:
     """Gives views of the pipeline, as a loaded model does."""
 
     batched = True
+    memo_bytes = 0
+    colours = None
 
     def __init__(self) -> None:
         self.denoiser = Doubler()
