@@ -12,7 +12,7 @@ import signal
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -30,13 +30,16 @@ from app.webhooks.schedule import Answer, Answered, Decision, RetryAt, decide, f
 from app.webhooks.settling import Settler
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
 
     from app.settings import Settings
 
 CONCURRENCY = 256
 PER_ENDPOINT = 8
 POLL_S = 1.0
+STARTING, YOUNG_S = 16, 0.05
+"""So many deliveries are this young at most. What is posted and not yet written down comes twice if
+the courier dies, so a burst is not posted all at once; a slow endpoint holds up none for longer."""
 THREADS = 16  # for statements; look-ups of names have their own
 
 log = structlog.get_logger("app.courier")
@@ -67,6 +70,7 @@ class Courier:
         self._poll_s = poll_s
         self._under_way: Counter[str] = Counter()
         self._wake = asyncio.Event()
+        self._starting = asyncio.Semaphore(STARTING)
         self.stopping = False
 
     def wake(self) -> None:
@@ -110,12 +114,13 @@ class Courier:
             await asyncio.wait_for(self._wake.wait(), self._poll_s)
 
     async def _deliver(self, delivery: Delivery) -> None:
-        began = time.perf_counter()
         try:
-            answer = await post(self._outbound, delivery, self._url_for)
-            decision = decide(delivery.tries + 1, answer, random.random)
-            took_s = time.perf_counter() - began
-            settled = await self._settler.settle(Try(delivery, answer, decision, took_s))
+            async with self._start():
+                began = time.perf_counter()
+                answer = await post(self._outbound, delivery, self._url_for)
+                decision = decide(delivery.tries + 1, answer, random.random)
+                took_s = time.perf_counter() - began
+                settled = await self._settler.settle(Try(delivery, answer, decision, took_s))
             _report(delivery, answer, decision, settled=settled, took_s=took_s)
         except SQLAlchemyError as error:
             # The lease runs out and the webhook is delivered again: twice is better than never.
@@ -126,6 +131,18 @@ class Courier:
             self._under_way[delivery.endpoint] -= 1
             self._under_way += Counter()  # drops the zeros
             self.wake()
+
+    @asynccontextmanager
+    async def _start(self) -> AsyncIterator[None]:
+        """Wait for one of the places of the young, and give it back at the end or after a while."""
+        await self._starting.acquire()
+        timer = asyncio.get_running_loop().call_later(YOUNG_S, self._starting.release)
+        try:
+            yield
+        finally:
+            if timer.when() > asyncio.get_running_loop().time():
+                timer.cancel()
+                self._starting.release()
 
 
 def run(settings: Settings) -> None:
