@@ -69,11 +69,13 @@ class Previews:
         """Pass previews on until cancelled; connects only while somebody watches."""
         while True:
             await self._watched.wait()
-            try:
-                await self._pass_on()
-            except (redis.RedisError, OSError) as error:
-                log.warning("no previews", cause=str(error).partition("\n")[0])
-                await asyncio.sleep(RECONNECT_S)
+            self._watched.clear()
+            while self._watchers:  # also those who came while the connection was being closed
+                try:
+                    await self._pass_on()
+                except (redis.RedisError, OSError) as error:
+                    log.warning("no previews", cause=str(error).partition("\n")[0])
+                    await asyncio.sleep(RECONNECT_S)
 
     async def _pass_on(self) -> None:
         """Subscribe to what is watched and hand out what comes, until nobody watches."""
@@ -85,7 +87,6 @@ class Previews:
                 if message is not None:
                     for latest in self._watchers.get(message["channel"].decode(), ()):
                         latest.give(message["data"].decode())
-        self._watched.clear()
 
     async def _follow(self, subscription: PubSub) -> None:
         """Subscribe to what is newly watched, and to nothing that no longer is."""

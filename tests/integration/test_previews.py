@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-import threading
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import redis.asyncio
 
-from app import dispatcher
+from app.api import previews
 from app.broker import connect, preview_channel
 from app.jobs import tenants
 from app.local import ports
 from app.settings import Settings
 from renderfarm import Farm as Client
 from renderfarm import ProgressEvent
+from tests.integration.dispatching import dispatching
 from tests.integration.test_api import SECRET, Server
 from tests.integration.test_worker import Plant
 from tests.integration.waiting import PATIENCE_S, until
@@ -46,23 +48,20 @@ def client(farm: Farm, database_url: str, redis_server: Redis, tmp_path: Path) -
         "RENDERFARM_SECRET": SECRET,
         "RENDERFARM_SERVE": "scenes",
     }
-    settings, stop = Settings.from_environment(environment), threading.Event()
-    loop = threading.Thread(target=dispatcher.run, args=(settings, stop))
-    loop.start()
+    settings = Settings.from_environment(environment)
     plant = Plant(farm.engine, {**os.environ, **environment}, tmp_path)
     key = tenants.new_key()
     tenants.add_key(farm.engine, farm.tenant, key, "test")
-    try:
-        plant.start("scenes")
-        with (
-            Server(settings),
-            Client(settings.public_url, api_key=key, timeout_s=PATIENCE_S) as made,
-        ):
-            yield made
-    finally:
-        plant.end()
-        stop.set()
-        loop.join()
+    with dispatching(environment):
+        try:
+            plant.start("scenes")
+            with (
+                Server(settings),
+                Client(settings.public_url, api_key=key, timeout_s=PATIENCE_S) as made,
+            ):
+                yield made
+        finally:
+            plant.end()
 
 
 def test_who_watches_a_job_sees_its_picture_come(client: Client, redis_server: Redis) -> None:
@@ -78,3 +77,44 @@ def test_who_watches_a_job_sees_its_picture_come(client: Client, redis_server: R
     assert np.corrcoef(last.ravel(), wanted.ravel())[0, 1] > 0.6
     broker = connect(redis_server.url)
     until(lambda: broker.pubsub_numsub(preview_channel(job.id))[0][1] == 0)
+
+
+class Held(redis.asyncio.Redis):
+    """A client whose connection is closed only when it is let `go`."""
+
+    closing: asyncio.Event
+    go: asyncio.Event
+
+    async def aclose(self, *arguments: Any) -> None:
+        """Say that it is about to be closed, and wait."""
+        self.closing.set()
+        await self.go.wait()
+        await super().aclose(*arguments)
+
+
+def test_who_comes_while_the_last_one_leaves_is_seen(
+    redis_server: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job that is watched from when the connection is being closed has its previews, too."""
+    broker = connect(redis_server.url)
+
+    def subscribed(job_id: str) -> bool:
+        return bool(broker.pubsub_numsub(preview_channel(job_id))[0][1])
+
+    async def watch_in_turn() -> str | None:
+        Held.closing, Held.go, changed = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        passed = previews.Previews(redis_server.url)
+        running = asyncio.create_task(passed.run())
+        with passed.watch("first", asyncio.Event()):
+            await asyncio.to_thread(until, lambda: subscribed("first"))
+        await Held.closing.wait()
+        with passed.watch("second", changed) as latest:
+            Held.go.set()
+            await asyncio.to_thread(until, lambda: subscribed("second"))
+            broker.publish(preview_channel("second"), "data:,x")
+            await changed.wait()
+            running.cancel()
+            return latest.take()
+
+    monkeypatch.setattr(previews, "connect_async", Held.from_url)
+    assert asyncio.run(watch_in_turn()) == "data:,x"
