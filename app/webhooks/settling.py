@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 if TYPE_CHECKING:
     from asyncio import Future
@@ -41,7 +41,7 @@ class Settler:
     async def _write(self, batch: list[tuple[Try, Future[bool]]]) -> None:
         try:
             kept = await asyncio.to_thread(self._outbox.settle, *(tried for tried, _ in batch))
-        except SQLAlchemyError as error:
+        except Exception as error:  # noqa: BLE001 - each of them is told, and none is left waiting
             if len(batch) > 1 and _is_about_one(error):
                 for one in batch:
                     await self._write([one])
@@ -53,6 +53,6 @@ class Settler:
                 ended.set_result(tried.delivery.id in kept)
 
 
-def _is_about_one(error: SQLAlchemyError) -> bool:
+def _is_about_one(error: Exception) -> bool:
     """Whether Postgres was there and took offence at something in the batch."""
     return isinstance(error, DBAPIError) and not isinstance(error, OperationalError)

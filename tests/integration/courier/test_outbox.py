@@ -92,3 +92,24 @@ def test_what_ends_together_is_written_together(records: Records):
     assert states == {"delivered": 8, "pending": 1}
     answers = records.rows("SELECT answer FROM tries ORDER BY answer")
     assert [row["answer"] for row in answers] == [str(n) for n in range(9) if n != 4]
+
+
+def test_a_bug_leaves_nobody_waiting(records: Records):
+    """Whoever shares the transaction is told of what broke it; what comes later is written down."""
+    outbox, broken = Outbox(records.engine), Try(None, Answered(200), Delivered())  # type: ignore[arg-type]
+    made = records.announce("http://127.0.0.1/")
+    (taken,) = outbox.claim(room=9, cap=9, under_way={})
+    tried = Try(taken, Answered(200), Delivered())
+
+    async def settle() -> list[bool | BaseException]:
+        settler = Settler(outbox)
+        together = [settler.settle(each) for each in (broken, broken, tried)]
+        return [
+            *await asyncio.gather(*together, return_exceptions=True),
+            await settler.settle(tried),
+        ]
+
+    *ended, later = asyncio.run(settle())
+    assert [type(each) for each in ended] == [AttributeError] * 3
+    assert later is True
+    assert records.row(made)["state"] == "delivered"
