@@ -36,7 +36,8 @@ class Engine:
     """Renders many requests at once on one device.
 
     Not thread-safe, and bound to a thread: the one that calls `step` owns the device and makes
-    every other call too. `shelf` holds the models that are not on the device. `clock` returns seconds and times the forwards; `choose` is the policy.
+    every other call too. `shelf` holds the models that are not on the device. `clock` returns seconds
+    and times the forwards; `choose` is the policy.
     """
 
     def __init__(
