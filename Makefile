@@ -48,7 +48,7 @@ r6: setup ## Kill intake at 8 points, 20 times each, on each queue service (abou
 	@HF_HUB_OFFLINE=1 $(BIN)/python -m tests.integration.intake.r6_long $(ARGS)
 
 r12: setup ## Deliver 5,000 webhooks while couriers are killed (about 5 minutes; ARGS="--webhooks 500")
-	@HF_HUB_OFFLINE=1 $(BIN)/python -m tests.integration.courier.r12 $(ARGS)
+	@HF_HUB_OFFLINE=1 $(BIN)/python -m tests.integration.courier.r12_long $(ARGS)
 
 azurite: ## Install Microsoft's Azurite (npm, 365 MB) into .azurite, for the tests of Azure Blob; they skip without it
 	@npm install --prefix .azurite --no-audit --no-fund azurite@3.37.0

@@ -1,52 +1,39 @@
 """R12: 5,000 webhooks, a third of the endpoints broken, the courier killed every two seconds.
 
-    python -m tests.integration.courier.r12 --webhooks 5000
-
 70 % of the endpoints are healthy; the others answer 500, hang, or redirect to a canary on loopback.
 Two couriers run; every two seconds one of them is killed with SIGKILL and started again. The long
 waits between tries are cut short in the records, the short ones and the leases are waited for.
-`make test` does the short form.
+`make test` does the short form, `make r12` the long one (`r12_long`).
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import multiprocessing
 import os
 import signal
-import sys
-import tempfile
 import threading
 import time
 from collections import Counter
 from contextlib import AsyncExitStack
-from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import structlog
 
 from app.courier import Courier
-from app.database import create_engine, migrate
-from app.local.postgres import Postgres
-from app.settings import REPOSITORY
+from app.database import create_engine
 from app.webhooks.deliveries import Outbox
 from app.webhooks.outbound import GuardedBackend, Outbound, Resolver
-from bench import machine
 from bench.figures import percentile
-from tests.integration.courier.conftest import fill
 from tests.integration.courier.endpoint import answer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from multiprocessing.synchronize import Event
 
     from tests.integration.courier.records import Records
 
-RESULTS = REPOSITORY / "bench" / "results"
 KINDS = ("healthy",) * 7 + ("500", "hang", "redirect")
 ENDPOINTS = 20
 KILL_S = 2.0
@@ -54,22 +41,7 @@ LEASE_S = 6.0
 LIMIT_S = 1.0
 PATIENCE_S = 900.0
 processes = multiprocessing.get_context("forkserver")
-processes.set_forkserver_preload(
-    ["app.courier", "app.local.postgres", "bench.machine", "tests.integration.courier.conftest"]
-)
-"""What a courier imports: as a program this module cannot be named here itself."""
-HEAD = """# R12: webhooks while couriers are killed
-
-Made by `make r12`; do not edit. {webhooks} webhooks to {endpoints} endpoints, of which 7 in 10 are healthy and
-the others answer 500, hang, or redirect to a canary on loopback. Of two couriers one is killed with
-SIGKILL every {kill_s:g} s. A lease lasts {lease_s:g} s and an answer is waited for {limit_s:g} s; waits between tries that are
-longer are cut short.
-
-Measured {measured_at}, commit `{commit}`; {cpu}, {cores} cores, load at the start {load_average[0]}.
-
-| | |
-|---|---|
-"""
+processes.set_forkserver_preload([__name__])
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,60 +249,3 @@ def verdict(found: Found) -> list[str]:
         "no courier was killed": found.kills == 0,
     }
     return [text for text, is_so in wrong.items() if is_so]
-
-
-def slow(found: Found) -> list[str]:
-    """What is not as it should be where the cores are idle."""
-    wrong = {
-        "more than 1 % came twice": found.duplicates > found.healthy / 100,
-        "p95 is above 5 s": found.p95_s > 5,
-    }
-    return [text for text, is_so in wrong.items() if is_so]
-
-
-def main(argv: Sequence[str]) -> int:
-    """Run it, and keep the figures."""
-    import argparse  # noqa: PLC0415 - only as a program
-
-    parser = argparse.ArgumentParser(prog="python -m tests.integration.courier.r12")
-    parser.add_argument("--webhooks", type=int, default=5000)
-    parser.add_argument("--per-s", type=float, default=100.0, help="how fast they are written")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="folder")
-    arguments = parser.parse_args(argv)
-    about = {
-        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": machine.commit(),
-        "machine": machine.machine(),
-        "webhooks": arguments.webhooks,
-    }
-    with tempfile.TemporaryDirectory() as folder, Postgres(Path(folder, "postgres")) as postgres:
-        migrate(postgres.url)
-        engine = create_engine(postgres.url)
-        found = asyncio.run(run(fill(engine, postgres.url), arguments.webhooks, arguments.per_s))
-        engine.dispose()
-    wrong = verdict(found) + slow(found)
-    arguments.results.mkdir(exist_ok=True)
-    about |= {"found": asdict(found), "wrong": wrong}
-    (arguments.results / "r12.json").write_text(json.dumps(about, indent=2) + "\n")
-    constants = {
-        "endpoints": ENDPOINTS, "kill_s": KILL_S, "lease_s": LEASE_S, "limit_s": LIMIT_S,
-    }  # fmt: skip
-    table = HEAD.format(**about, **machine_fields(about), **constants) + "".join(
-        f"| {name.replace('_', ' ')} | {value:.3g} |\n" if isinstance(value, float)
-        else f"| {name.replace('_', ' ')} | {value} |\n"
-        for name, value in asdict(found).items()
-    )  # fmt: skip
-    (arguments.results / "r12.md").write_text(table)
-    sys.stdout.write(table + "\n" + ("R12: " + ("; ".join(wrong) or "as it should be")) + "\n")
-    return 1 if wrong else 0
-
-
-def machine_fields(about: dict[str, object]) -> dict[str, object]:
-    """The machine's own fields, for the report's head."""
-    found = about["machine"]
-    assert isinstance(found, dict)
-    return found
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
