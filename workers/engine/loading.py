@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from diffusers import DiffusionPipeline
@@ -42,17 +42,7 @@ def load(
     model's own. Of the LoRAs so many are kept in memory, and of what prompts were encoded to so
     many megabytes on the device.
     """
-    parts = json.loads((folder / "model_index.json").read_text())
-    absent = {part: None for part in ("safety_checker", "feature_extractor") if part in parts}
-    if "requires_safety_checker" in parts:
-        absent["requires_safety_checker"] = False  # type: ignore[assignment]
-    pipeline = DiffusionPipeline.from_pretrained(
-        folder, dtype=dtype, local_files_only=True, **absent
-    )
-    if dtype == torch.float16 and getattr(pipeline.vae.config, "force_upcast", False):
-        # SDXL's autoencoder overflows in fp16. Its pipelines cast it to and fro around each use,
-        # which would pull it from under the other jobs: keep it in fp32 instead.
-        pipeline.vae.to(torch.float32).register_to_config(force_upcast=False)
+    pipeline = _read(folder, dtype)
     if vae_tiling:
         pipeline.vae.enable_tiling()
     small = load_decoder(decoder, dtype).to(device) if decoder else None
@@ -76,3 +66,19 @@ def load(
         loras_kept=loras_kept,
         memo_bytes=prompt_memo_mb * 2**20,
     )
+
+
+def _read(folder: Path, dtype: torch.dtype) -> Any:
+    """The stock pipeline in host memory, without what checks its pictures."""
+    parts = json.loads((folder / "model_index.json").read_text())
+    absent = {part: None for part in ("safety_checker", "feature_extractor") if part in parts}
+    if "requires_safety_checker" in parts:
+        absent["requires_safety_checker"] = False  # type: ignore[assignment]
+    pipeline = DiffusionPipeline.from_pretrained(
+        folder, dtype=dtype, local_files_only=True, **absent
+    )
+    if dtype == torch.float16 and getattr(pipeline.vae.config, "force_upcast", False):
+        # SDXL's autoencoder overflows in fp16. Its pipelines cast it to and fro around each use,
+        # which would pull it from under the other jobs: keep it in fp32 instead.
+        pipeline.vae.to(torch.float32).register_to_config(force_upcast=False)
+    return pipeline

@@ -141,13 +141,13 @@ def wrap(
         net: _controlled(pipeline, proxies, _proxy(name, net, module, "control", lone=not batched))
         for net, module in (controlnets or {}).items()
     }
-    # Transformers take latents in patches of 2 x 2; pipelines with a UNet insist on 8 pixels.
     if colours is None and "vae" in modules:
         # Not before it is asked for: by then the autoencoder is on its device.
         colours = functools.cache(
             functools.partial(Colours.fit, modules["vae"], pipeline.vae_scale_factor)
         )
     tasks = families.tasks(pipeline, proxies)
+    # Transformers take latents in patches of 2 x 2; pipelines with a UNet insist on 8 pixels.
     multiple = pipeline.vae_scale_factor * (2 if "transformer" in modules else 1)
     return LoadedModel(
         name,
