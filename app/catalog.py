@@ -6,12 +6,12 @@ model that nobody serves or a size that the model cannot draw.
 
 from __future__ import annotations
 
-import hashlib
 import tomllib
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from app.errors import CatalogError
+from app.revision import LORA_FILE, revision
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 DTYPES = ("float32", "bfloat16", "float16")
-LORA_FILE = "pytorch_lora_weights.safetensors"
 SCHEDULERS = (
     "ddim", "dpmpp_2m", "euler", "euler_a", "flow_euler", "heun", "lcm", "pndm", "unipc",
 )  # fmt: skip
@@ -72,7 +71,10 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """One entry of `models.toml`. `pipeline` is `diffusers`, or `null`: a fixed picture, no torch."""
+    """One entry of `models.toml`. `pipeline` is `diffusers`, or `null`: a fixed picture, no torch.
+
+    `revision` names all that its pictures are made from: see `app.revision`.
+    """
 
     name: str
     pipeline: str
@@ -172,7 +174,7 @@ def _model(file: Path, name: str, entry: Any) -> Model:
         pipeline=pipeline,
         path=path,
         description=_value(where, "description", entry, ""),
-        revision=_revision(path),
+        revision="",
         delay_s=_value(where, "delay_s", entry, 0.0),
         schedulers=_schedulers(where, entry),
         defaults=_section(where, "defaults", Defaults, entry),
@@ -185,7 +187,10 @@ def _model(file: Path, name: str, entry: Any) -> Model:
     if model.speed.dtype not in DTYPES:
         raise CatalogError(f"{where}: the dtype must be one of {', '.join(DTYPES)}")
     _check_defaults(where, model)
-    return model
+    try:
+        return replace(model, revision=revision(model))
+    except OSError as error:
+        raise CatalogError(f"{where}: its files cannot be read: {error}") from error
 
 
 def _folders(
@@ -253,14 +258,3 @@ def _check_defaults(where: str, model: Model) -> None:
         raise CatalogError(f"{where}: the default num_inference_steps must be 1 to max_steps")
     if defaults.scheduler not in model.schedulers:
         raise CatalogError(f"{where}: the default scheduler must be one of its schedulers")
-
-
-def _revision(path: Path | None) -> str:
-    """A name for exactly these weights: the SHA-256 over names and contents, first 12 digits."""
-    digest = hashlib.sha256()
-    for file in sorted(path.rglob("*")) if path else ():
-        if file.suffix in {".json", ".safetensors", ".txt"} and file.is_file():
-            digest.update(file.relative_to(path or file).as_posix().encode())
-            with file.open("rb") as content:  # weights are larger than memory has room for
-                digest.update(hashlib.file_digest(content, "sha256").digest())
-    return digest.hexdigest()[:12]

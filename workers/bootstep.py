@@ -29,6 +29,7 @@ from workers.credentials import Credentials
 from workers.lease import Keeper
 from workers.models import device_of, engine_of
 from workers.previews import Previewer
+from workers.revisions import Revisions
 from workers.runtime import Runtime
 from workers.slot import Slot
 
@@ -74,7 +75,7 @@ class Farm(bootsteps.StartStopStep):  # type: ignore[misc,unused-ignore]
             settings,
             self._worker.id,
             device=self._worker.device,
-            revisions={name: model.revision for name, model in self._catalog.models.items()},
+            revision=Revisions(self._catalog.models).of,
             embeds_prompt=partial(tenants.embeds_prompt, self._engine),
             credentials=Credentials.load(*settings.c2pa) if settings.c2pa else None,
             moderator=moderation.load(settings.moderation),

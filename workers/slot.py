@@ -56,8 +56,8 @@ class Slot:
     worker_id: str
     patience_s: float = PATIENCE_S
     device: str = ""
-    revisions: Mapping[str, str] = field(default_factory=dict)
-    """Of the models as this worker has loaded them."""
+    revision: Callable[[Mapping[str, Any]], str | None] = lambda _: None
+    """What this worker makes a request's pictures from."""
     gate: Gate = field(default_factory=Gate)
     embeds_prompt: Callable[[UUID], bool] = lambda _: True
     """Whether a tenant's files may say what was asked for."""
@@ -131,11 +131,13 @@ class Slot:
         for name, mode in (("image", "RGB"), ("mask", "L"), ("control_image", "RGB")):
             if (text := claim.request.get(name)) is not None:
                 fields[name] = inputs.picture(claim.tenant_id, text, name, mode)
-        return Request(id=attempt_name(claim.id, claim.attempt), alone=claim.alone, **fields)
+        name, revision = attempt_name(claim.id, claim.attempt), self.revision(claim.request)
+        return Request(id=name, alone=claim.alone, revision=revision or "", **fields)
 
     def _finish(self, claim: Claim, result: Finished, render_s: float) -> str:
         started = time.monotonic()
-        images = self._store_images(claim, result)
+        revision = self.revision(claim.request)
+        images = self._store_images(claim, result, revision)
         if claim.checkpoint is not None:
             self._forget(claim.checkpoint)
         costs = Costs(
@@ -144,7 +146,6 @@ class Slot:
             gpu_seconds=result.device_s,
             cost_usd=result.device_s / 3600 * self.settings.usd_per_hour(self.device),
         )
-        revision = self.revisions.get(claim.request["model"])
         key = (
             key_of(claim.request, revision)
             if revision is not None and repeatable(claim.request)
@@ -165,7 +166,7 @@ class Slot:
         count = f"{len(images)} image{'s' if len(images) > 1 else ''}"
         return f"succeeded: {count} in {render_s + costs.store_s:.2f} s"
 
-    def _store_images(self, claim: Claim, result: Finished) -> list[NewImage]:
+    def _store_images(self, claim: Claim, result: Finished, revision: str | None) -> list[NewImage]:
         kind = claim.request["output_format"]
 
         def file(n: int) -> File:
@@ -173,12 +174,8 @@ class Slot:
             height, width = pixels.shape[:2]
             if self.moderator is not None:
                 moderation.look(self.moderator, pixels, claim.request)
-            about = Provenance.of(
-                claim.request,
-                seed,
-                self.revisions.get(claim.request["model"]),
-                prompt=self.embeds_prompt(claim.tenant_id),
-            )
+            prompt = self.embeds_prompt(claim.tenant_id)
+            about = Provenance.of(claim.request, seed, revision, prompt=prompt)
             data = encode(pixels, kind, claim.request.get("quality"), about)
             if self.credentials is not None:
                 data = self.credentials.sign(data, CONTENT_TYPES[kind], about)

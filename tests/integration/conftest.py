@@ -66,6 +66,13 @@ def farm(engine: Engine) -> Farm:
     return found
 
 
+@pytest.fixture
+def audited(farm: Farm) -> Iterator[None]:
+    """After the test the records hold every invariant."""
+    yield
+    assert farm.breaches() == []
+
+
 @pytest.fixture(scope="session")
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
     """A Redis server."""

@@ -12,7 +12,7 @@ from app.jobs import tenants
 from app.jobs.audit import audit
 from app.jobs.cache import key_of
 from app.jobs.ids import new_id
-from app.jobs.records import Claim, Costs, NewImage, NewJob
+from app.jobs.records import Claim, Costs, Failure, NewImage, NewJob
 from app.jobs.store import Store
 
 if TYPE_CHECKING:
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
 LEASE_S = 30.0
 COSTS = Costs(render_s=0.5, store_s=0.1, gpu_seconds=0.25, cost_usd=0.01)
+BUG = Failure("bad_image", "not a picture")
+HICCUP = Failure("storage_unavailable", "try later", transient=True)
+MAX = 3
+"""Failures, and crashes, that a job may have."""
 EMPTY = """DELETE FROM outbox; DELETE FROM jobs; DELETE FROM keys; DELETE FROM usage;
            DELETE FROM usage_entries; DELETE FROM tenants"""
 HASH = bytes(range(32))

@@ -14,13 +14,13 @@ import pytest
 from app.jobs.ids import new_id
 from app.results import uploads
 from app.results.signing import file_url
-from tests.integration.test_api import SECRET, client, fields, nobody, problem, server
+from tests.integration.api_server import SECRET, client, fields, nobody, problem, server
 
 if TYPE_CHECKING:
     import httpx
 
+    from tests.integration.api_server import Server
     from tests.integration.records import Farm
-    from tests.integration.test_api import Server
 
 __all__ = ["client", "nobody", "server"]
 

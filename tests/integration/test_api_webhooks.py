@@ -11,7 +11,7 @@ import pytest
 
 from app.errors import InvalidRequest
 from app.webhooks.endpoints import MAX_ENDPOINTS, EndpointRequest, Endpoints
-from tests.integration.test_api import client, fields, problem, server, stranger
+from tests.integration.api_server import client, fields, problem, server, stranger
 
 if TYPE_CHECKING:
     import httpx

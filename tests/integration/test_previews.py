@@ -17,8 +17,8 @@ from app.local import ports
 from app.settings import Settings
 from renderfarm import Farm as Client
 from renderfarm import ProgressEvent
+from tests.integration.api_server import SECRET, Server
 from tests.integration.dispatching import dispatching
-from tests.integration.test_api import SECRET, Server
 from tests.integration.test_worker import Plant
 from tests.integration.waiting import PATIENCE_S, until
 

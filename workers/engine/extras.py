@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     import torch
 
+LORA_FILE = "pytorch_lora_weights.safetensors"
 Loras = tuple[tuple[str, float], ...]
 
 
@@ -54,7 +55,10 @@ class Wardrobe:
                 continue
             self._make_room({*names, *(worn for worn, _ in self._worn)})
             self._pipeline.load_lora_weights(
-                self._folders[name], adapter_name=name, local_files_only=True
+                self._folders[name],
+                weight_name=LORA_FILE,  # else a guess, where there are others
+                adapter_name=name,
+                local_files_only=True,
             )
             if set(self._pipeline.get_list_adapters()) - {self._denoiser}:
                 self._pipeline.delete_adapters(name)

@@ -45,17 +45,10 @@ def load(
     pipeline = _read(folder, dtype)
     if vae_tiling:
         pipeline.vae.enable_tiling()
-    small = load_decoder(decoder, dtype).to(device) if decoder else None
     nets = {net: load_controlnet(path, dtype) for net, path in (controlnets or {}).items()}
+    small = load_decoder(decoder, dtype).to(device) if decoder else None
     pipeline.to(device)
-    denoiser = next(getattr(pipeline, part) for part in DENOISERS if part in pipeline.components)
-    if channels_last:
-        denoiser.to(memory_format=torch.channels_last)
-        pipeline.vae.to(memory_format=torch.channels_last)
-    if attention:
-        denoiser.set_attention_backend(attention)
-    if compile:
-        denoiser.compile(dynamic=False)
+    _tune(pipeline, channels_last=channels_last, attention=attention, compiled=compile)
     return wrap(
         pipeline,
         name=name,
@@ -66,6 +59,18 @@ def load(
         loras_kept=loras_kept,
         memo_bytes=prompt_memo_mb * 2**20,
     )
+
+
+def _tune(pipeline: Any, *, channels_last: bool, attention: str, compiled: bool) -> None:
+    """Set how a pipeline that is on its device computes what it computes."""
+    denoiser = next(getattr(pipeline, part) for part in DENOISERS if part in pipeline.components)
+    if channels_last:
+        denoiser.to(memory_format=torch.channels_last)
+        pipeline.vae.to(memory_format=torch.channels_last)
+    if attention:
+        denoiser.set_attention_backend(attention)
+    if compiled:
+        denoiser.compile(dynamic=False)
 
 
 def _read(folder: Path, dtype: torch.dtype) -> Any:

@@ -122,59 +122,114 @@ def wrap(
 
     `decoder` is an AutoencoderTiny that decodes in place of the pipeline's own autoencoder.
     """
-    modules: dict[str, Any] = {
+    modules = _modules(pipeline)
+    parts = _Parts(
+        pipeline,
+        name,
+        modules,
+        loras or {},
+        controlnets or {},
+        colours or _colours(pipeline, modules),
+        decoder,
+        loras_kept,
+        memo_bytes,
+    )
+    return _assemble(parts, batched=batched, bucketed=bucketed)
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What a model is made of, however it is served."""
+
+    pipeline: Any
+    name: str
+    modules: Mapping[str, Any]
+    loras: Mapping[str, Path]
+    controlnets: Mapping[str, Any]
+    colours: Callable[[], Colours | None] | None
+    decoder: Any
+    loras_kept: int
+    memo_bytes: int
+
+    @property
+    def denoiser(self) -> str:
+        """Its name in the pipeline; empty if it has none."""
+        return next((part for part in DENOISERS if part in self.modules), "")
+
+    @property
+    def weights(self) -> Weights:
+        """All that has to be on the device."""
+        small = [] if self.decoder is None else [self.decoder]
+        return Weights([*self.modules.values(), *self.controlnets.values(), *small])
+
+
+def _assemble(parts: _Parts, *, batched: bool, bucketed: bool = False) -> LoadedModel:
+    """Put proxies in the place of the modules, for each task and each ControlNet."""
+    pipeline, name = parts.pipeline, parts.name
+    wardrobe = (
+        Wardrobe(pipeline, parts.denoiser, parts.loras, parts.loras_kept) if parts.loras else None
+    )
+    options = _options(parts, wardrobe, bucketed=bucketed, lone=not batched)
+    proxies = {
+        part: _proxy(name, part, made, **options[part]) for part, made in parts.modules.items()
+    }
+    controlled = {
+        net: _controlled(pipeline, proxies, _proxy(name, net, module, "control", lone=not batched))
+        for net, module in parts.controlnets.items()
+    }
+    return LoadedModel(
+        name,
+        families.tasks(pipeline, proxies),
+        schedulers.build(pipeline.scheduler),
+        _size_multiple(pipeline, parts.modules),
+        wardrobe,
+        controlled,
+        batched,
+        functools.partial(_assemble, parts, batched=False),
+        parts.colours,
+        parts.weights,
+        parts.memo_bytes,
+    )
+
+
+def _modules(pipeline: Any) -> dict[str, Any]:
+    """What computes, by its name in the pipeline."""
+    return {
         part: module
         for part, module in pipeline.components.items()
         if isinstance(module, torch.nn.Module)
     }
-    denoiser = next((part for part in DENOISERS if part in modules), "")
-    wardrobe = Wardrobe(pipeline, denoiser, loras, loras_kept) if loras else None
-    options: dict[str, dict[str, Any]] = {part: {"lone": not batched} for part in modules}
-    if denoiser:
-        options[denoiser]["bucketed"] = bucketed
+
+
+def _options(
+    parts: _Parts, wardrobe: Wardrobe | None, *, bucketed: bool, lone: bool
+) -> dict[str, dict[str, Any]]:
+    """How each module's calls are to run: alone or not, and what is special about some."""
+    options: dict[str, dict[str, Any]] = {part: {"lone": lone} for part in parts.modules}
+    if parts.denoiser:
+        options[parts.denoiser]["bucketed"] = bucketed
     if wardrobe:
-        options[denoiser]["wear"] = wardrobe.wear
-    if decoder is not None:
-        options["vae"]["decode"] = SmallDecoder(decoder, pipeline.vae).decode
-    proxies = {part: _proxy(name, part, modules[part], **options[part]) for part in modules}
-    controlled = {
-        net: _controlled(pipeline, proxies, _proxy(name, net, module, "control", lone=not batched))
-        for net, module in (controlnets or {}).items()
-    }
-    if colours is None and "vae" in modules:
-        # Not before it is asked for: by then the autoencoder is on its device.
-        colours = functools.cache(
-            functools.partial(Colours.fit, modules["vae"], pipeline.vae_scale_factor)
-        )
-    tasks = families.tasks(pipeline, proxies)
-    # Transformers take latents in patches of 2 x 2; pipelines with a UNet insist on 8 pixels.
-    multiple = pipeline.vae_scale_factor * (2 if "transformer" in modules else 1)
-    return LoadedModel(
-        name,
-        tasks,
-        schedulers.build(pipeline.scheduler),
-        math.lcm(8, multiple),
-        wardrobe,
-        controlled,
-        batched,
-        functools.partial(
-            wrap,
-            pipeline,
-            name=name,
-            loras=loras,
-            controlnets=controlnets,
-            batched=False,
-            colours=colours,
-            decoder=decoder,
-            loras_kept=loras_kept,
-            memo_bytes=memo_bytes,
-        ),
-        colours,
-        Weights(
-            [*modules.values(), *(controlnets or {}).values(), *([decoder] if decoder else [])]
-        ),
-        memo_bytes,
+        options[parts.denoiser]["wear"] = wardrobe.wear
+    if parts.decoder is not None:
+        options["vae"]["decode"] = SmallDecoder(parts.decoder, parts.pipeline.vae).decode
+    return options
+
+
+def _colours(pipeline: Any, modules: Mapping[str, Any]) -> Callable[[], Colours | None] | None:
+    """The preview's colours, fitted when they are asked for: by then the autoencoder is on its device."""
+    if "vae" not in modules:
+        return None
+    return functools.cache(
+        functools.partial(Colours.fit, modules["vae"], pipeline.vae_scale_factor)
     )
+
+
+def _size_multiple(pipeline: Any, modules: Mapping[str, Any]) -> int:
+    """What divides each side of a picture, in pixels.
+
+    Transformers take latents in patches of 2 x 2; pipelines with a UNet insist on 8 pixels.
+    """
+    return math.lcm(8, pipeline.vae_scale_factor * (2 if "transformer" in modules else 1))
 
 
 def _controlled(pipeline: Any, proxies: dict[str, Proxy], net: Proxy) -> dict[str, Any]:

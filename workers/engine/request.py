@@ -47,7 +47,8 @@ class Request:
     to `width` x `height` pixels. `scheduler=None` is the model's own. `reproducible` gives the same
     bytes on the same device, whoever shares the batch. `loras` are (name, scale) of the model's own,
     and `controlnet` names one of them, steered by `control_image`. A higher `priority` runs earlier; `alone`
-    runs while no other job is in flight.
+    runs while no other job is in flight. `revision` names what the model is made of: a checkpoint is
+    good for the one that it was made with.
     """
 
     id: str
@@ -69,6 +70,7 @@ class Request:
     control_image: Image | None = None
     controlnet_conditioning_scale: float = 1.0
     reproducible: bool = False
+    revision: str = ""
     priority: int = 0
     alone: bool = False
 

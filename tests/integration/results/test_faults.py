@@ -21,7 +21,7 @@ from app.settings import REPOSITORY
 from tests.integration.results import places
 from tests.integration.results.conftest import settings_of
 from tests.integration.results.faulty import FaultyNetwork
-from tests.integration.test_slot import Bench
+from tests.integration.slot_bench import Bench
 from tests.integration.waiting import until
 from workers.engine.request import Finished
 

@@ -187,6 +187,17 @@ def test_a_lora_for_the_text_encoders_is_refused(tmp_path: Path) -> None:
         engine_of({"sd": model}).add(request("a", loras=(("x", 1.0),)))
 
 
+def test_of_a_loras_folder_one_file_is_read(tmp_path: Path) -> None:
+    """Other weights beside it are not taken for it: the model's revision covers that file alone."""
+    save_lora("sd", tmp_path, 1)
+    for other in "abcdefgh":
+        (tmp_path / f"{other}_pytorch_lora_weights.safetensors").write_text("no weights")
+    model = pipelines.wrap(FAMILIES["sd"](), name="sd", loras={"x": tmp_path})
+    engine_of({"sd": model}).add(request("a", loras=(("x", 1.0),)))
+    assert model.wardrobe is not None
+    assert model.wardrobe.loaded == ["x"]
+
+
 def test_tiled_decoding_is_that_of_the_stock_pipeline(tmp_path: Path) -> None:
     """With tiling, a picture larger than a tile is diffusers' own tiled one."""
     FAMILIES["sd"]().save_pretrained(tmp_path)

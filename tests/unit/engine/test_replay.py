@@ -111,11 +111,12 @@ def _answers(left: Drained) -> torch.Tensor:
 
 
 def test_a_checkpoint_of_another_request_is_refused(models: dict[str, LoadedModel]) -> None:
-    """Whatever changes the picture, a picture among it, makes it another request; an id does not."""
+    """Whatever changes the picture, so other weights too, makes it another request; an id does not."""
     asked = request("a", num_inference_steps=STEPS, image=picture(1), strength=0.9)
     checkpoint = drain_after(models, asked, 2).checkpoint
     engine = engine_of(models)
-    for change in ({"seed": 8}, {"image": picture(3)}, {"scheduler": "euler"}):
+    changes = {"seed": 8}, {"image": picture(3)}, {"scheduler": "euler"}, {"revision": "r2"}
+    for change in changes:
         fields = {"num_inference_steps": STEPS, "image": picture(1), "strength": 0.9, **change}
         with pytest.raises(BadCheckpoint, match="another request"):
             engine.add(request("a", **fields), checkpoint=checkpoint)

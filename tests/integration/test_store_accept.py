@@ -1,0 +1,131 @@
+"""Submissions become jobs, once for each key, in a real Postgres."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from app.errors import IdempotencyConflict, OverQuota
+from tests.integration.racing import at_once
+from tests.integration.waiting import until
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from tests.integration.records import Farm
+
+pytestmark = pytest.mark.usefixtures("audited")
+
+
+def test_a_submission_becomes_a_queued_job(farm: Farm) -> None:
+    """The row has what was asked, waits for its first attempt, and its log begins."""
+    new = farm.new(priority=5, deadline_s=90.5)
+    (stored,) = farm.insert(new)
+    row = stored.row
+    assert stored.created
+    assert (row["id"], row["status"], row["attempt"], row["steps"]) == (new.id, "queued", 0, 10)
+    assert (row["request"], row["model"], row["priority"]) == (new.request, "null", 5)
+    assert row["deadline_at"] - row["created_at"] == timedelta(seconds=90.5)
+    assert farm.events(new.id) == ["queued"]
+
+
+def test_a_repeat_answers_with_the_first_job(farm: Farm) -> None:
+    """The same key with the same body is the same job, however far it has come."""
+    (first,) = farm.insert(farm.new("k"))
+    farm.finish(farm.claimed(first.row["id"]))
+    (again,) = farm.insert(farm.new("k"))
+    assert not again.created
+    assert (again.row["id"], again.row["status"]) == (first.row["id"], "succeeded")
+    assert farm.events(first.row["id"]).count("queued") == 1
+
+
+def test_the_same_key_with_another_body_names_both_hashes(farm: Farm) -> None:
+    """A key used twice for different things is a conflict, and nothing is stored."""
+    (first,) = farm.insert(farm.new("k"))
+    other = farm.new("k")
+    other = type(other)(other.id, other.tenant_id, "k", bytes(32), other.request)
+    with pytest.raises(IdempotencyConflict) as caught:
+        farm.insert(other)
+    assert bytes(32).hex() in caught.value.detail
+    assert bytes(first.row["request_hash"]).hex() in caught.value.detail
+    assert len(farm.rows("SELECT id FROM jobs")) == 1
+
+
+def test_tenants_have_their_own_keys(farm: Farm) -> None:
+    """One tenant's key says nothing about another's."""
+    one, other = farm.insert(farm.new("k")), farm.insert(farm.new("k", farm.other))
+    assert one[0].row["id"] != other[0].row["id"]
+    assert other[0].created
+
+
+def test_an_id_that_is_anothers_cannot_be_had(farm: Farm) -> None:
+    """A producer that brings the id of another tenant's job learns nothing and changes nothing."""
+    job_id = farm.queued()
+    theirs = farm.new(tenant=farm.other)
+    stolen = type(theirs)(job_id, theirs.tenant_id, str(job_id), bytes(32), theirs.request)
+    with pytest.raises(IdempotencyConflict, match="in use") as caught:
+        farm.insert(stolen)
+    assert farm.tenant.name not in str(caught.value)
+    assert farm.job(job_id)["tenant_id"] == farm.tenant.id
+
+
+def test_a_batch_is_stored_whole_or_not_at_all(farm: Farm) -> None:
+    """One conflict among many leaves nothing of the others behind."""
+    farm.insert(farm.new("taken"))
+    bad = farm.new("taken")
+    bad = type(bad)(bad.id, bad.tenant_id, "taken", bytes(32), bad.request)
+    with pytest.raises(IdempotencyConflict):
+        farm.insert(farm.new("a"), bad, farm.new("b"))
+    assert [row["idempotency_key"] for row in farm.rows("SELECT * FROM jobs")] == ["taken"]
+    assert len(farm.rows("SELECT * FROM events")) == 1
+
+
+def test_a_batch_answers_in_its_order(farm: Farm) -> None:
+    """Each submission has its answer in its place, old jobs among new."""
+    farm.insert(farm.new("m"))
+    keys = ["z", "m", "a", "q"]
+    answers = farm.insert(*(farm.new(key) for key in keys))
+    assert [answer.row["idempotency_key"] for answer in answers] == keys
+    assert [answer.created for answer in answers] == [True, False, True, True]
+
+
+def test_a_batch_that_names_one_key_twice_makes_one_job(farm: Farm) -> None:
+    """Twins within a batch are one job."""
+    answers = farm.insert(farm.new("k"), farm.new("k"))
+    assert len({answer.row["id"] for answer in answers}) == 1
+    assert sorted(answer.created for answer in answers) == [False, True]
+
+
+def test_the_quota_counts_what_waits_and_stores_nothing_beyond(farm: Farm) -> None:
+    """Over the limit nothing is stored; a repeat, or a tenant with nothing waiting, passes."""
+    farm.insert(farm.new("a"), farm.new("b"), max_queued=2)
+    with pytest.raises(OverQuota):
+        farm.insert(farm.new("c"), max_queued=2)
+    assert len(farm.rows("SELECT id FROM jobs")) == 2
+    assert not farm.insert(farm.new("a"), max_queued=2)[0].created
+    assert farm.insert(farm.new("c", farm.other), max_queued=2)[0].created
+    farm.claimed(farm.rows("SELECT id FROM jobs WHERE idempotency_key = 'a'")[0]["id"])
+    until(lambda: not farm.store._quota.full(farm.tenant.id))
+    assert farm.insert(farm.new("c"), max_queued=2)[0].created
+
+
+def test_fifty_parallel_submissions_of_one_key_make_one_job(farm: Farm) -> None:
+    """However many submit one key at once, one makes the job and all are told of it."""
+    new = [farm.new("k") for _ in range(50)]
+    answers = at_once(50, lambda n: farm.insert(new[n])[0])
+    assert len({answer.row["id"] for answer in answers}) == 1
+    assert sum(answer.created for answer in answers) == 1
+
+
+def test_parallel_batches_of_the_same_keys_do_not_block_each_other(farm: Farm) -> None:
+    """Batches that name the same keys in other orders all end, with one job a key."""
+    keys = [f"k{n}" for n in range(20)]
+
+    def work(n: int) -> list[UUID]:
+        order = keys[n:] + keys[:n] if n % 2 else list(reversed(keys))
+        return [a.row["id"] for a in farm.insert(*(farm.new(key) for key in order))]
+
+    answers = at_once(8, work)
+    assert len({job_id for ids in answers for job_id in ids}) == 20
