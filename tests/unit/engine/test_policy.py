@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -127,6 +127,21 @@ def test_a_busy_device_stacks_what_an_idle_one_would_not() -> None:
     assert idle < width(equals(4), 0, gains) == 4
 
 
+def test_two_share_even_where_the_mean_alone_would_have_them_apart() -> None:
+    """One after the other, 1.5 calls' time in the mean, is passed over for 1.6 that spares the last."""
+    assert width(equals(2), 0, Device(lambda rows: 0.4 + 0.6 * rows)) == 2
+    assert width(equals(2), 0, Device(lambda rows: 0.2 + 0.8 * rows)) == 1
+
+
+def test_who_has_waited_long_is_taken_along_where_a_newcomer_is_not() -> None:
+    """The leader is held back a little for a long job that waits, not for one that has just come."""
+    device = Device(lambda rows: 0.13 + 0.87 * rows)
+    short, new = Parked("short", "a", 1, 5), Parked("long", "a", 1, 50)
+    old = replace(new, waited_s=80)
+    assert choose([short, new], device) == ["short"]
+    assert choose([short, old], device) == ["short", "long"]
+
+
 def test_others_who_wait_behind_count_as_well() -> None:
     """Jobs that cannot share the forward still wait for it to be over."""
     gains = Device(lambda rows: 0.4 + 0.6 * rows)
@@ -137,6 +152,12 @@ def test_a_width_may_be_any_number_of_rows_that_fits() -> None:
     """All rows are a choice even when their number is no power of two."""
     assert width(equals(5), 0, Device()) == 5
     assert width(equals(3, rows=2), 0, Device()) == 6
+
+
+def test_the_width_at_which_more_stops_paying_is_found() -> None:
+    """Where six rows are free and a seventh is not, three jobs of two rows run together."""
+    device = Device(lambda rows: 1.0 if rows <= 6 else float(rows), most=16)
+    assert width(equals(8, rows=2), 0, device) == 6
 
 
 def test_priority_is_a_head_start_in_waiting() -> None:
