@@ -1,12 +1,18 @@
 """How many submissions are handled at once. More are refused at the door, before they cost anything.
 
-Without it a flood would wait in memory for a thread and be answered when its senders have given up.
+Without it a flood would wait in memory for a thread and be answered when its senders have given up; and
+whoever else came would wait behind it. So each sender has a lane of its own, a few threads wide, and no
+more than half of the places. A sender is known by its key as it came: to ask the records who it is
+would be the first thing to wait for.
 """
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated
 
+import anyio
 from fastapi import Depends, Request
 
 from app.errors import Unavailable
@@ -15,6 +21,15 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 MOST = 256
+LANE = 8
+"""Submissions of one sender that are worked on; fewer than there are threads or connections."""
+
+
+@dataclass(slots=True)
+class _Lane:
+    inside: int = 0
+    """Being handled: worked on, or waiting for that."""
+    room: anyio.Semaphore = field(default_factory=lambda: anyio.Semaphore(LANE))
 
 
 class Crowd:
@@ -23,26 +38,37 @@ class Crowd:
     def __init__(self, most: int = MOST) -> None:
         self.most = most
         self.inside = 0
+        self._lanes: dict[str, _Lane] = {}
 
-    def enter(self) -> None:
-        """Be handled; raises `Unavailable` when too many are."""
-        if self.inside >= self.most:
-            raise Unavailable(f"{self.most} submissions are being handled; try again")
+    @asynccontextmanager
+    async def enter(self, sender: str) -> AsyncIterator[None]:
+        """Be handled, when it is this sender's turn.
+
+        Raises `Unavailable` when too many submissions are being handled, of all or of this sender.
+        """
+        lane = self._lanes.get(sender) or _Lane()
+        if self.inside >= self.most or lane.inside >= self.most // 2:
+            whose = "" if self.inside >= self.most else " of yours"
+            count = self.most if not whose else self.most // 2
+            raise Unavailable(f"{count} submissions{whose} are being handled; try again")
+        self._lanes[sender] = lane
         self.inside += 1
-
-    def leave(self) -> None:
-        """Have been handled."""
-        self.inside -= 1
+        lane.inside += 1
+        try:
+            async with lane.room:
+                yield
+        finally:
+            self.inside -= 1
+            lane.inside -= 1
+            if not lane.inside:
+                del self._lanes[sender]
 
 
 async def inside(request: Request) -> AsyncIterator[None]:
     """Count the request in while it is handled."""
     crowd: Crowd = request.app.state.crowd
-    crowd.enter()
-    try:
+    async with crowd.enter(request.headers.get("authorization", "")):
         yield
-    finally:
-        crowd.leave()
 
 
 Inside = Annotated[None, Depends(inside)]

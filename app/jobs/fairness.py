@@ -55,12 +55,13 @@ def choose(
 
 
 def window(slots: int, running: int) -> int:
-    """How many hints may lie in the broker: twice the free slots, and never less than the slots.
+    """How many hints may lie in the broker: twice the free slots, and never less than half of all.
 
-    The second half keeps a busy farm's slots from waiting for the next round of the dispatcher. No
-    workers, no hints: the backlog stays in Postgres.
+    That half keeps a busy farm's slots from waiting for the next round of the dispatcher. More would
+    make who comes next wait behind them: a hint that was sent is not overtaken. No workers, no
+    hints: the backlog stays in Postgres.
     """
-    return max(2 * (slots - running), slots)
+    return max(2 * (slots - running), (slots + 1) // 2)
 
 
 def _turns(

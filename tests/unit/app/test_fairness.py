@@ -133,10 +133,11 @@ def test_a_tenant_gets_no_more_than_it_is_allowed() -> None:
     assert choose(candidates, {}, 9, {ANN: 0, BEN: -1}) == []
 
 
-def test_the_window_is_twice_the_free_slots_and_never_below_the_slots() -> None:
-    """An idle farm gets two hints a slot, a busy one a hint a slot, none gets none."""
+def test_the_window_is_twice_the_free_slots_and_never_below_half_of_all() -> None:
+    """An idle farm gets two hints a slot, a busy one a hint for two slots, none gets none."""
     assert window(8, 0) == 16
     assert window(8, 2) == 12
-    assert window(8, 8) == 8
-    assert window(8, 20) == 8
+    assert window(8, 8) == 4
+    assert window(8, 20) == 4
+    assert window(1, 1) == 1
     assert window(0, 0) == 0
