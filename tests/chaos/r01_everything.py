@@ -31,7 +31,7 @@ def run(
     with tempfile.TemporaryDirectory() as folder, Stage(Path(folder)) as stage:
         verdict.began += 0.0
         faults = Faults(stage, seed)
-        load = Load(stage, [f"job {n}" for n in range(jobs)], twice=0.1, rate=rate)
+        load = Load(stage, [f"job {n}" for n in range(jobs)], twice=0.1, rate=rate, threads=16)
         with Gremlin(faults, deck, every_s, seed):
             load.run()
             finish(stage, list(load.accepted.values()), 2.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections import Counter
 from dataclasses import asdict, dataclass, field
@@ -79,8 +80,17 @@ def write(folder: Path, verdict: Verdict, machine: dict[str, Any]) -> None:
     del run["began"]
     runs[verdict.run] = run
     runs = dict(sorted(runs.items(), key=lambda item: int(item[0][1:])))
-    file.write_text(json.dumps(runs, indent=1, default=str) + "\n")
+    file.write_text(_lines(json.dumps(runs, indent=1, default=str)) + "\n")
     (folder / "chaos.md").write_text(_page(runs))
+
+
+def _lines(text: str) -> str:
+    """The same JSON, with each claim and each fault on a line of its own."""
+    return re.sub(r"\{\n\s+([^{}]*?)\n\s+\}", lambda found: _line(found[1]), text)
+
+
+def _line(members: str) -> str:
+    return "{" + re.sub(r"\n\s+", " ", members) + "}"
 
 
 def _page(runs: dict[str, Any]) -> str:
