@@ -140,7 +140,7 @@ def _overhead(found: Mapping[str, float]) -> Iterator[str]:
     yield ""
     yield (
         f"One job alone (scenes, 128x128, 20 steps) costs {found['ratio']:.3f} times the processor time of "
-        f"the bare pipeline (median of {found['rounds'] - 1:.0f} interleaved pairs). Python for a job's "
+        f"the bare pipeline (median of {found['rounds']:.0f} interleaved pairs). Python for a job's "
         f"step: {found['python_s_1'] * 1e3:.2f} ms alone, {found['python_s_16'] * 1e3:.2f} ms with 16 "
         "jobs in a group."
     )
