@@ -78,6 +78,7 @@ class PictureCourse:
         compiled: bool,
     ) -> None:
         self.name = "decoder" if decoder_only else "autoencoder"
+        self.drawn: tuple[Tensor, Tensor] | None = None
         self.model, self.batch, self.pool = model, batch, 80 * batch
         self.student: nn.Module = model
         model.encoder.requires_grad_(not decoder_only)
@@ -103,6 +104,8 @@ class PictureCourse:
         chosen = self._pictures(step)
         with torch.autocast(chosen.device.type, enabled=False):
             latents = self.model.encoder(chosen)
+        if self.drawn is not None:
+            chosen, latents = _half_of(self.drawn, chosen, latents)
         windows = eyes.edge_windows(chosen, self.WINDOW)
         cut = torch.stack(
             [x[:, top, left] for x, (top, left) in zip(latents, windows, strict=True)]
@@ -113,6 +116,15 @@ class PictureCourse:
         learned = latents[:, eyes.FIXED :].float()
         loss: Tensor = error + 0.1 * (learned.mean().square() + (learned.std() - 1).square())
         return loss
+
+
+def _half_of(
+    drawn: tuple[Tensor, Tensor], pictures: Tensor, latents: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Pictures and latents, half of them as the denoiser drew them."""
+    half = len(pictures) // 2
+    at = torch.randint(len(drawn[0]), (half,))
+    return torch.cat([pictures[half:], drawn[1][at]]), torch.cat([latents[half:], drawn[0][at]])
 
 
 class DenoiserCourse:

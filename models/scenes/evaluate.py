@@ -54,7 +54,7 @@ class Setting:
     """One way to sample."""
 
     steps: int = 20
-    guidance: float = 4.0
+    guidance: float = 2.0
     scheduler: str = "dpmpp_2m"
 
 
@@ -189,7 +189,7 @@ def _settings(options: argparse.Namespace) -> list[Setting]:
         return [Setting()]
     return [
         Setting(),
-        Setting(guidance=1.0),
+        *(Setting(guidance=guidance) for guidance in (1.0, 4.0)),
         Setting(steps=10),
         Setting(steps=5),
         *(Setting(scheduler=name) for name in SCHEDULERS if name not in ("dpmpp_2m", "lcm")),

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 NEAR, FAR = 54.0, 74.0
 """Pixels from the left or top below, or above, which something is on that side."""
-SMALL_PX, LARGE_PX = 46.0, 76.0
+SMALL_PX, LARGE_PX = 53.0, 76.0
 """A thing said to be small has a side under the first, a large one over the second."""
 _PLACED: dict[str, Callable[[Thing], bool]] = {
     "left": lambda thing: thing.x < NEAR,

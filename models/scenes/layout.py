@@ -3,8 +3,7 @@
 Things have few sizes and stand on the latents' grid: their centres are multiples of `CELL` pixels, so
 that one shape of one size always makes the same pattern of latents. A small denoiser learns such
 patterns by heart; outlines that fell anywhere between the cells it had blurred into one another. For
-the same reason little is left to chance: a single thing, a house or a face may stand a cell to the
-left or right.
+the same reason little is left to chance: a house or a face may stand a cell to the left or right.
 """
 
 from __future__ import annotations
@@ -21,10 +20,12 @@ SIDE = 128
 """Width and height of a picture in pixels."""
 CELL = 8
 """Pixels to one latent, each way."""
-RADII = {"small": 20, "": 32, "large": 48}
-"""Half the side of a single thing in pixels, by its size word."""
-RADIUS_PLACED = 24
-"""Half the side of things that are placed or one of several."""
+RADII = {"small": 24, "": 32, "large": 48}
+"""Half the side of a single thing in the middle in pixels, by its size word."""
+RADIUS_PLACED = RADII["small"]
+"""Half the side of things that are placed, one of several, or inside another."""
+RADIUS_AROUND = 56
+"""Half the side of a thing that another is inside of."""
 NEAR, FAR, MIDDLE = 32, 96, 64
 PLACE_AT = {
     "left": (NEAR, MIDDLE), "right": (FAR, MIDDLE), "top": (MIDDLE, NEAR), "bottom": (MIDDLE, FAR),
@@ -71,7 +72,7 @@ def place(scene: Scene, rng: random.Random) -> list[Primitive]:
     if len(scene.groups) == 2:
         return _pair(scene)
     (group,) = scene.groups
-    return _several(group) if group.count > 1 else [_single(group, rng)]
+    return _several(group) if group.count > 1 else [_single(group)]
 
 
 def scatter(scene: Scene, rng: random.Random) -> list[Primitive]:
@@ -96,12 +97,10 @@ def _thing(group: Group, x: float, y: float, radius: float) -> Primitive:
     return Primitive(group.shape, x, y, radius, radius, COLOURS[group.colour])
 
 
-def _single(group: Group, rng: random.Random) -> Primitive:
+def _single(group: Group) -> Primitive:
     if group.place:
-        radius = RADII["small"] if group.size else RADIUS_PLACED
-        return _thing(group, *PLACE_AT[group.place], radius)
-    x = MIDDLE if group.size else _about_middle(rng)
-    return _thing(group, x, MIDDLE, RADII[group.size])
+        return _thing(group, *PLACE_AT[group.place], RADIUS_PLACED)
+    return _thing(group, MIDDLE, MIDDLE, RADII[group.size])
 
 
 def _about_middle(rng: random.Random) -> int:
@@ -117,7 +116,7 @@ def _pair(scene: Scene) -> list[Primitive]:
     if scene.relation == "inside":
         return [
             _thing(group, MIDDLE, MIDDLE, radius)
-            for group, radius in ((second, RADII["large"]), (first, RADII["small"]))
+            for group, radius in ((second, RADIUS_AROUND), (first, RADIUS_PLACED))
         ]
     return [
         _thing(group, *PLACE_AT[place], RADIUS_PLACED)

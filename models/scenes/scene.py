@@ -35,6 +35,8 @@ RELATIONS = ("left of", "right of", "above", "below", "inside")
 HOLLOW = ("circle", "square", "diamond")
 """Shapes that another fits inside."""
 SOLID = tuple(shape for shape in SHAPES if shape != "ring")
+NEUTRAL = ("white", "black")
+"""Stripes and checks are of one of these and another colour."""
 BACKDROPS = ("plain", "horizontal stripes", "vertical stripes", "checks", "gradient")
 MOTIFS = ("house", "tree", "boat", "face")
 
@@ -96,13 +98,15 @@ class Mix:
     motif: float = 0.08
     patterned: float = 0.15
     max_count: int = 4
+    alone: float | None = None
+    """Share of the counted that are one; None: all counts alike."""
     sized: bool = True
     """Whether single things may be said to be small or large."""
 
 
 SINGLE = Mix(counted=0.75, placed=0.25, related=0.0, motif=0.0, patterned=0.0, max_count=1)
 FULL = Mix()
-LESSONS = Mix(counted=0.4, placed=0.17, related=0.35, patterned=0.35)
+LESSONS = Mix(counted=0.45, placed=0.17, related=0.3, patterned=0.35, alone=0.5)
 """What the denoiser is taught: more of what is hard than a customer would ask for."""
 
 
@@ -128,12 +132,18 @@ def _sample(rng: random.Random, mix: Mix) -> Scene:
     if kind == "placed":
         size = rng.choices(("", "small"), (3, 1))[0]
         group = Group(colour, shape, size=size, place=rng.choice(PLACES))
-    elif (count := rng.randint(1, mix.max_count)) == 1:
+    elif (count := _count(rng, mix)) == 1:
         size = rng.choices(("", "small", "large"), (4, 3, 3))[0]
         group = Group(colour, shape, size=size if mix.sized else "")
     else:
         group = Group(colour, shape, count)
     return Scene(_backdrop(rng, mix, (colour,)), (group,))
+
+
+def _count(rng: random.Random, mix: Mix) -> int:
+    if mix.alone is None:
+        return rng.randint(1, mix.max_count)
+    return 1 if rng.random() < mix.alone else rng.randint(2, mix.max_count)
 
 
 def _related(rng: random.Random, mix: Mix) -> Scene:
@@ -154,10 +164,13 @@ def _backdrop(rng: random.Random, mix: Mix, taken: tuple[str, ...]) -> Backdrop:
     if rng.random() >= mix.patterned:
         return Backdrop("plain", (rng.choice(free),))
     kind = rng.choice(BACKDROPS[1:])
-    pair = rng.sample(free, 2)
-    if kind == "gradient" and any(_between(colour, *pair) for colour in taken):
-        return _backdrop(rng, mix, taken)
-    return Backdrop(kind, tuple(pair if kind == "gradient" else sorted(pair)))
+    if kind == "gradient":
+        pair = rng.sample(free, 2)
+        hidden = any(_between(colour, *pair) for colour in taken)
+        return _backdrop(rng, mix, taken) if hidden else Backdrop(kind, tuple(pair))
+    neutral = rng.choice([colour for colour in NEUTRAL if colour not in taken])
+    other = rng.choice([colour for colour in free if colour != neutral])
+    return Backdrop(kind, tuple(sorted((neutral, other))))
 
 
 def _between(colour: str, first: str, second: str) -> bool:

@@ -61,7 +61,7 @@ def guided(count: int, folder: Path) -> tuple[list[str], Tensor, Pictures, Pictu
     whole = StableDiffusionControlNetPipeline(**pipeline.components, controlnet=control)
     whole.set_progress_bar_config(disable=True)
     seeds = [torch.Generator("cpu").manual_seed(seed) for seed in range(count)]
-    made = whole(captions, image=edges, generator=seeds, guidance_scale=4.0,
+    made = whole(captions, image=edges, generator=seeds, guidance_scale=2.0,
                  num_inference_steps=20, output_type="np")  # fmt: skip
     return captions, edges, before, to_bytes(made.images)
 

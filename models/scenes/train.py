@@ -25,6 +25,7 @@ from torch.multiprocessing.spawn import spawn
 from models.scenes import autoencoder as eyes
 from models.scenes import denoiser, variants, words
 from models.scenes.courses import DenoiserCourse, PictureCourse, WordCourse
+from models.scenes.drawn import drawn
 from models.scenes.export import assemble, export, export_lora
 from models.scenes.loop import Course, Lessons, Plan
 
@@ -53,6 +54,8 @@ class Preset:
     compiled: bool = True
     singles: float = 0.06
     """Share of the denoiser's course spent on single things first."""
+    drawn: int = 1_500
+    """Prompts that the denoiser draws for the decoder's course."""
 
 
 PRESETS = {
@@ -86,6 +89,7 @@ PRESETS = {
         edges=Plan(2, 4, 1e-3),
         workers=1,
         compiled=False,
+        drawn=8,
     ),
 }
 
@@ -222,6 +226,9 @@ def _teach(
 ) -> nn.Module:
     plan: Plan = getattr(preset, name)
     course = _course(name, parts, preset, options.seed + 97 * rank)
+    if isinstance(course, PictureCourse) and course.name == "decoder" and plan.steps:
+        pipeline = assemble(parts.vae, parts.tokenizer, parts.encoder, parts.unet)
+        course.drawn = drawn(pipeline, preset.drawn, options.seed, options.work / "drawn.pt")
     Lessons(course, plan, options.work, options.seed).run()
     return course.student.requires_grad_(False).eval()
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from models.scenes.train import Parts
 
-GUIDANCE, TEACHER_STEPS = 4.0, 10
+GUIDANCE, TEACHER_STEPS = 2.0, 10
 """How the teacher samples what the turbo student learns."""
 STROKE_PX = 9.0
 THINGS = Mix(motif=0.0)

@@ -9,7 +9,9 @@ from models.scenes.scene import (
     BACKDROPS,
     COLOURS,
     FULL,
+    LESSONS,
     MOTIFS,
+    NEUTRAL,
     PLACES,
     RELATIONS,
     SHAPES,
@@ -71,3 +73,25 @@ def test_the_first_stage_is_single_things():
         for scene in scenes(300, mix=SINGLE)
     )
     assert found == {(1, 1, "plain"): 300}
+
+
+def test_stripes_and_checks_are_of_a_neutral_colour_and_another():
+    """White or black is one of the two, and no thing has it."""
+    patterned = [
+        scene for scene in scenes(2000) if scene.backdrop.kind not in ("plain", "gradient")
+    ]
+    assert len(patterned) > 100
+    assert all(set(NEUTRAL) & set(scene.backdrop.colours) for scene in patterned)
+    assert all(len(set(scene.backdrop.colours)) == 2 for scene in patterned)
+
+
+def test_lessons_are_of_single_things_more_often():
+    """Half of what is counted in the lessons is one thing, of what is asked for a quarter."""
+
+    def share(mix: Mix) -> float:
+        groups = [s.groups[0] for s in scenes(2000, mix) if len(s.groups) == 1]
+        counted = [group for group in groups if not group.place]
+        return sum(group.count == 1 for group in counted) / len(counted)
+
+    assert 0.45 < share(LESSONS) < 0.55
+    assert 0.2 < share(FULL) < 0.3
