@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -60,6 +61,8 @@ class RedisHarness:
             client.set("synced", "1")
         assert self._server.pid is not None
         os.kill(self._server.pid, signal.SIGKILL)
+        while self._server.pid is not None:  # until then it holds its port
+            time.sleep(0.01)
 
     def restart(self) -> None:
         """Start it on its log."""
