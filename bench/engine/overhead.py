@@ -68,6 +68,8 @@ class _Loop:
     """A pipeline that is nothing but its loop, around a denoiser that does nothing."""
 
     batched = True
+    memo_bytes = 0
+    colours = None
 
     def __init__(self) -> None:
         entry = Entry.of("loop.unet.forward", "denoiser", torch.nn.Identity())
