@@ -47,10 +47,10 @@ class Crowd:
         Raises `Unavailable` when too many submissions are being handled, of all or of this sender.
         """
         lane = self._lanes.get(sender) or _Lane()
-        if self.inside >= self.most or lane.inside >= self.most // 2:
-            whose = "" if self.inside >= self.most else " of yours"
-            count = self.most if not whose else self.most // 2
-            raise Unavailable(f"{count} submissions{whose} are being handled; try again")
+        if self.inside >= self.most:
+            raise Unavailable(f"{self.most} submissions are being handled; try again")
+        if lane.inside >= (most := self.most // 2):
+            raise Unavailable(f"{most} submissions of yours are being handled; try again")
         self._lanes[sender] = lane
         self.inside += 1
         lane.inside += 1
