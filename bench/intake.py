@@ -95,7 +95,7 @@ def _service(service: str, count: int, postgres: Postgres, folder: str) -> dict[
         for _ in range(rounds):
             bares.append(_bare(harness, service, count // rounds))
             intakes.append(_intake(harness, service, count // rounds, records, folder))
-        bare, intake = _together(bares), _together(intakes)
+        bare, intake = _together(count, bares), _together(count, intakes)
     finally:
         records.engine.dispose()
         harness.stop()
@@ -202,12 +202,11 @@ class Records:
         raise BenchError("intake did not bring in every message")
 
 
-def _together(rounds: list[dict[str, float]]) -> dict[str, float]:
-    """The figures of equal rounds as those of one."""
+def _together(count: int, rounds: list[dict[str, float]]) -> dict[str, float]:
+    """The figures of equal rounds, of `count` messages between them, as those of one."""
     took_s = sum(each["took_s"] for each in rounds)
-    messages = sum(each["per_s"] * each["took_s"] for each in rounds)
-    used_s = sum(each["cpu_s_per_1000"] for each in rounds) / len(rounds) * messages / 1000
-    return _figures(round(messages), took_s, used_s)
+    used_s_per_1000 = sum(each["cpu_s_per_1000"] for each in rounds) / len(rounds)
+    return _figures(count, took_s, used_s_per_1000 * count / 1000)
 
 
 def _figures(count: int, took_s: float, used_s: float) -> dict[str, float]:

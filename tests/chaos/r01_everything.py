@@ -29,7 +29,6 @@ def run(
     """Submit while everything fails in turn; then let it end in peace."""
     verdict = Verdict("R1", f"{jobs} {ABOUT}")
     with tempfile.TemporaryDirectory() as folder, Stage(Path(folder)) as stage:
-        verdict.began += 0.0
         faults = Faults(stage, seed)
         load = Load(stage, [f"job {n}" for n in range(jobs)], twice=0.1, rate=rate, threads=16)
         with Gremlin(faults, deck, every_s, seed):
