@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from app.catalog import Catalog, Model
-    from workers.engine.preview import Preview
+    from workers.engine.model import Preview
     from workers.engine.request import Drained, Outcome, Request
     from workers.runtime import Steps
 
@@ -55,10 +55,10 @@ def _load(models: Mapping[str, Model], max_rows: int, memory_mb: int) -> Steps:
 
     quieten()
     from workers.engine.engine import Engine  # noqa: PLC0415
-    from workers.engine.loading import load  # noqa: PLC0415
-    from workers.engine.probe import batches  # noqa: PLC0415
     from workers.engine.request import BadRequest, Request  # noqa: PLC0415
     from workers.engine.shelf import Shelf  # noqa: PLC0415
+    from workers.pipelines.loading import load  # noqa: PLC0415
+    from workers.pipelines.probe import batches  # noqa: PLC0415
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     shelf = Shelf(device, _budget_bytes(torch, memory_mb))
@@ -100,7 +100,7 @@ def _budget_bytes(torch: Any, memory_mb: int) -> int | None:
 
 
 def options(model: Model) -> dict[str, Any]:
-    """What `workers.engine.loading.load` is told of a model's registry entry."""
+    """What `workers.pipelines.loading.load` is told of a model's registry entry."""
     import torch  # noqa: PLC0415
 
     speed = asdict(model.speed)

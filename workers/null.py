@@ -16,7 +16,7 @@ from workers.engine.request import Cancelled, Drained, Finished
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from workers.engine.preview import Preview
+    from workers.engine.model import Preview
     from workers.engine.request import Outcome, Request
 
 

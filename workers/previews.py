@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from uuid import UUID
 
-    from workers.engine.preview import Preview
+    from workers.engine.model import Preview
     from workers.lease import Keeper
     from workers.runtime import Runtime
 

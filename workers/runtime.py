@@ -26,7 +26,7 @@ from workers.engine.request import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from workers.engine.preview import Preview
+    from workers.engine.model import Preview
     from workers.engine.request import Drained, Outcome, Request
 
 log = structlog.get_logger("workers.runtime")

@@ -16,6 +16,7 @@ from workers.engine.engine import Engine
 from workers.engine.park import Proxy
 from workers.engine.request import Request
 from workers.engine.rows import Entry
+from workers.pipelines.view import View
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,7 +70,6 @@ class _Loop:
 
     batched = True
     memo_bytes = 0
-    colours = None
 
     def __init__(self) -> None:
         entry = Entry.of("loop.unet.forward", "denoiser", torch.nn.Identity())
@@ -82,9 +82,9 @@ class _Loop:
             sample = self._unet(sample)
         return SimpleNamespace(images=torch.zeros(1, 3, 2, 2))
 
-    def view(self, request: Request) -> tuple[Any, dict[str, Any]]:
+    def view(self, request: Request) -> View:
         """Take the number of steps."""
-        return self, {"steps": request.num_inference_steps}
+        return View(self, {"steps": request.num_inference_steps}, request)
 
 
 def python_s(jobs: int) -> float:

@@ -18,9 +18,9 @@ from diffusers import DiffusionPipeline
 from app.settings import REPOSITORY
 from bench.engine.simulate import CHOICES, MAX_ROWS, WINDOW_S
 from workers.engine.engine import Engine
-from workers.engine.loading import load
 from workers.engine.request import Finished, Request
-from workers.engine.schedulers import for_job
+from workers.pipelines.loading import load
+from workers.pipelines.schedulers import for_job
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -16,9 +16,9 @@ from tests.unit.engine.alone import (
     stock_pixels,
 )
 from tests.unit.engine.families import FAMILIES
-from workers.engine import pipelines
 from workers.engine.request import Finished
-from workers.engine.schedulers import DIFFUSION, FLOW
+from workers.pipelines.model import wrap
+from workers.pipelines.schedulers import DIFFUSION, FLOW
 
 pytestmark = [
     pytest.mark.gpu,
@@ -30,7 +30,7 @@ pytestmark = [
 def test_batched_equals_alone_on_the_device(family: str) -> None:
     """Every scheduler and kind of work in one mixed run is within 1 of 255 of the lone picture."""
     stock: Any = FAMILIES[family]().to("cuda")
-    model = pipelines.wrap(stock, name=family)
+    model = wrap(stock, name=family)
     mask = picture(2, "L").point(lambda level: 255 if level > 127 else 0)
     asked = []
     for name in DIFFUSION if family in ("sd", "sdxl") else FLOW:
@@ -51,7 +51,7 @@ def test_batched_equals_alone_on_the_device(family: str) -> None:
 
 def test_memory_that_ends_fails_one_job_and_not_its_mates() -> None:
     """A request far beyond the device's memory fails with `out_of_memory`; the rest finish."""
-    model = pipelines.wrap(FAMILIES["sd"]().to("cuda"), name="sd")
+    model = wrap(FAMILIES["sd"]().to("cuda"), name="sd")
     engine = engine_of({"sd": model})
     engine.add(request("huge", width=32768, height=32768, num_inference_steps=1))
     engine.add(request("small"))

@@ -20,9 +20,8 @@ from workers.engine.stats import Stats
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from workers.engine.pipelines import LoadedModel
+    from workers.engine.model import Model, Preview
     from workers.engine.policy import Parked
-    from workers.engine.preview import Preview
     from workers.engine.request import Drained, Outcome, Request
     from workers.engine.rows import Call
 
@@ -42,7 +41,7 @@ class Engine:
 
     def __init__(
         self,
-        models: Mapping[str, LoadedModel],
+        models: Mapping[str, Model],
         *,
         max_rows: int = 16,
         shelf: Shelf | None = None,

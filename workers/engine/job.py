@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from workers.engine import faults, pipelines, preview
+from workers.engine import faults
+from workers.engine.model import Preview
 from workers.engine.park import Strand
 from workers.engine.policy import Entrant, Parked
 from workers.engine.replay import Record
@@ -12,7 +13,7 @@ from workers.engine.request import Cancelled, Drained, Failed, Finished
 from workers.engine.rows import Scope
 
 if TYPE_CHECKING:
-    from workers.engine.pipelines import LoadedModel
+    from workers.engine.model import Model
     from workers.engine.request import Outcome, Request
     from workers.engine.rows import Call
 
@@ -23,20 +24,18 @@ class Job:
     def __init__(
         self,
         request: Request,
-        model: LoadedModel,
+        model: Model,
         checkpoint: bytes | None = None,
         added_s: float = 0.0,
     ) -> None:
         self.request = request
         self.cancelled = False
         self.added_s = added_s
-        self._view, self._arguments = model.view(request)
+        self._view = model.view(request)
         self._record = Record(request, checkpoint)
         self._lane = None if model.batched else model.name
         scope = Scope(request.reproducible, request.loras)
-        self._strand = Strand(lambda: pipelines.render(self._view, self._arguments), scope)
-        self._colours = model.colours
-        self._glimpse: preview.Glimpse | None = None
+        self._strand = Strand(self._view.render, scope)
         self._denoised = 0
         self._device_s = 0.0
 
@@ -89,7 +88,7 @@ class Job:
         """Answer the parked call, with a result or an exception, and run to the next one."""
         if self.call.entry.role == "denoiser":
             self._denoised += 1
-            self._glimpse = preview.Glimpse.of(self.call)
+            self._view.saw(self.call)
             if not isinstance(answer, Exception):
                 self._record.note(answer)
         self._device_s += self.call.device_s
@@ -99,15 +98,11 @@ class Job:
         """Return what the checkpoint answers the call at which the job is parked, or None."""
         return self._record.known(self.call)
 
-    def preview(self) -> preview.Preview | None:
+    def preview(self) -> Preview | None:
         """Return what the first picture looks like by now; None before the first step."""
-        answer, size = self._record.last, (self.request.height, self.request.width)
-        if answer is None or self._glimpse is None or self._colours is None:
-            return None
-        if (colours := self._colours()) is None:
-            return None
-        latents = preview.expected(self._view, self._glimpse, answer, size)
-        return preview.Preview(self.progress[0], colours.paint(latents))
+        answer = self._record.last
+        pixels = None if answer is None else self._view.preview(answer)
+        return None if pixels is None else Preview(self.progress[0], pixels)
 
     def leave(self) -> Cancelled:
         """Unwind the pipeline where it stands."""
@@ -135,9 +130,4 @@ class Job:
 
     @property
     def _denoiser_calls(self) -> int:
-        """Second-order schedulers have more timesteps than steps, a low strength fewer.
-
-        Pipelines set `_num_timesteps` when the loop begins.
-        """
-        timesteps = getattr(self._view, "_num_timesteps", None)
-        return max(1, timesteps or self.request.num_inference_steps)
+        return max(1, self._view.denoiser_calls or self.request.num_inference_steps)

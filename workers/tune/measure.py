@@ -12,10 +12,10 @@ import numpy as np
 import torch
 
 from workers.engine.engine import Engine
-from workers.engine.loading import load
-from workers.engine.probe import everyone
 from workers.engine.request import EngineError, Finished, Outcome, Request
 from workers.models import options
+from workers.pipelines.loading import load
+from workers.pipelines.probe import everyone
 from workers.tune.search import Measured
 
 if TYPE_CHECKING:

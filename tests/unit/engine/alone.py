@@ -20,8 +20,8 @@ from workers.engine.engine import Engine
 from workers.engine.request import Request
 
 if TYPE_CHECKING:
-    from workers.engine.pipelines import LoadedModel
     from workers.engine.request import Finished, Outcome
+    from workers.pipelines.model import LoadedModel
 
 FAMILY_KEYS = {
     "sd": "stable-diffusion",

@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from tests.unit.engine.families import FAMILIES
-from workers.engine import pipelines
+from workers.pipelines.model import wrap
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from workers.engine.pipelines import LoadedModel
+    from workers.pipelines.model import LoadedModel
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -34,7 +34,7 @@ def stock() -> dict[str, Any]:
 @pytest.fixture(scope="session")
 def models(stock: dict[str, Any]) -> dict[str, LoadedModel]:
     """Give the same pipelines as the engine serves them."""
-    return {name: pipelines.wrap(pipeline, name=name) for name, pipeline in stock.items()}
+    return {name: wrap(pipeline, name=name) for name, pipeline in stock.items()}
 
 
 @pytest.fixture

@@ -11,8 +11,9 @@ import torch
 
 from tests.unit.engine.alone import engine_of, picture, request, run_until_idle
 from tests.unit.engine.families import FAMILIES
-from workers.engine import loading, pipelines
 from workers.engine.request import EngineError, Finished
+from workers.pipelines import loading
+from workers.pipelines.model import wrap
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -65,7 +66,7 @@ def test_pictures_are_those_of_the_small_decoder(
 
 def test_pictures_to_start_from_are_still_encoded_by_the_models_own() -> None:
     """Image-to-image takes the model's encoder and the small decoder."""
-    model = pipelines.wrap(FAMILIES["sd"](), name="sd", decoder=tiny(4))
+    model = wrap(FAMILIES["sd"](), name="sd", decoder=tiny(4))
     engine = engine_of({"sd": model})
     engine.add(request("a", image=picture(1), strength=0.5))
     finished = run_until_idle(engine)["a"]
@@ -77,13 +78,13 @@ def test_pictures_to_start_from_are_still_encoded_by_the_models_own() -> None:
 def test_a_decoder_for_other_latents_is_refused() -> None:
     """What cannot fit is found when the model is loaded, by name."""
     with pytest.raises(EngineError, match="16 latent channels"):
-        pipelines.wrap(FAMILIES["sd"](), name="sd", decoder=tiny(16))
+        wrap(FAMILIES["sd"](), name="sd", decoder=tiny(16))
 
 
 def test_its_own_scale_and_shift_are_heeded() -> None:
     """A small autoencoder whose latents are scaled gets them as its config says."""
-    plain = pipelines.wrap(FAMILIES["sd"](), name="sd", decoder=tiny(4))
-    scaled = pipelines.wrap(FAMILIES["sd"](), name="sd", decoder=tiny(4, scaling_factor=2.0))
+    plain = wrap(FAMILIES["sd"](), name="sd", decoder=tiny(4))
+    scaled = wrap(FAMILIES["sd"](), name="sd", decoder=tiny(4, scaling_factor=2.0))
     pictures = []
     for model in (plain, scaled):
         engine = engine_of({"sd": model})

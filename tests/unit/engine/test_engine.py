@@ -9,13 +9,12 @@ import torch
 from PIL import Image
 
 from tests.unit.engine.alone import distance, engine_of, picture, request, run_until_idle
-from workers.engine import pipelines
-from workers.engine.request import BadRequest, Cancelled, DeviceLost, Failed, Finished
+from workers.engine.request import BadRequest, Cancelled, DeviceLost, Failed, Finished, NotFinite
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from workers.engine.pipelines import LoadedModel
+    from workers.pipelines.model import LoadedModel
 
 
 def test_an_engine_without_jobs_is_idle(models: dict[str, LoadedModel]) -> None:
@@ -135,10 +134,10 @@ def test_one_faulty_job_fails_alone(models: dict[str, LoadedModel]) -> None:
 
 def test_pixels_that_are_not_finite_fail_their_job(models: dict[str, LoadedModel]) -> None:
     """A decoder that overflows on sound latents is found out too."""
-    view, arguments = models["sd"].view(request("a"))
-    view.image_processor = _Overflowing()
-    with pytest.raises(pipelines.NotFinite):
-        pipelines.render(view, arguments)
+    view = models["sd"].view(request("a"))
+    view.pipeline.image_processor = _Overflowing()
+    with pytest.raises(NotFinite):
+        view.render()
 
 
 def test_a_group_that_does_not_fit_is_halved_and_the_cap_learns(

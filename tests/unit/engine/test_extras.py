@@ -16,13 +16,14 @@ from peft.utils import get_peft_model_state_dict
 from tests.unit.engine.alone import engine_of, picture, request, run_until_idle
 from tests.unit.engine.families import FAMILIES
 from tests.unit.engine.test_reproducible import MASK, assert_same_bytes
-from workers.engine import loading, pipelines
 from workers.engine.request import BadRequest, EngineError, Finished
+from workers.pipelines import loading
+from workers.pipelines.model import wrap
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from workers.engine.pipelines import LoadedModel
+    from workers.pipelines.model import LoadedModel
 
 STEERED = {
     ("sd", "text"): diffusers.StableDiffusionControlNetPipeline,
@@ -70,7 +71,7 @@ def test_steered_and_free_jobs_each_get_the_stock_picture(family: str) -> None:
     """ControlNet jobs of all kinds, with strangers among them, are within 1 of 255 of alone."""
     pipeline = FAMILIES[family]()
     net = controlnet(pipeline)
-    model = pipelines.wrap(pipeline, name=family, controlnets={"edges": net})
+    model = wrap(pipeline, name=family, controlnets={"edges": net})
     steered: dict[str, Any] = {
         "controlnet": "edges", "control_image": picture(5), "controlnet_conditioning_scale": 0.7,
         "scheduler": "euler_a",
@@ -109,7 +110,7 @@ def test_steered_and_free_jobs_each_get_the_stock_picture(family: str) -> None:
 def test_a_steered_job_resumes_exactly() -> None:
     """The checkpoint skips the ControlNet's calls along with the denoiser's."""
     pipeline = FAMILIES["sd"]()
-    model = pipelines.wrap(pipeline, name="sd", controlnets={"edges": controlnet(pipeline)})
+    model = wrap(pipeline, name="sd", controlnets={"edges": controlnet(pipeline)})
     asked = request(
         "a", controlnet="edges", control_image=picture(5), num_inference_steps=8, reproducible=True
     )
@@ -130,7 +131,7 @@ def test_a_steered_job_resumes_exactly() -> None:
 def test_jobs_with_other_loras_each_get_their_own_picture(family: str, tmp_path: Path) -> None:
     """Two LoRAs, both together, one at half strength and none, in one run: each as if alone."""
     folders = {name: save_lora(family, tmp_path / name, seed) for seed, name in enumerate("xy")}
-    model = pipelines.wrap(FAMILIES[family](), name=family, loras=folders)
+    model = wrap(FAMILIES[family](), name=family, loras=folders)
     sets: dict[str, tuple[tuple[str, float], ...]] = {
         "none": (), "x": (("x", 1.0),), "half": (("x", 0.5),), "both": (("x", 1.0), ("y", 0.7)),
     }  # fmt: skip
@@ -182,7 +183,7 @@ def test_a_lora_for_the_text_encoders_is_refused(tmp_path: Path) -> None:
     encoder.add_adapter(LoraConfig(r=2, target_modules=["q_proj"]))
     layers = convert_state_dict_to_diffusers(get_peft_model_state_dict(encoder))
     type(pipeline).save_lora_weights(tmp_path, text_encoder_lora_layers=layers)
-    model = pipelines.wrap(FAMILIES["sd"](), name="sd", loras={"x": tmp_path})
+    model = wrap(FAMILIES["sd"](), name="sd", loras={"x": tmp_path})
     with pytest.raises(EngineError, match="text encoders"):
         engine_of({"sd": model}).add(request("a", loras=(("x", 1.0),)))
 
@@ -192,7 +193,7 @@ def test_of_a_loras_folder_one_file_is_read(tmp_path: Path) -> None:
     save_lora("sd", tmp_path, 1)
     for other in "abcdefgh":
         (tmp_path / f"{other}_pytorch_lora_weights.safetensors").write_text("no weights")
-    model = pipelines.wrap(FAMILIES["sd"](), name="sd", loras={"x": tmp_path})
+    model = wrap(FAMILIES["sd"](), name="sd", loras={"x": tmp_path})
     engine_of({"sd": model}).add(request("a", loras=(("x", 1.0),)))
     assert model.wardrobe is not None
     assert model.wardrobe.loaded == ["x"]
@@ -220,8 +221,8 @@ def test_tiled_decoding_is_that_of_the_stock_pipeline(tmp_path: Path) -> None:
 def test_loras_leave_memory_and_come_back(tmp_path: Path) -> None:
     """With room for two of three, the least recently used leaves, and each picture stays its own."""
     folders = {name: save_lora("sd", tmp_path / name, seed) for seed, name in enumerate("xyz")}
-    free = pipelines.wrap(FAMILIES["sd"](), name="sd", loras=folders)
-    tight = pipelines.wrap(FAMILIES["sd"](), name="sd", loras=folders, loras_kept=2)
+    free = wrap(FAMILIES["sd"](), name="sd", loras=folders)
+    tight = wrap(FAMILIES["sd"](), name="sd", loras=folders, loras_kept=2)
     assert free.wardrobe is not None
     assert tight.wardrobe is not None
     asked = [request(name, loras=((name[0], 1.0),), seed=3) for name in ("x", "y", "z", "x2")]

@@ -16,8 +16,8 @@ from workers.engine.request import BadRequest, Failed
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from workers.engine.pipelines import LoadedModel
     from workers.engine.request import Outcome, Request
+    from workers.pipelines.model import LoadedModel
 
 FAULTS = {
     "not finite": (request("bad", guidance_scale=1e38, reproducible=True), "not_finite"),

@@ -17,6 +17,7 @@ from workers.engine.engine import Engine
 from workers.engine.park import Proxy
 from workers.engine.request import Cancelled, Failed, Finished, Outcome, Request
 from workers.engine.rows import Entry
+from workers.pipelines.view import View
 
 ROWS_THAT_FIT = 5
 SICK = -1.0
@@ -60,20 +61,20 @@ class Model:
 
     batched = True
     memo_bytes = 0
-    colours = None
 
     def __init__(self) -> None:
         self.denoiser = Doubler()
         entry = Entry.of("toy.unet.forward", "denoiser", self.denoiser)
         self.pipeline = Pipeline(Proxy(self.denoiser, {"forward": entry}))
 
-    def view(self, asked: Request) -> tuple[Pipeline, dict[str, Any]]:
+    def view(self, asked: Request) -> View:
         """Take the prompt for the number to start from."""
-        return self.pipeline, {
+        arguments = {
             "start": float(asked.prompt),
             "steps": asked.num_inference_steps,
             "images": asked.num_images,
         }
+        return View(self.pipeline, arguments, asked)
 
 
 class Interleavings(RuleBasedStateMachine):

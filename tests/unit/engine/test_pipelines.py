@@ -17,13 +17,14 @@ from tests.unit.engine.alone import (
     run_until_idle,
     stock_pixels,
 )
-from workers.engine import loading, pipelines
 from workers.engine.request import BadRequest, EngineError, Finished
+from workers.pipelines import loading
+from workers.pipelines.model import wrap
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from workers.engine.pipelines import LoadedModel
+    from workers.pipelines.model import LoadedModel
 
 
 @pytest.mark.parametrize("family", families.FAMILIES)
@@ -53,7 +54,7 @@ def test_a_model_on_a_small_autoencoder_renders(models: dict[str, LoadedModel]) 
         latent_channels=3,
     )
     pipeline.register_modules(vae=tiny, unet=families._unet(16, channels=3))
-    model = pipelines.wrap(pipeline, name="sd")
+    model = wrap(pipeline, name="sd")
     assert set(model.tasks) == {"text-to-image", "image-to-image"}
     engine = engine_of({"sd": model})
     asked = [request("text"), request("image", image=picture(1), strength=0.5)]
@@ -83,14 +84,14 @@ def test_a_pipeline_of_no_known_family_is_refused() -> None:
     )  # fmt: skip
     pipeline = diffusers.DDPMPipeline(unet=unet, scheduler=diffusers.DDPMScheduler())
     with pytest.raises(EngineError, match="DDPMPipeline"):
-        pipelines.wrap(pipeline, name="ddpm")
+        wrap(pipeline, name="ddpm")
 
 
 def test_a_view_leaves_the_loaded_pipeline_alone(models: dict[str, LoadedModel]) -> None:
     """Each job has a scheduler of its own; the model's own is never stepped."""
     model = models["sd"]
-    first, _ = model.view(request("a", num_inference_steps=3))
-    second, _ = model.view(request("b", num_inference_steps=9))
+    first = model.view(request("a", num_inference_steps=3)).pipeline
+    second = model.view(request("b", num_inference_steps=9)).pipeline
     assert len(first.scheduler.timesteps) == 3
     assert len(second.scheduler.timesteps) == 9
     assert first.scheduler is not model.schedulers[None]
@@ -102,8 +103,7 @@ def test_a_view_called_outside_the_engine_is_a_plain_pipeline(
 ) -> None:
     """Without anyone to park for, the proxies run their modules at once."""
     asked = request("a", scheduler="ddim")
-    view, arguments = models["sd"].view(asked)
-    pixels = pipelines.render(view, arguments)
+    pixels = models["sd"].view(asked).render()
     expected = stock_pixels(stock["sd"], models["sd"], asked)[0]
     assert (pixels[0] == expected).all()
 

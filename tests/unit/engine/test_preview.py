@@ -10,15 +10,15 @@ import torch
 
 from app.settings import REPOSITORY
 from tests.unit.engine.alone import engine_of, picture, request, run_until_idle
-from workers.engine.loading import load
-from workers.engine.preview import LONGEST, Colours
 from workers.engine.request import Finished
+from workers.pipelines.loading import load
+from workers.pipelines.preview import LONGEST, Colours
 
 if TYPE_CHECKING:
     from workers.engine.engine import Engine
-    from workers.engine.pipelines import LoadedModel
-    from workers.engine.preview import Preview
+    from workers.engine.model import Preview
     from workers.engine.request import Request
+    from workers.pipelines.model import LoadedModel
 
 
 @pytest.fixture(scope="module")
@@ -101,8 +101,7 @@ def test_the_expected_latents_end_as_the_pipelines_own(
         return np.zeros((1, 1, 3), np.uint8)
 
     monkeypatch.setattr(Colours, "paint", note)
-    view, _ = models[family].view(request("x", family))
-    vae = view.vae._module
+    vae = models[family].view(request("x", family)).pipeline.vae._module
     handle = vae.decoder.register_forward_pre_hook(lambda _, args: decoded.append(args[0]))
     through = vae.post_quant_conv.register_forward_pre_hook(
         lambda _, args: decoded.insert(0, args[0])

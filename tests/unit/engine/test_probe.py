@@ -10,12 +10,12 @@ import pytest
 
 from tests.unit.engine.alone import distance, engine_of, request, run_until_idle, stock_pixels
 from tests.unit.engine.families import FAMILIES
-from workers.engine import pipelines
-from workers.engine.probe import batches
 from workers.engine.request import Finished
+from workers.pipelines.model import wrap
+from workers.pipelines.probe import batches
 
 if TYPE_CHECKING:
-    from workers.engine.pipelines import LoadedModel
+    from workers.pipelines.model import LoadedModel
 
 
 class Mixing(diffusers.UNet2DConditionModel):
@@ -42,13 +42,13 @@ def test_stock_pipelines_can_be_batched(family: str, models: dict[str, LoadedMod
 
 def test_a_model_that_mixes_its_batch_up_is_found_out() -> None:
     """Batched pictures that are not the lone ones tell."""
-    assert not batches(pipelines.wrap(mixing(), name="sd"))
+    assert not batches(wrap(mixing(), name="sd"))
 
 
 def test_a_model_that_cannot_be_batched_is_served_one_at_a_time() -> None:
     """Its jobs wait for each other, share no forward, and each gets the stock picture."""
     pipeline = mixing()
-    model = pipelines.wrap(pipeline, name="sd", batched=False)
+    model = wrap(pipeline, name="sd", batched=False)
     engine = engine_of({"sd": model})
     asked = [request(str(seed), seed=seed) for seed in range(3)]
     for one in asked:
@@ -69,7 +69,7 @@ class Unknown(diffusers.StableDiffusionPipeline):
 def test_a_pipeline_of_no_known_family_serves_text_to_image() -> None:
     """Any pipeline that takes a prompt works, and is batched if the probe allows it."""
     parts = FAMILIES["sd"]().components
-    model = pipelines.wrap(Unknown(**parts, requires_safety_checker=False), name="sd")
+    model = wrap(Unknown(**parts, requires_safety_checker=False), name="sd")
     assert set(model.tasks) == {"text-to-image"}
     assert batches(model)
     engine = engine_of({"sd": model})

@@ -11,11 +11,11 @@ import torch
 from tests.unit.engine.alone import engine_of, picture, request, run_until_idle
 from tests.unit.engine.test_reproducible import MASK, assert_same_bytes
 from workers.engine.request import BadCheckpoint, Drained
-from workers.engine.schedulers import DIFFUSION, FLOW
+from workers.pipelines.schedulers import DIFFUSION, FLOW
 
 if TYPE_CHECKING:
-    from workers.engine.pipelines import LoadedModel
     from workers.engine.request import Request
+    from workers.pipelines.model import LoadedModel
 
 STEPS = 16
 KINDS: dict[str, dict[str, Any]] = {

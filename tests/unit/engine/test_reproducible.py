@@ -17,14 +17,14 @@ from tests.unit.engine.alone import (
     stock_pixels,
 )
 from workers.engine.request import Cancelled, Finished
-from workers.engine.schedulers import DIFFUSION, FLOW
+from workers.pipelines.schedulers import DIFFUSION, FLOW
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from workers.engine.engine import Engine
-    from workers.engine.pipelines import LoadedModel
     from workers.engine.request import Outcome, Request
+    from workers.pipelines.model import LoadedModel
 
 MIXES = 20
 MASK = picture(2, "L").point(lambda level: 255 if level > 127 else 0)

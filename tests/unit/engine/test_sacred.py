@@ -16,11 +16,11 @@ from tests.unit.engine.alone import (
     stock_pixels,
 )
 from workers.engine.request import Finished, Request
-from workers.engine.schedulers import DIFFUSION, FLOW
+from workers.pipelines.schedulers import DIFFUSION, FLOW
 
 if TYPE_CHECKING:
     from workers.engine.engine import Engine
-    from workers.engine.pipelines import LoadedModel
+    from workers.pipelines.model import LoadedModel
 
 UNETS = ("sd", "sdxl")
 TRANSFORMERS = ("sd3", "flux")

@@ -7,7 +7,7 @@ import inspect
 import diffusers
 import pytest
 
-from workers.engine import schedulers
+from workers.pipelines import schedulers
 
 DDIM = diffusers.DDIMScheduler(clip_sample=False, prediction_type="v_prediction")
 FLOW = diffusers.FlowMatchEulerDiscreteScheduler(shift=2.5)

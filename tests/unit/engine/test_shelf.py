@@ -12,13 +12,14 @@ import torch
 from bench.engine.simulate import without_cap
 from tests.unit.engine.alone import distance, request, run_until_idle, stock_pixels
 from tests.unit.engine.families import FAMILIES
-from workers.engine import gauge, pipelines
+from workers.engine import gauge
 from workers.engine.engine import PATIENCE_S, Engine
 from workers.engine.request import Finished
 from workers.engine.shelf import WEIGHTS_SHARE, Shelf
+from workers.pipelines.model import wrap
 
 if TYPE_CHECKING:
-    from workers.engine.pipelines import LoadedModel
+    from workers.pipelines.model import LoadedModel
 
 SIZE = 100
 
@@ -93,7 +94,7 @@ def test_what_is_not_on_the_shelf_is_taken_to_be_there() -> None:
 @pytest.fixture
 def three() -> dict[str, LoadedModel]:
     """Three models of their own weights, which no other test shares."""
-    return {name: pipelines.wrap(FAMILIES[name](), name=name) for name in ("sd", "sdxl", "flux")}
+    return {name: wrap(FAMILIES[name](), name=name) for name in ("sd", "sdxl", "flux")}
 
 
 def watched(models: dict[str, LoadedModel], shelf: Shelf, seen: Counter[str]) -> None:
@@ -170,7 +171,7 @@ def test_a_model_that_waits_for_room_is_not_passed_for_ever(
 
 def test_groups_are_capped_by_the_memory_that_rows_were_seen_to_take() -> None:
     """With memory for three rows of a denoiser, no forward has more; without a budget, all eight."""
-    model = pipelines.wrap(FAMILIES["sd"](), name="sd")
+    model = wrap(FAMILIES["sd"](), name="sd")
     widest: list[int] = []
     model.tasks["text-to-image"].unet._module.register_forward_pre_hook(
         lambda _, args: widest.append(len(args[0]))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import pytest
 
-from workers.engine.preview import Preview
+from workers.engine.model import Preview
 from workers.engine.request import (
     BadCheckpoint,
     BadRequest,

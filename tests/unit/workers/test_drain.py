@@ -10,8 +10,8 @@ import pytest
 
 from app.settings import REPOSITORY
 from workers.engine.engine import Engine
-from workers.engine.loading import load
 from workers.engine.request import Request
+from workers.pipelines.loading import load
 from workers.runtime import RenderDrained, Runtime
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Pipelines: load a diffusers folder once, and give each job a shallow view of it."""
+"""Model: a pipeline whose modules park, and of which each job gets a shallow view."""
 
 from __future__ import annotations
 
@@ -8,25 +8,24 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
-from diffusers.image_processor import VaeImageProcessor
 
-from workers.engine import calling, families, schedulers
-from workers.engine.decoder import SmallDecoder
-from workers.engine.extras import Wardrobe
 from workers.engine.memo import LIMIT_BYTES
 from workers.engine.park import AutoencoderProxy, Proxy
-from workers.engine.preview import Colours
-from workers.engine.request import BadRequest, NotFinite, Request
+from workers.engine.request import BadRequest
 from workers.engine.rows import Entry
 from workers.engine.shelf import Weights
+from workers.pipelines import calling, families, schedulers
+from workers.pipelines.decoder import SmallDecoder
+from workers.pipelines.extras import Wardrobe
+from workers.pipelines.preview import Colours
+from workers.pipelines.view import View
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from numpy.typing import NDArray
+    from workers.engine.request import Request
 
 DENOISERS = ("unet", "transformer")
 
@@ -51,11 +50,8 @@ class LoadedModel:
     weights: Weights = field(default_factory=lambda: Weights(()))
     memo_bytes: int = LIMIT_BYTES
 
-    def view(self, request: Request) -> tuple[Any, dict[str, Any]]:
-        """Return a pipeline for one job, and what to call it with; raise BadRequest.
-
-        The view shares the modules and has a scheduler of its own.
-        """
+    def view(self, request: Request) -> View:
+        """Return a pipeline for one job, and what to call it with; raise BadRequest."""
         request.check()
         task, tasks = calling.task(request), self._tasks(request)
         if task not in tasks:
@@ -65,10 +61,10 @@ class LoadedModel:
                 message = f"{side} must be a multiple of {self.size_multiple}"
                 raise BadRequest("bad_size", side, message)
         self._fetch(request)
-        view = copy.copy(tasks[task])
-        vars(view)["scheduler"] = self._scheduler(request)
-        view.set_progress_bar_config(disable=True)
-        return view, calling.arguments(view, request)
+        pipeline = copy.copy(tasks[task])
+        vars(pipeline)["scheduler"] = self._scheduler(request)
+        pipeline.set_progress_bar_config(disable=True)
+        return View(pipeline, calling.arguments(pipeline, request), request, self.colours)
 
     def alone(self) -> LoadedModel:
         """Return the same model, to be served one job at a time: no call shares a forward."""
@@ -235,14 +231,6 @@ def _size_multiple(pipeline: Any, modules: Mapping[str, Any]) -> int:
 def _controlled(pipeline: Any, proxies: dict[str, Proxy], net: Proxy) -> dict[str, Any]:
     """Make the tasks again, steered by a ControlNet."""
     return families.tasks(pipeline, {**proxies, "controlnet": net}, "-controlnet")
-
-
-def render(view: Any, arguments: dict[str, Any]) -> list[NDArray[np.uint8]]:
-    """Call the pipeline and return its pictures, equal to those of `output_type="pil"`."""
-    images = view(**arguments, output_type="pt").images
-    if not torch.isfinite(images).all():
-        raise NotFinite("the pixels hold values that are not finite")
-    return list((VaeImageProcessor.pt_to_numpy(images) * 255).round().astype(np.uint8))
 
 
 def _proxy(

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from diffusers import DiffusionPipeline
 
-from workers.engine.decoder import load_decoder
-from workers.engine.extras import load_controlnet
-from workers.engine.pipelines import DENOISERS, LoadedModel, wrap
+from workers.pipelines.decoder import load_decoder
+from workers.pipelines.extras import load_controlnet
+from workers.pipelines.model import DENOISERS, LoadedModel, wrap
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

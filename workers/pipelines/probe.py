@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from workers.engine.cost import Costs
-    from workers.engine.pipelines import LoadedModel
     from workers.engine.policy import Parked
     from workers.engine.request import Outcome
+    from workers.pipelines.model import LoadedModel
 
 # Rounding may move a pixel a little; strangers in one batch that get mixed up move it far.
 TOLERANCE = 3

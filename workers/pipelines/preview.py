@@ -27,14 +27,6 @@ SMALLEST_SIGNAL = 1e-3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Preview:
-    """A picture of a job under way: `pixels` are hxwx3 uint8, as they are after `step` steps."""
-
-    step: int
-    pixels: NDArray[np.uint8]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class Glimpse:
     """What a denoiser's call was about: `noisy` latents, and `times`, one for each row.
 

@@ -1,0 +1,60 @@
+"""View: one job's own look at a pipeline, on modules that it shares with the others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from diffusers.image_processor import VaeImageProcessor
+
+from workers.engine.request import NotFinite
+from workers.pipelines import preview
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from workers.engine.request import Request
+    from workers.engine.rows import Call
+
+
+@dataclass(slots=True, eq=False)
+class View:
+    """A pipeline with a scheduler of its own, and what `request` has it called with."""
+
+    pipeline: Any
+    arguments: dict[str, Any]
+    request: Request
+    colours: Callable[[], preview.Colours | None] | None = None
+    _glimpse: preview.Glimpse | None = None
+
+    @property
+    def denoiser_calls(self) -> int | None:
+        """Second-order schedulers have more timesteps than steps, a low strength fewer.
+
+        Pipelines set `_num_timesteps` when the loop begins.
+        """
+        timesteps: int | None = getattr(self.pipeline, "_num_timesteps", None)
+        return timesteps
+
+    def render(self) -> list[NDArray[np.uint8]]:
+        """Call the pipeline and return its pictures, equal to those of `output_type="pil"`."""
+        images = self.pipeline(**self.arguments, output_type="pt").images
+        if not torch.isfinite(images).all():
+            raise NotFinite("the pixels hold values that are not finite")
+        return list((VaeImageProcessor.pt_to_numpy(images) * 255).round().astype(np.uint8))
+
+    def saw(self, call: Call) -> None:
+        """Keep of a denoiser's call what a preview needs."""
+        self._glimpse = preview.Glimpse.of(call)
+
+    def preview(self, answer: torch.Tensor) -> NDArray[np.uint8] | None:
+        """Return what the first picture looks like by now; nothing is decoded."""
+        colours = self.colours() if self._glimpse is not None and self.colours else None
+        if colours is None or self._glimpse is None:
+            return None
+        size = (self.request.height, self.request.width)
+        return colours.paint(preview.expected(self.pipeline, self._glimpse, answer, size))
