@@ -14,7 +14,7 @@ from app.errors import CatalogError
 from app.revision import LORA_FILE, revision
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 T = TypeVar("T")
@@ -125,10 +125,14 @@ class Catalog:
         return Catalog({name: self.models[name], **self.models})
 
 
-def load_catalog(file: Path, serve: frozenset[str] | None = None) -> Catalog:
+def load_catalog(
+    file: Path, serve: frozenset[str] | None = None, *, revised: bool = True
+) -> Catalog:
     """Read `models.toml`; serve the named entries, or all but those of the `null` pipeline.
 
-    Raises `CatalogError` naming the file and the entry.
+    A revision takes every file of a model to be read, gigabytes of some: who only looks whether the
+    registry is sound leaves it out, and each model's is empty. Raises `CatalogError` naming the file and
+    the entry.
     """
     try:
         table = tomllib.loads(file.read_text())
@@ -140,9 +144,8 @@ def load_catalog(file: Path, serve: frozenset[str] | None = None) -> Catalog:
         names = ", ".join(sorted(unknown))
         raise CatalogError(f"{file} has no model {names}; it has {', '.join(table)}")
     served = {
-        name: _model(file, name, entry)
-        for name, entry in table.items()
-        if (name in serve if serve else _is_real(entry))
+        name: _revised(file, model) if revised else model
+        for name, model in _models(file, table, serve)
     }
     if not served:
         raise CatalogError(f"{file} has no model to serve")
@@ -151,6 +154,22 @@ def load_catalog(file: Path, serve: frozenset[str] | None = None) -> Catalog:
 
 def _is_real(entry: Any) -> bool:
     return not (isinstance(entry, dict) and entry.get("pipeline") == "null")
+
+
+def _models(
+    file: Path, table: dict[str, Any], serve: frozenset[str] | None
+) -> Iterator[tuple[str, Model]]:
+    for name, entry in table.items():
+        if name in serve if serve else _is_real(entry):
+            yield name, _model(file, name, entry)
+
+
+def _revised(file: Path, model: Model) -> Model:
+    try:
+        return replace(model, revision=revision(model))
+    except OSError as error:
+        where = f"{file}, [{model.name}]"
+        raise CatalogError(f"{where}: its files cannot be read: {error}") from error
 
 
 def _model(file: Path, name: str, entry: Any) -> Model:
@@ -187,10 +206,7 @@ def _model(file: Path, name: str, entry: Any) -> Model:
     if model.speed.dtype not in DTYPES:
         raise CatalogError(f"{where}: the dtype must be one of {', '.join(DTYPES)}")
     _check_defaults(where, model)
-    try:
-        return replace(model, revision=revision(model))
-    except OSError as error:
-        raise CatalogError(f"{where}: its files cannot be read: {error}") from error
+    return model
 
 
 def _folders(

@@ -26,7 +26,7 @@ def main() -> None:
     except FarmError as error:
         sys.exit(f"worker: {error}")
     app = create_app(settings.broker_url)
-    app.farm_settings = settings
+    app.farm_settings, app.farm_catalog = settings, catalog
     tasks.register(app)
     app.steps["worker"].add(Farm)
     warnings.filterwarnings("ignore", message=".*superuser privileges")  # usual in a container

@@ -18,7 +18,6 @@ import structlog
 from celery import bootsteps
 from sqlalchemy.exc import DBAPIError
 
-from app.catalog import load_catalog
 from app.database import create_engine
 from app.jobs import tenants
 from app.jobs import workers as records
@@ -34,6 +33,7 @@ from workers.runtime import Runtime
 from workers.slot import Slot
 
 if TYPE_CHECKING:
+    from app.catalog import Catalog
     from app.settings import Settings
 
 log = structlog.get_logger("workers")
@@ -51,7 +51,7 @@ class Farm(bootsteps.StartStopStep):  # type: ignore[misc,unused-ignore]
         """Compose the parts; nothing runs yet."""
         settings: Settings = worker.app.farm_settings
         self._engine = create_engine(settings.database_url, pool_size=min(settings.slots, 8) + 2)
-        self._catalog = load_catalog(settings.models_file, settings.serve)
+        self._catalog: Catalog = worker.app.farm_catalog
         self._store = Store(self._engine)
         self._runtime = Runtime(
             engine_of(self._catalog, settings.max_rows, settings.device_memory_mb)

@@ -59,7 +59,7 @@ def doctor(
 
 
 def _models() -> str:
-    return ", ".join(load_catalog(models_file(os.environ)).models)
+    return ", ".join(load_catalog(models_file(os.environ), revised=False).models)
 
 
 def _records() -> str:

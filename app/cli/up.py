@@ -97,7 +97,7 @@ def _run(options: Options) -> None:
 def _check(farm: Farm) -> None:
     """Raise what would stop a role at its start: bad settings, models that are not there."""
     settings = Settings.from_environment({**os.environ, **farm.environment()})
-    load_catalog(settings.models_file, settings.serve)
+    load_catalog(settings.models_file, settings.serve, revised=False)
 
 
 def _announcer(directory: Path) -> Callable[[Access], None]:

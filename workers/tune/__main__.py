@@ -40,7 +40,7 @@ def main(
     """Tune one model of the registry on the device at hand."""
     file = models_file(os.environ)
     try:
-        catalog = load_catalog(file, frozenset({name}))
+        catalog = load_catalog(file, frozenset({name}), revised=False)
     except FarmError as error:
         sys.exit(f"doctor: {error}")
     model = catalog.models[name]

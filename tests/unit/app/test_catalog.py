@@ -58,6 +58,22 @@ def test_the_revision_names_the_weights(tmp_path: Path) -> None:
     assert len({first, second, revision()}) == 3
 
 
+def test_who_only_looks_reads_no_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without revisions no file is hashed; what is wrong with an entry is found all the same."""
+    folder = tmp_path / "real"
+    folder.mkdir()
+    (folder / "model_index.json").write_text("{}")
+    file = tmp_path / "models.toml"
+    file.write_text('[real]\npath = "real"\n')
+    monkeypatch.setattr("hashlib.file_digest", None)
+    with pytest.raises(TypeError):
+        load_catalog(file)
+    assert load_catalog(file, revised=False).models["real"].revision == ""
+    file.write_text('[real]\npath = "elsewhere"\n')
+    with pytest.raises(CatalogError, match="elsewhere"):
+        load_catalog(file, revised=False)
+
+
 @pytest.mark.parametrize(
     ("text", "wanted"),
     [
