@@ -22,7 +22,7 @@ from bench.handmade.records import READY, Place
 from bench.sides import FarmSide, HandmadeSide
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from bench.plan import Plan
@@ -64,16 +64,27 @@ def stage(folder: Path, model: Path, plan: Plan) -> Iterator[Stage]:
 
 
 def _farm(stack: contextlib.ExitStack, folder: Path, model: Path, plan: Plan) -> dict[str, Any]:
-    """`renderfarm up` as any user runs it, Flower and courier included; its `farm.json`."""
-    folder.mkdir()
     catalog = folder.with_name("models.toml")
     catalog.write_text(MODELS.format(path=model))
+    return farm_up(stack, folder, catalog, ("scenes", "null"), slots=plan.farm_slots)
+
+
+def farm_up(
+    stack: contextlib.ExitStack,
+    folder: Path,
+    catalog: Path,
+    models: Sequence[str],
+    *,
+    slots: int,
+) -> dict[str, Any]:
+    """`renderfarm up` as any user runs it, Flower and courier included; its `farm.json`."""
+    folder.mkdir()
     options = {
         "dir": folder,
         "port": 0,
         "flower-port": 0,
-        "models": "scenes,null",
-        "slots": plan.farm_slots,
+        "models": ",".join(models),
+        "slots": slots,
     }
     file = folder / "farm.json"
     _run(stack, folder.with_name("farm.log"), Program(

@@ -228,7 +228,7 @@ class AsyncFarm:
         return await self._wire.run(_scripts.ask(_calls.models(), self._policy))
 
     async def upload(self, data: bytes) -> str:
-        """Put a picture into the farm's store; name the answer as `image` or `mask` of requests."""
+        """Put a picture into the farm's store; name the answer as `image`, `mask` or `control_image`."""
         return await self._wire.run(_scripts.upload(data, self._policy))
 
     async def close(self) -> None:

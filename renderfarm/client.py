@@ -219,7 +219,7 @@ class Farm:
         return self._wire.run(_scripts.ask(_calls.models(), self._policy))
 
     def upload(self, data: bytes) -> str:
-        """Put a picture into the farm's store; name the answer as `image` or `mask` of requests."""
+        """Put a picture into the farm's store; name the answer as `image`, `mask` or `control_image`."""
         return self._wire.run(_scripts.upload(data, self._policy))
 
     def close(self) -> None:

@@ -31,7 +31,7 @@ class InputUnavailable(FarmError):
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """Fetches what a request's `image` and `mask` name.
+    """Fetches what a request's `image`, `mask` and `control_image` name.
 
     URLs are fetched by the rules of webhooks: https to public addresses only unless
     `allow_private`, no redirects, and bounded in time and size.

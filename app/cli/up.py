@@ -95,7 +95,10 @@ def _run(options: Options) -> None:
 
 
 def _check(farm: Farm) -> None:
-    """Raise what would stop a role at its start: bad settings, models that are not there."""
+    """Raise what would stop a role at its start: bad settings, models that are not there.
+
+    Their weights are not read: a file that cannot be is told by the role that needs it.
+    """
     settings = Settings.from_environment({**os.environ, **farm.environment()})
     load_catalog(settings.models_file, settings.serve, revised=False)
 

@@ -16,7 +16,7 @@ from workers.engine.engine import Engine
 from workers.engine.park import Proxy
 from workers.engine.request import Request
 from workers.engine.rows import Entry
-from workers.pipelines.view import View
+from workers.pipelines.view import PipelineView
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,6 +68,7 @@ def _took_s(side: Callable[[], None]) -> float:
 class _Loop:
     """A pipeline that is nothing but its loop, around a denoiser that does nothing."""
 
+    name = "loop"
     batched = True
     memo_bytes = 0
 
@@ -82,9 +83,9 @@ class _Loop:
             sample = self._unet(sample)
         return SimpleNamespace(images=torch.zeros(1, 3, 2, 2))
 
-    def view(self, request: Request) -> View:
+    def view(self, request: Request) -> PipelineView:
         """Take the number of steps."""
-        return View(self, {"steps": request.num_inference_steps}, request)
+        return PipelineView(self, {"steps": request.num_inference_steps}, request)
 
 
 def python_s(jobs: int) -> float:

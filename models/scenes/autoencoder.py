@@ -64,14 +64,19 @@ def _spare(gradient: Tensor) -> Tensor:
 def reconstruction_loss(decoded: Tensor, pictures: Tensor) -> Tensor:
     """L1 plus squared error, both (n, 3, h, w) in [-1, 1], counted more beside edges."""
     error = decoded.float() - pictures
-    return ((error.abs() + 2 * error.square()) * (0.3 + 3 * edges(pictures))).mean()
+    return ((error.abs() + 2 * error.square()) * (0.5 + 3 * edges(pictures))).mean()
 
 
 def edges(pictures: Tensor) -> Tensor:
-    """1 within two pixels of a change of colour, else 0; (n, 1, h, w)."""
+    """1 within two pixels of a change of colour, else 0, (n, 1, h, w), for pictures in [-1, 1]."""
     high = torch.nn.functional.max_pool2d(pictures, 5, 1, 2)
     low = -torch.nn.functional.max_pool2d(-pictures, 5, 1, 2)
     return ((high - low).amax(1, keepdim=True) > 0.25).float()
+
+
+def outlines(pictures: Tensor) -> Tensor:
+    """What guides a ControlNet: the edges of pictures in [0, 1], white on black, (n, 3, h, w)."""
+    return edges(pictures * 2 - 1).expand(-1, 3, -1, -1)
 
 
 def edge_windows(pictures: Tensor, side: int) -> list[tuple[slice, slice]]:

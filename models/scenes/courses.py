@@ -13,7 +13,7 @@ from models.scenes import autoencoder as eyes
 from models.scenes import denoiser
 from models.scenes.captions import caption
 from models.scenes.pool import Pool, render
-from models.scenes.scene import LESSONS, SINGLE, sample_scene
+from models.scenes.scene import LESSONS, SINGLE, VIEWED, sample_scene
 from models.scenes.words import LENGTH, Heads, encode, targets
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class PictureCourse:
         self.pictures: Tensor | None = None
 
     def _draw(self, count: int) -> Tensor:
-        scenes = [sample_scene(self.rng) for _ in range(count)]
+        scenes = [sample_scene(self.rng, VIEWED) for _ in range(count)]
         return render(scenes, self.rng, self.model.device)
 
     def _pictures(self, step: int) -> Tensor:

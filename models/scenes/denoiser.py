@@ -8,7 +8,7 @@ from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor, nn
 
 TRAIN_STEPS = 1000
-EVENLY, NEARLY_NOISE = 0.35, 0.3
+EVENLY, NEARLY_NOISE = 0.3, 0.45
 """Shares of the lessons whose timestep is drawn evenly, and from the last fifth."""
 CHANNELS = (1.0, 1.0, 1.0, 0.3)
 """How much each latent channel counts. The fourth, which the autoencoder learned, is full of detail:
@@ -59,8 +59,8 @@ def plain_attention(unet: UNet2DConditionModel) -> None:
 class Lesson:
     """What the denoiser is asked, and how its answers are weighed.
 
-    Noise between the extremes is asked for often, as in arXiv:2403.03206: that is where outlines are
-    decided; and nearly pure noise, where all comes from the words. Cells that differ from the backdrop weigh more, for things
+    Nearly pure noise, where all comes from the words, is asked for most, and noise between the extremes
+    more than evenly, as in arXiv:2403.03206: that is where outlines are decided. Cells that differ from the backdrop weigh more, for things
     are few cells among many.
     """
 

@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
 from diffusers import AutoencoderTiny, StableDiffusionPipeline, UNet2DConditionModel
 from peft import get_peft_model_state_dict
 
@@ -15,6 +16,13 @@ from models.scenes.denoiser import build_scheduler
 if TYPE_CHECKING:
     from torch import nn
     from transformers import CLIPTextModel, CLIPTokenizer
+
+
+LARGE = 60_000
+"""Numbers in a tensor of a ControlNet over which it is stored in 8 bits.
+
+The small ones, its last layers among them, start at zero and hold numbers that 8 bits would round away.
+"""
 
 
 def assemble(
@@ -60,6 +68,18 @@ def export_lora(unet: nn.Module, folder: Path) -> None:
         for name, part in get_peft_model_state_dict(unet, adapter_name="outline").items()
     }
     StableDiffusionPipeline.save_lora_weights(folder, unet_lora_layers=layers)
+
+
+def export_controlnet(net: nn.Module, folder: Path) -> None:
+    """Save a ControlNet with its large weights in 8-bit floats: it need not be as exact as a denoiser.
+
+    `from_pretrained(..., dtype=torch.float32)` of the stock class reads them. The net itself is changed to
+    what is saved.
+    """
+    for weights in net.parameters():
+        large = weights.ndim > 1 and weights.numel() > LARGE
+        weights.data = weights.data.to(torch.float8_e4m3fn if large else torch.float16)
+    net.save_pretrained(folder)  # type: ignore[operator]
 
 
 def _forget(config: Path) -> None:

@@ -34,7 +34,6 @@ PLACES = (
 RELATIONS = ("left of", "right of", "above", "below", "inside")
 HOLLOW = ("circle", "square", "diamond")
 """Shapes that another fits inside."""
-SOLID = tuple(shape for shape in SHAPES if shape != "ring")
 NEUTRAL = ("white", "black")
 """Stripes and checks are of one of these and another colour."""
 BACKDROPS = ("plain", "horizontal stripes", "vertical stripes", "checks", "gradient")
@@ -90,7 +89,7 @@ def default_backdrop(*colours: str) -> Backdrop:
 
 @dataclass(frozen=True, slots=True)
 class Mix:
-    """How often each kind of scene is drawn, and what it may hold; a stage of the curriculum."""
+    """How often each kind of scene is drawn, as weights, and what it may hold; a stage of the curriculum."""
 
     counted: float = 0.46
     placed: float = 0.22
@@ -102,12 +101,28 @@ class Mix:
     """Share of the counted that are one; None: all counts alike."""
     sized: bool = True
     """Whether single things may be said to be small or large."""
+    inside: float | None = None
+    """Share of the related that are one inside the other; None: all relations alike."""
+    gradient: float | None = None
+    """Share of the patterned that are gradients; None: all patterns alike."""
+    shapes: tuple[str, ...] = SHAPES
+    """What is drawn from, each as often as it is named."""
 
 
 SINGLE = Mix(counted=0.75, placed=0.25, related=0.0, motif=0.0, patterned=0.0, max_count=1)
 FULL = Mix()
-LESSONS = Mix(counted=0.45, placed=0.17, related=0.3, patterned=0.35, alone=0.5)
+LESSONS = Mix(
+    counted=0.29,
+    placed=0.17,
+    related=0.46,
+    patterned=0.35,
+    alone=0.5,
+    inside=0.35,
+    shapes=(*SHAPES, "star", "star", "heart"),
+)
 """What the denoiser is taught: more of what is hard than a customer would ask for."""
+VIEWED = Mix(patterned=0.6, gradient=0.5)
+"""What the autoencoder is taught: plain backdrops are soon learned, and gradients are not."""
 
 
 def sample_scene(rng: random.Random, mix: Mix = FULL, *, unseen: bool = False) -> Scene:
@@ -128,7 +143,7 @@ def _sample(rng: random.Random, mix: Mix) -> Scene:
         return _motif(rng)
     if kind == "related":
         return _related(rng, mix)
-    colour, shape = rng.choice(list(COLOURS)), rng.choice(SHAPES)
+    colour, shape = rng.choice(list(COLOURS)), rng.choice(mix.shapes)
     if kind == "placed":
         size = rng.choices(("", "small"), (3, 1))[0]
         group = Group(colour, shape, size=size, place=rng.choice(PLACES))
@@ -148,13 +163,21 @@ def _count(rng: random.Random, mix: Mix) -> int:
 
 def _related(rng: random.Random, mix: Mix) -> Scene:
     first_colour, second_colour = rng.sample(list(COLOURS), 2)
-    first_shape, second_shape = rng.choice(SHAPES), rng.choice(SHAPES)
-    relation = rng.choice((*RELATIONS, ""))
+    first_shape, second_shape = rng.choice(mix.shapes), rng.choice(mix.shapes)
+    relation = _relation(rng, mix)
     if relation == "inside":
-        first_shape, second_shape = rng.choice(SOLID), rng.choice(HOLLOW)
+        solid = [shape for shape in mix.shapes if shape != "ring"]
+        first_shape, second_shape = rng.choice(solid), rng.choice(HOLLOW)
     backdrop = _backdrop(rng, replace(mix, patterned=0.0), (first_colour, second_colour))
     groups = (Group(first_colour, first_shape), Group(second_colour, second_shape))
     return Scene(backdrop, groups, relation)
+
+
+def _relation(rng: random.Random, mix: Mix) -> str:
+    if mix.inside is None:
+        return rng.choice((*RELATIONS, ""))
+    beside = [relation for relation in RELATIONS if relation != "inside"]
+    return "inside" if rng.random() < mix.inside else rng.choice((*beside, ""))
 
 
 def _backdrop(rng: random.Random, mix: Mix, taken: tuple[str, ...]) -> Backdrop:
@@ -163,7 +186,7 @@ def _backdrop(rng: random.Random, mix: Mix, taken: tuple[str, ...]) -> Backdrop:
     free = [colour for colour in COLOURS if colour not in taken]
     if rng.random() >= mix.patterned:
         return Backdrop("plain", (rng.choice(free),))
-    kind = rng.choice(BACKDROPS[1:])
+    kind = _pattern(rng, mix)
     if kind == "gradient":
         pair = rng.sample(free, 2)
         hidden = any(_between(colour, *pair) for colour in taken)
@@ -171,6 +194,12 @@ def _backdrop(rng: random.Random, mix: Mix, taken: tuple[str, ...]) -> Backdrop:
     neutral = rng.choice([colour for colour in NEUTRAL if colour not in taken])
     other = rng.choice([colour for colour in free if colour != neutral])
     return Backdrop(kind, tuple(sorted((neutral, other))))
+
+
+def _pattern(rng: random.Random, mix: Mix) -> str:
+    if mix.gradient is None:
+        return rng.choice(BACKDROPS[1:])
+    return "gradient" if rng.random() < mix.gradient else rng.choice(BACKDROPS[1:-1])
 
 
 def _between(colour: str, first: str, second: str) -> bool:

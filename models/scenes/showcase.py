@@ -53,8 +53,7 @@ def guided(count: int, folder: Path) -> tuple[list[str], Tensor, Pictures, Pictu
     rng = random.Random(10)
     scenes = [sample_scene(rng, SCATTERED) for _ in range(count)]
     captions = [caption(scene, rng) for scene in scenes]
-    edges = eyes.edges(draw(scenes, [scatter(scene, rng) for scene in scenes]) * 2 - 1)
-    edges = edges.expand(-1, 3, -1, -1)
+    edges = eyes.outlines(draw(scenes, [scatter(scene, rng) for scene in scenes]))
     pipeline = load()
     before = sample(pipeline, captions, Setting())
     control = ControlNetModel.from_pretrained(folder, dtype=torch.float32)

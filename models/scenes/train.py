@@ -26,7 +26,7 @@ from models.scenes import autoencoder as eyes
 from models.scenes import denoiser, variants, words
 from models.scenes.courses import DenoiserCourse, PictureCourse, WordCourse
 from models.scenes.drawn import drawn
-from models.scenes.export import assemble, export, export_lora
+from models.scenes.export import assemble, export, export_controlnet, export_lora
 from models.scenes.loop import Course, Lessons, Plan
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ PRESETS = {
         outline=Plan(1_200, 32, 2e-3),
         edges=Plan(2_000, 32, 1e-3),
         workers=2,
+        drawn=800,
     ),
     "full": Preset(
         words=Plan(3_000, 256, 1.5e-3),
@@ -169,7 +170,7 @@ def _write(parts: Parts, student: nn.Module, options: argparse.Namespace) -> Non
     if options.make == "outline":
         export_lora(student, options.out)
     elif options.make == "edges":
-        student.half().save_pretrained(options.out)  # type: ignore[operator]
+        export_controlnet(student, options.out)
     elif options.make == "turbo":
         export(variants.turbo_pipeline(parts), options.out)
     else:

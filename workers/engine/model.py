@@ -33,7 +33,7 @@ class View(Protocol):
         """Run the pipeline to its pictures, HxWx3. Each call of a module parks (`park`)."""
 
     def saw(self, call: Call) -> None:
-        """Take note of a call of the denoiser, whose answer is there."""
+        """Take note of a call of the denoiser that is about to be answered."""
 
     def preview(self, answer: torch.Tensor) -> NDArray[np.uint8] | None:
         """Return what the first picture looks like by `answer`, to the call seen last, if it can be told."""

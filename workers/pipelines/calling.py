@@ -26,7 +26,7 @@ def task(request: Request) -> str:
     return "image-to-image" if request.mask is None else "inpainting"
 
 
-def arguments(view: Any, request: Request) -> dict[str, Any]:
+def arguments(pipeline: Any, request: Request) -> dict[str, Any]:
     """Return the keyword arguments of the pipeline call: only those that it knows."""
     seeds = range(request.seed, request.seed + request.num_images)
     size = (request.width, request.height)
@@ -44,7 +44,7 @@ def arguments(view: Any, request: Request) -> dict[str, Any]:
         "mask_image": _scaled(request.mask, "L", size, Resampling.NEAREST, request.num_images),
         "strength": request.strength,
     }
-    known = inspect.signature(type(view).__call__).parameters
+    known = inspect.signature(type(pipeline).__call__).parameters
     if request.control_image is not None:  # text-to-image pipelines call it `image`
         control = _scaled(request.control_image, "RGB", size, Resampling.LANCZOS, 1)
         wanted["control_image" if "control_image" in known else "image"] = control

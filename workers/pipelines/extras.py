@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from diffusers import ControlNetModel
 
-from workers.engine.request import EngineError
+from workers.engine.request import BadRequest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -62,7 +62,8 @@ class Wardrobe:
             )
             if set(self._pipeline.get_list_adapters()) - {self._denoiser}:
                 self._pipeline.delete_adapters(name)
-                raise EngineError(f"the LoRA {name} changes text encoders, which are shared")
+                message = f"the LoRA {name} changes text encoders, which are shared"
+                raise BadRequest("unusable_lora", "loras", message)
             self._loaded[name] = None
             self._dress()
 

@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from workers.engine.memo import LIMIT_BYTES
-from workers.engine.park import AutoencoderProxy, Proxy
+from workers.engine.park import Proxy
 from workers.engine.request import BadRequest
 from workers.engine.rows import Entry
 from workers.engine.shelf import Weights
 from workers.pipelines import calling, families, schedulers
+from workers.pipelines.autoencoder import AutoencoderProxy
 from workers.pipelines.decoder import SmallDecoder
 from workers.pipelines.extras import Wardrobe
 from workers.pipelines.preview import Colours
-from workers.pipelines.view import View
+from workers.pipelines.view import PipelineView
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -50,8 +51,8 @@ class LoadedModel:
     weights: Weights = field(default_factory=lambda: Weights(()))
     memo_bytes: int = LIMIT_BYTES
 
-    def view(self, request: Request) -> View:
-        """Return a pipeline for one job, and what to call it with; raise BadRequest."""
+    def view(self, request: Request) -> PipelineView:
+        """Return a job's own look at the pipeline; raise BadRequest."""
         request.check()
         task, tasks = calling.task(request), self._tasks(request)
         if task not in tasks:
@@ -64,7 +65,7 @@ class LoadedModel:
         pipeline = copy.copy(tasks[task])
         vars(pipeline)["scheduler"] = self._scheduler(request)
         pipeline.set_progress_bar_config(disable=True)
-        return View(pipeline, calling.arguments(pipeline, request), request, self.colours)
+        return PipelineView(pipeline, calling.arguments(pipeline, request), request, self.colours)
 
     def alone(self) -> LoadedModel:
         """Return the same model, to be served one job at a time: no call shares a forward."""

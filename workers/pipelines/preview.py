@@ -90,7 +90,7 @@ class Colours:
 
 
 def expected(
-    view: Any, glimpse: Glimpse, answer: torch.Tensor, size: tuple[int, int]
+    pipeline: Any, glimpse: Glimpse, answer: torch.Tensor, size: tuple[int, int]
 ) -> torch.Tensor:
     """Return the clean latents (CxHxW) that the denoiser expects of a job's first picture.
 
@@ -98,18 +98,20 @@ def expected(
     pixels. Guided calls hold the unguided rows first, as the stock pipelines stack them.
     """
     count, rows = len(glimpse.noisy), [0]
-    if getattr(view, "do_classifier_free_guidance", False) and count % 2 == 0:
+    if getattr(pipeline, "do_classifier_free_guidance", False) and count % 2 == 0:
         rows.append(count // 2)
     times = glimpse.times[rows].cpu()
     noisy, answer = glimpse.noisy[rows].float(), answer[rows].to(glimpse.noisy.device).float()
     if noisy.ndim == 3:  # Flux packs 2 x 2 latents into one, and counts its time from 0 to 1
-        noisy, answer = (_unpack(packed, size, view.vae_scale_factor) for packed in (noisy, answer))
+        noisy, answer = (
+            _unpack(packed, size, pipeline.vae_scale_factor) for packed in (noisy, answer)
+        )
         clean = noisy - times[0] * answer
     else:
-        clean = _clean(view.scheduler, noisy[:, : answer.shape[1]], answer, float(times[0]))
+        clean = _clean(pipeline.scheduler, noisy[:, : answer.shape[1]], answer, float(times[0]))
     if len(rows) == 1:
         return clean[0]
-    return torch.lerp(clean[0], clean[1], float(view.guidance_scale))
+    return torch.lerp(clean[0], clean[1], float(pipeline.guidance_scale))
 
 
 def _clean(scheduler: Any, noisy: torch.Tensor, answer: torch.Tensor, time: float) -> torch.Tensor:

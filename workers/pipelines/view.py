@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 
 @dataclass(slots=True, eq=False)
-class View:
+class PipelineView:
     """A pipeline with a scheduler of its own, and what `request` has it called with."""
 
     pipeline: Any
     arguments: dict[str, Any]
     request: Request
     colours: Callable[[], preview.Colours | None] | None = None
-    _glimpse: preview.Glimpse | None = None
+    _glimpse: preview.Glimpse | None = field(default=None, init=False)
 
     @property
     def denoiser_calls(self) -> int | None:

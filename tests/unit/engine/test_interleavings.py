@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -16,8 +15,10 @@ from tests.unit.engine.alone import request
 from workers.engine.engine import Engine
 from workers.engine.park import Proxy
 from workers.engine.request import Cancelled, Failed, Finished, Outcome, Request
-from workers.engine.rows import Entry
-from workers.pipelines.view import View
+from workers.engine.rows import Call, Entry
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 ROWS_THAT_FIT = 5
 SICK = -1.0
@@ -41,40 +42,43 @@ class Doubler(torch.nn.Module):
         return sample * 2
 
 
-class Pipeline:
-    """The least that the engine takes for a pipeline: a loop around a denoiser."""
+class Loop:
+    """The least that the engine takes for a view: a loop around a denoiser, without previews."""
 
-    def __init__(self, unet: Proxy) -> None:
-        self.unet = unet
+    denoiser_calls = None
 
-    def __call__(self, start: float, steps: int, images: int, output_type: str) -> SimpleNamespace:
-        """Double `start` once a step; in the end each image is that number, out of 255."""
-        assert output_type == "pt"
-        sample = torch.full((images, 1), start)
-        for step in range(steps):
+    def __init__(self, unet: Proxy, asked: Request) -> None:
+        self.unet, self.asked = unet, asked
+
+    def render(self) -> list[NDArray[np.uint8]]:
+        """Double the prompt's number once a step; that is each image's level in the end."""
+        sample = torch.full((self.asked.num_images, 1), float(self.asked.prompt))
+        for step in range(self.asked.num_inference_steps):
             sample = self.unet(sample, step)
-        return SimpleNamespace(images=(sample / 255).reshape(images, 1, 1, 1).expand(-1, 3, 2, 2))
+        return [np.full((2, 2, 3), level, np.uint8) for level in sample.flatten().tolist()]
+
+    def saw(self, call: Call) -> None:
+        """Note nothing."""
+
+    def preview(self, answer: torch.Tensor) -> None:
+        """Show nothing."""
 
 
 class Model:
-    """Gives views of the pipeline, as a loaded model does."""
+    """Gives views, as a loaded model does: what `workers.engine.model` asks for and no more."""
 
+    name = "toy"
     batched = True
     memo_bytes = 0
 
     def __init__(self) -> None:
         self.denoiser = Doubler()
         entry = Entry.of("toy.unet.forward", "denoiser", self.denoiser)
-        self.pipeline = Pipeline(Proxy(self.denoiser, {"forward": entry}))
+        self.unet = Proxy(self.denoiser, {"forward": entry})
 
-    def view(self, asked: Request) -> View:
-        """Take the prompt for the number to start from."""
-        arguments = {
-            "start": float(asked.prompt),
-            "steps": asked.num_inference_steps,
-            "images": asked.num_images,
-        }
-        return View(self.pipeline, arguments, asked)
+    def view(self, asked: Request) -> Loop:
+        """Give one for each job."""
+        return Loop(self.unet, asked)
 
 
 class Interleavings(RuleBasedStateMachine):
@@ -91,8 +95,7 @@ class Interleavings(RuleBasedStateMachine):
         self.outcomes: dict[str, Outcome] = {}
 
     def _engine(self) -> Engine:
-        models: Any = {"toy": self.model}
-        return Engine(models, max_rows=7, clock=itertools.count().__next__)
+        return Engine({"toy": self.model}, max_rows=7, clock=itertools.count().__next__)
 
     @rule(
         target=jobs,

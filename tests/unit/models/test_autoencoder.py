@@ -12,6 +12,8 @@ from models.scenes.autoencoder import (
     build,
     cut_outs,
     edge_windows,
+    edges,
+    outlines,
     reconstruction_loss,
 )
 
@@ -51,3 +53,13 @@ def test_pixels_beside_a_cut_are_not_judged():
     _, judged = cut_outs(torch.zeros(1, 3, 128, 128), [(slice(0, 10), slice(3, 13))])
     assert judged[0, 0, :, 40].tolist() == [True] * 72 + [False] * 8
     assert judged[0, 0, 20].tolist() == [False] * 8 + [True] * 64 + [False] * 8
+
+
+def test_outlines_are_found_whatever_the_range():
+    """Pictures in [0, 1] give the edges of the same pictures in [-1, 1], in three equal channels."""
+    pictures = torch.rand(2, 3, 32, 32)
+    found = outlines(pictures)
+    assert torch.equal(found, edges(pictures * 2 - 1).expand(-1, 3, -1, -1))
+    faint = torch.full((1, 3, 32, 32), 0.5)
+    faint[..., 16:] = 0.65  # too faint a change in [0, 1], not in [-1, 1]
+    assert outlines(faint).any()

@@ -16,6 +16,7 @@ from models.scenes.scene import (
     RELATIONS,
     SHAPES,
     SINGLE,
+    VIEWED,
     Group,
     Mix,
     Scene,
@@ -95,3 +96,30 @@ def test_lessons_are_of_single_things_more_often():
 
     assert 0.45 < share(LESSONS) < 0.55
     assert 0.2 < share(FULL) < 0.3
+
+
+def test_lessons_have_one_thing_inside_another_more_often():
+    """A third of the lessons' pairs, of what is asked for a sixth."""
+
+    def share(mix: Mix) -> float:
+        pairs = [scene for scene in scenes(2000, mix) if len(scene.groups) == 2]
+        return sum(scene.relation == "inside" for scene in pairs) / len(pairs)
+
+    assert 0.3 < share(LESSONS) < 0.4
+    assert 0.12 < share(FULL) < 0.22
+
+
+def test_the_autoencoder_is_taught_gradients():
+    """A sixth of its pictures have one, and every other pattern is still there."""
+    kinds = Counter(scene.backdrop.kind for scene in scenes(2000, VIEWED) if not scene.motif)
+    assert set(kinds) == set(BACKDROPS)
+    assert 0.13 < kinds["gradient"] / kinds.total() < 0.21
+
+
+def test_lessons_show_some_shapes_more_often():
+    """A star, hard to draw small, comes three times as often as a square."""
+    shapes = Counter(
+        scene.groups[0].shape for scene in scenes(4000, LESSONS) if len(scene.groups) == 1
+    )
+    assert 2.3 < shapes["star"] / shapes["square"] < 4
+    assert set(shapes) == set(SHAPES)

@@ -10,8 +10,12 @@ import torch
 from diffusers import ControlNetModel, StableDiffusionControlNetPipeline
 from PIL import Image
 
-from models.scenes import train
+from models.scenes import denoiser, train
 from models.scenes.evaluate import Setting, load, sample
+from models.scenes.export import export_controlnet
+from models.scenes.variants import TurboCourse, build_edges
+
+MOTIF_WORDS = ("house", "tree", "boat", "face", "sail", "smil", "sad")
 
 
 @pytest.fixture(scope="module")
@@ -84,10 +88,45 @@ def test_a_style_is_loaded_by_stock_pipelines(made: Path, tmp_path: Path):
     assert not torch.equal(before, draw())
 
 
+def test_a_controlnet_keeps_its_weights_well_enough(tmp_path: Path):
+    """Stored in 8 bits it comes back in fp32, each tensor within 7 % of what it was."""
+    torch.manual_seed(0)
+    net = build_edges(denoiser.build())
+    for weights in net.parameters():
+        torch.nn.init.normal_(weights, std=0.01)  # also what starts at zero
+    before = {name: weights.clone() for name, weights in net.state_dict().items()}
+    export_controlnet(net, tmp_path)
+    after = ControlNetModel.from_pretrained(tmp_path, dtype=torch.float32).state_dict()
+    assert {weights.dtype for weights in after.values()} == {torch.float32}
+    away = {name: ((after[name] - was).norm() / was.norm()).item() for name, was in before.items()}
+    assert max(away.values()) < 0.07
+    assert max(away[name] for name in away if "controlnet_down_blocks" in name) < 0.001
+
+
+def test_the_student_learns_from_its_teacher_only_what_is_open(
+    made: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Motifs are as the teacher draws them of that noise; all else is what the renderer draws."""
+    asked: list[str] = []
+
+    def teach(_: TurboCourse, captions: list[str], noise: torch.Tensor) -> torch.Tensor:
+        asked.extend(captions)
+        return noise + 9
+
+    monkeypatch.setattr(TurboCourse, "_as_the_teacher", teach)
+    course = TurboCourse(train.Parts.shipped(made / "model", torch.device("cpu")), 24, 0)
+    course._renew()
+    taught = [(pair[1] - pair[0]).sub(9).abs().max() < 1e-5 for pair in course.pairs]
+    assert 0 < sum(taught) < 24
+    assert [words for words, by in zip(course.captions, taught, strict=True) if by] == asked
+    assert all(any(word in words for word in MOTIF_WORDS) for words in asked)
+
+
 def test_edges_are_taken_by_stock_pipelines(made: Path, tmp_path: Path):
-    """The ControlNet loads by itself and guides the model it was made for."""
+    """The ControlNet is under 3 MB, loads by itself and fits the model it was made for."""
     edges = tmp_path / "edges"
     run(tmp_path, "--make", "edges", "--start", str(made / "model"), "--out", str(edges))
+    assert sum(file.stat().st_size for file in edges.iterdir()) < 3_000_000
     control = ControlNetModel.from_pretrained(edges, dtype=torch.float32)
     pipeline = StableDiffusionControlNetPipeline(
         **load(made / "model").components, controlnet=control

@@ -1,0 +1,33 @@
+"""Autoencoder: one that parks. Pipelines call it by `encode` and `decode`, not like other modules."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, AutoencoderTiny
+
+from workers.engine.park import Proxy, park
+from workers.engine.request import NotFinite
+
+# These decoders document `generator` as unused. Elsewhere it would tie each call to its job.
+DETERMINISTIC_DECODERS = (AutoencoderKL, AutoencoderTiny)
+
+
+class AutoencoderProxy(Proxy):
+    """An autoencoder is called through `encode` and `decode`; it may be of a higher precision."""
+
+    def encode(self, pixels: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        """Park with pixels to encode."""
+        return park(self._entries["encode"], pixels.to(self._module.dtype), *args, **kwargs)
+
+    def decode(self, latents: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        """Park with latents to decode; NaN latents end their job here, before they cost a decode.
+
+        This waits for the device, once for each job.
+        """
+        if not torch.isfinite(latents).all():
+            raise NotFinite("the latents hold values that are not finite")
+        if isinstance(self._module, DETERMINISTIC_DECODERS):
+            kwargs.pop("generator", None)
+        return park(self._entries["decode"], latents.to(self._module.dtype), *args, **kwargs)
