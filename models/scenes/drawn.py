@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 
     from diffusers import StableDiffusionPipeline
 
-SETTLED = Mix(motif=0.0, patterned=0.2)
-"""Scenes whose picture the prompt settles: a motif may stand a cell to the left or right."""
+SETTLED = Mix(motif=0.0, patterned=0.5, gradient=0.5)
+"""Scenes whose picture the prompt settles: a motif may stand a cell to the left or right. Many have a
+gradient: a denoiser leaves it uneven, and a decoder that is not taught otherwise draws blotches."""
 FAR = 0.75
 """How far a cell's averages must be from the true ones to be wrong, in latent units."""
 WRONG = 0.04

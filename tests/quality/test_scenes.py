@@ -22,7 +22,7 @@ from models.scenes.evaluate import Setting, load, prompts, round_trip, sample, s
 
 HOME = Path(__file__).parents[2] / "models" / "scenes"
 LIMIT_BYTES = 25_000_000
-FLOORS = {"background": 0.9, "colour": 0.8, "shape": 0.7, "count": 0.8}
+FLOORS = {"background": 0.9, "colour": 0.85, "shape": 0.75, "count": 0.85}
 """Well below the shipped figures (models/scenes/README.md): 24 prompts are few."""
 
 
@@ -43,7 +43,7 @@ def test_prompts_are_followed(pipeline: StableDiffusionPipeline):
 def test_the_autoencoder_keeps_what_the_judge_looks_for(pipeline: StableDiffusionPipeline):
     """After a round trip nearly all true pictures still pass every point."""
     scenes = [scene for scene, _ in prompts(60)]
-    assert score(scenes, round_trip(pipeline.vae, truth(scenes)))["all"] >= 0.8
+    assert score(scenes, round_trip(pipeline.vae, truth(scenes)))["all"] >= 0.9
 
 
 def test_a_seed_repeats_its_picture(pipeline: StableDiffusionPipeline):

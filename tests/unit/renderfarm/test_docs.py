@@ -23,13 +23,15 @@ def blocks(page: str) -> list[str]:
 SDK = blocks("reference/sdk.md")
 WEBHOOKS = blocks("howto/receive-webhooks.md")
 PICTURES = blocks("howto/start-from-pictures.md")
+EXTRAS = blocks("howto/use-loras-and-controlnets.md")
 
 
-@pytest.mark.parametrize("code", [*SDK, *PICTURES, WEBHOOKS[0], WEBHOOKS[-1]])
+@pytest.mark.parametrize("code", [*SDK, *PICTURES, *EXTRAS, WEBHOOKS[0], WEBHOOKS[-1]])
 def test_examples_run(code: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Each example runs to its end as it is printed, on a fake farm where it needs one."""
     monkeypatch.chdir(tmp_path)
-    Path("cat.png").write_bytes(b"pixels")
+    for name in ("cat.png", "edges.png"):
+        Path(name).write_bytes(b"pixels")
     fake = FakeFarm()
     if "FakeFarm" not in code:
         monkeypatch.setattr(renderfarm, "Farm", functools.partial(Farm, transport=fake))
