@@ -16,7 +16,7 @@ from peft.utils import get_peft_model_state_dict
 from tests.unit.engine.alone import engine_of, picture, request, run_until_idle
 from tests.unit.engine.families import FAMILIES
 from tests.unit.engine.test_reproducible import MASK, assert_same_bytes
-from workers.engine.request import BadRequest, EngineError, Finished
+from workers.engine.request import BadRequest, Finished
 from workers.pipelines import loading
 from workers.pipelines.model import wrap
 
@@ -184,8 +184,9 @@ def test_a_lora_for_the_text_encoders_is_refused(tmp_path: Path) -> None:
     layers = convert_state_dict_to_diffusers(get_peft_model_state_dict(encoder))
     type(pipeline).save_lora_weights(tmp_path, text_encoder_lora_layers=layers)
     model = wrap(FAMILIES["sd"](), name="sd", loras={"x": tmp_path})
-    with pytest.raises(EngineError, match="text encoders"):
+    with pytest.raises(BadRequest, match="text encoders") as caught:
         engine_of({"sd": model}).add(request("a", loras=(("x", 1.0),)))
+    assert (caught.value.code, caught.value.field) == ("unusable_lora", "loras")
 
 
 def test_of_a_loras_folder_one_file_is_read(tmp_path: Path) -> None:
