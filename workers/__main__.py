@@ -11,14 +11,14 @@ from app.broker import create_app, queue_of
 from app.catalog import load_catalog
 from app.errors import FarmError
 from app.settings import Settings
+from app.threads import wait_briefly
 from workers import tasks
 from workers.bootstep import Farm
 
 
 def main() -> None:
     """Start a Celery worker whose threads are slots and whose device thread runs the engine."""
-    # Torch's threads wait asleep, not spinning: other processes share these cores.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    wait_briefly(os.environ)
     log.configure(times=os.environ.get("RENDERFARM_LOG_TIMES") != "0")
     try:
         settings = Settings.from_environment(os.environ)

@@ -1,0 +1,32 @@
+"""How torch's threads wait is settled before torch is there to read it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from app.threads import SPINS, wait_briefly
+
+
+@pytest.mark.parametrize(
+    ("given", "then"),
+    [
+        ({}, {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": SPINS}),
+        ({"GOMP_SPINCOUNT": "7"}, {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "7"}),
+        ({"OMP_WAIT_POLICY": "ACTIVE"}, {"OMP_WAIT_POLICY": "ACTIVE"}),
+    ],
+    ids=["nothing set", "spins set", "policy set"],
+)
+def test_what_the_user_has_set_stays(given: dict[str, str], then: dict[str, str]):
+    """Each of the two variables is left alone where it is set."""
+    environment = dict(given)
+    wait_briefly(environment)
+    assert environment == then
+
+
+def test_the_worker_settles_it_before_torch_is_loaded():
+    """Loaded with the worker's own module, torch would have read the environment too soon."""
+    code = "import sys, workers.__main__; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
