@@ -48,33 +48,39 @@ class Wardrobe:
         return list(self._loaded)
 
     def fetch(self, names: list[str]) -> None:
-        """Read those that are not in memory; what is worn stays as it is."""
+        """Read those that are not in memory; what is worn stays as it is, also if one can't be read."""
         for name in names:
             if name in self._loaded:
                 self._loaded.move_to_end(name)
                 continue
-            self._make_room({*names, *(worn for worn, _ in self._worn)})
-            self._pipeline.load_lora_weights(
-                self._folders[name],
-                weight_name=LORA_FILE,  # else a guess, where there are others
-                adapter_name=name,
-                local_files_only=True,
-            )
-            if set(self._pipeline.get_list_adapters()) - {self._denoiser}:
-                self._pipeline.delete_adapters(name)
-                message = f"the LoRA {name} changes text encoders, which are shared"
-                raise BadRequest("unusable_lora", "loras", message)
-            self._loaded[name] = None
-            self._dress()
+            try:
+                self._make_room({*names, *(worn for worn, _ in self._worn)})
+                self._read(name)
+            finally:  # what comes or goes changes which of them are active
+                self._dress()
 
     def wear(self, loras: Loras) -> None:
         """Change what the denoiser wears, if it wears something else."""
         if loras == self._worn:
             return
         self._worn = ()
+        self._dress()
         self.fetch([name for name, _ in loras])  # some may have left since their job came
         self._worn = loras
         self._dress()
+
+    def _read(self, name: str) -> None:
+        self._pipeline.load_lora_weights(
+            self._folders[name],
+            weight_name=LORA_FILE,  # else a guess, where there are others
+            adapter_name=name,
+            local_files_only=True,
+        )
+        if set(self._pipeline.get_list_adapters()) - {self._denoiser}:
+            self._pipeline.delete_adapters(name)
+            message = f"the LoRA {name} changes text encoders, which are shared"
+            raise BadRequest("unusable_lora", "loras", message)
+        self._loaded[name] = None
 
     def _make_room(self, needed: set[str]) -> None:
         """Let the least recently used go, so that one more makes no more than are kept."""

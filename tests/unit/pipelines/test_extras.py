@@ -53,14 +53,14 @@ def controlnet(pipeline: Any) -> diffusers.ControlNetModel:
 
 def save_lora(family: str, folder: Path, seed: int) -> Path:
     """Write a LoRA of random weights, in the form that pipelines write."""
+    pipeline = FAMILIES[family]()  # which seeds, too
     torch.manual_seed(seed)
-    pipeline = FAMILIES[family]()
     denoiser = "unet" if family in ("sd", "sdxl") else "transformer"
     module = getattr(pipeline, denoiser)
     module.add_adapter(LoraConfig(r=2, lora_alpha=2, target_modules=["to_q", "to_k", "to_v"]))
     for name, parameter in module.named_parameters():
         if "lora" in name:
-            torch.nn.init.normal_(parameter, std=1.0)
+            torch.nn.init.normal_(parameter, std=0.5)
     layers = convert_state_dict_to_diffusers(get_peft_model_state_dict(module))
     type(pipeline).save_lora_weights(folder, **{f"{denoiser}_lora_layers": layers})
     return folder

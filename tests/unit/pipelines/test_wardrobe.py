@@ -1,0 +1,79 @@
+"""LoRAs that can't be read: what the denoiser wears for other jobs stays what they asked for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from diffusers.utils.state_dict_utils import convert_state_dict_to_diffusers
+from peft import LoraConfig
+from peft.utils import get_peft_model_state_dict
+
+from tests.unit.engine.alone import engine_of, request, run_until_idle
+from tests.unit.engine.families import FAMILIES
+from tests.unit.engine.test_reproducible import assert_same_bytes
+from tests.unit.pipelines.test_extras import save_lora
+from workers.engine.request import BadRequest
+from workers.pipelines.extras import LORA_FILE
+from workers.pipelines.model import wrap
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from workers.pipelines.model import LoadedModel
+
+
+@pytest.mark.parametrize("broken", ["text encoder", "no file"])
+def test_a_lora_that_cannot_be_read_leaves_on_what_is_worn(broken: str, tmp_path: Path) -> None:
+    """While one is worn and another is in memory, a third one's failure changes no picture."""
+    folders = {name: save_lora("sd", tmp_path / name, seed) for seed, name in enumerate("xy")}
+    folders["z"] = tmp_path / "z"
+    if broken == "text encoder":
+        save_mixed_lora(folders["z"])
+    model = wrap(FAMILIES["sd"](), name="sd", loras=folders)
+    assert model.wardrobe is not None
+    model.wardrobe.fetch(["x"])
+    quiet = run_until_idle(one_job(model, (("y", 1.0),)))["a"]
+    engine = one_job(model, (("y", 1.0),))
+    disturbed: dict[str, Any] = {}
+    while not engine.idle:
+        disturbed |= {outcome.id: outcome for outcome in engine.step()}
+        with pytest.raises((BadRequest, OSError)):
+            engine.add(request("bad", loras=(("z", 1.0),)))
+    assert_same_bytes(quiet, disturbed["a"])
+
+
+def test_a_lora_that_is_gone_when_it_is_put_on_leaves_nothing_on(tmp_path: Path) -> None:
+    """What was worn before comes off first, so a job without LoRAs wears none."""
+    folders = {name: save_lora("sd", tmp_path / name, seed) for seed, name in enumerate("xy")}
+    model = wrap(FAMILIES["sd"](), name="sd", loras=folders)
+    wardrobe = model.wardrobe
+    assert wardrobe is not None
+    plain = run_until_idle(one_job(model, ()))["a"]
+    wardrobe.wear((("x", 1.0),))
+    (folders["y"] / LORA_FILE).unlink()
+    with pytest.raises(OSError, match="y"):
+        wardrobe.wear((("y", 1.0),))
+    assert_same_bytes(plain, run_until_idle(one_job(model, ()))["a"])
+    worn = run_until_idle(one_job(model, (("x", 1.0),)))["a"]
+    assert np.abs(plain.pixels[0].astype(int) - worn.pixels[0]).max() > 2  # type: ignore[union-attr]
+
+
+def one_job(model: LoadedModel, loras: tuple[tuple[str, float], ...]) -> Any:
+    """Make an engine with one reproducible job that wears these."""
+    engine = engine_of({"sd": model})
+    engine.add(request("a", loras=loras, seed=3, reproducible=True))
+    return engine
+
+
+def save_mixed_lora(folder: Path) -> None:
+    """Save a LoRA of the denoiser and of the text encoder."""
+    pipeline = FAMILIES["sd"]()
+    layers = {}
+    for part, targets in (("unet", ["to_q"]), ("text_encoder", ["q_proj"])):
+        module = getattr(pipeline, part)
+        module.add_adapter(LoraConfig(r=2, target_modules=targets))
+        found = convert_state_dict_to_diffusers(get_peft_model_state_dict(module))
+        layers[f"{part}_lora_layers"] = found
+    type(pipeline).save_lora_weights(folder, **layers)
