@@ -131,6 +131,11 @@ class Mixed:
         """Whether all are idle."""
         return all(engine.idle for engine in self._engines)
 
+    @property
+    def compiling(self) -> bool:
+        """Whether one of them is."""
+        return any(engine.compiling for engine in self._engines)
+
     def add(self, request: Request, checkpoint: bytes | None = None) -> None:
         """Give the request to the engine that serves its model."""
         self._owner[request.model].add(request, checkpoint)

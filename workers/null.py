@@ -32,6 +32,8 @@ class NullEngine:
         self._cancelled: set[str] = set()
         self._done = 0
 
+    compiling = False
+
     @property
     def idle(self) -> bool:
         """Whether no job waits."""

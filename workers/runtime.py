@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("workers.runtime")
 
+COMPILING = 15
+"""So many times the watchdog's patience is given to a forward that may have to be compiled."""
+
 
 class RenderFailed(Exception):
     """The request's own fault, or its share of the device's; `code` is stable."""
@@ -59,6 +62,10 @@ class Steps(Protocol):
     @property
     def idle(self) -> bool:
         """Whether `step` would have nothing to do."""
+
+    @property
+    def compiling(self) -> bool:
+        """Whether a forward is under way that may have to be compiled first."""
 
     def add(self, request: Request, checkpoint: bytes | None = None) -> None:
         """Queue a request; raises BadRequest or BadCheckpoint."""
@@ -143,8 +150,14 @@ class Runtime:
         return future
 
     def stuck_s(self) -> float:
-        """Seconds since the device thread last finished a step while it had work; 0 when idle."""
-        return time.monotonic() - self.stepped_at if self._futures else 0.0
+        """Seconds since the device thread last finished a step while it had work; 0 when idle.
+
+        While a forward is compiled they go by `COMPILING` times slower.
+        """
+        if not self._futures:
+            return 0.0
+        slower = COMPILING if self.engine is not None and self.engine.compiling else 1
+        return (time.monotonic() - self.stepped_at) / slower
 
     def stats(self) -> dict[str, Any]:
         """What the engine has done so far, for the worker's record."""

@@ -91,10 +91,13 @@ class Slot:
                 checkpoint = left.checkpoint if isinstance(left, RenderDrained) else None
                 return self._let_go(claim, checkpoint)
             except DeviceLost:
-                _persist(lambda: self.store.release(claim.id, claim.attempt))
+                # Any job on it may be the cause, so this is a lost worker: the lease ends now, and the
+                # reaper takes the job back as one that is to run alone and not for ever.
+                _persist(lambda: self.store.renew({(claim.id, claim.attempt): 0}, 0.0))
                 raise
             except RenderFailed as error:
-                return self._fail(claim, Failure(error.code, error.message))
+                again = error.code == "out_of_memory"  # others may have held it
+                return self._fail(claim, Failure(error.code, error.message, transient=again))
             except InputUnavailable as error:
                 return self._fail(claim, Failure("input_unavailable", str(error), transient=True))
             except StorageError as error:

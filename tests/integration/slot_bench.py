@@ -11,7 +11,7 @@ import numpy as np
 from app.results.storage import ObjectStorage
 from app.settings import Settings
 from tests.integration.waiting import until
-from workers.engine.request import Cancelled, DeviceLost, Drained, Finished
+from workers.engine.request import Cancelled, DeviceLost, Drained, Failed, Finished
 from workers.lease import Keeper
 from workers.runtime import Runtime
 from workers.slot import Slot
@@ -34,6 +34,8 @@ class Device:
         self.checkpoints: dict[str, bytes | None] = {}
         self.endings: dict[str, Callable[[Request], Outcome]] = {}
         self._changed = threading.Event()
+
+    compiling = False
 
     @property
     def idle(self) -> bool:
@@ -85,6 +87,11 @@ def picture(request: Request) -> Finished:
     """A black picture."""
     pixels = np.zeros((request.height, request.width, 3), dtype=np.uint8)
     return Finished(request.id, [pixels], (request.seed,), 3.6, 10)
+
+
+def too_large(request: Request) -> Failed:
+    """There is no memory for it."""
+    return Failed(request.id, "out_of_memory", "CUDA out of memory")
 
 
 def lost(_: Request) -> Outcome:

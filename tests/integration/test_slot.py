@@ -11,7 +11,7 @@ import sqlalchemy
 from app.database import driver_url
 from app.jobs.ids import new_id
 from app.jobs.store import Store
-from tests.integration.slot_bench import Bench, lost, picture
+from tests.integration.slot_bench import Bench, lost, picture, too_large
 from tests.integration.waiting import PATIENCE_S, until
 from workers.engine.request import DeviceLost
 from workers.runtime import RenderFailed
@@ -119,17 +119,29 @@ def test_a_suspect_runs_alone_in_its_worker(farm: Farm, bench: Bench) -> None:
 
 
 def test_a_lost_device_hands_its_jobs_back(farm: Farm, bench: Bench) -> None:
-    """Every job on it is queued again at no cost, and no further job is claimed."""
+    """Each job on it is the reaper's at once, as from a lost worker, and no further one is claimed."""
     one, other = farm.queued(), farm.queued()
     answers = [bench.begin(one), bench.begin(other)]
     bench.device.end(f"{one}.1", lost)
     for answer in answers:
         with pytest.raises(DeviceLost):
             answer.result(PATIENCE_S)
+    assert set(farm.store.rescue(3)) == {one, other}
     for job_id in (one, other):
-        assert farm.events(job_id) == ["queued", "running", "released"]
+        assert farm.events(job_id) == ["queued", "running", "rescued"]
+        assert farm.job(job_id)["crashes"] == 1
     assert bench.slot.render(one).startswith("not taken")
     assert farm.state(one) == ("queued", 1)
+
+
+def test_a_job_for_which_there_was_no_memory_is_tried_again(farm: Farm, bench: Bench) -> None:
+    """Others may have held it: the job waits a moment, and fails once its budget is spent."""
+    job_id = farm.queued()
+    answer = bench.begin(job_id)
+    bench.device.end(f"{job_id}.1", too_large)
+    assert answer.result(PATIENCE_S).startswith("retried: out_of_memory")
+    assert farm.events(job_id) == ["queued", "running", "retried"]
+    assert farm.job(job_id)["failures"] == 1
 
 
 def test_stopping_hands_jobs_back(farm: Farm, bench: Bench) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from workers.engine.memory import Peaks
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Container, Hashable
 
 # Until more than one size has been seen, each row more is taken to cost so much of the first.
 SLOPE = 0.5
@@ -18,6 +18,11 @@ UNKNOWN_S = 0.05
 FORGET_AFTER = 400
 # A time falls fast and rises slowly: what disturbs a measurement makes it longer, never shorter.
 FALL, RISE = 0.5, 0.1
+# What is known of so many keys is kept, those seen last: floats in requests, such as the scales of
+# LoRAs, are part of a key, so that there is no end of them.
+KEYS = 2_000
+# After so many forwards of as many rows as memory is known to hold, twice as many are tried again.
+RETRY_AFTER = 200
 
 # The device's share of busy time is looked at over so many seconds, and is taken to be at most this.
 BUSY_S = 15.0
@@ -39,12 +44,13 @@ class Costs:
         self._times_s: dict[Hashable, dict[int, float | None]] = {}
         self._seen: dict[Hashable, dict[int, int]] = {}
         self._limits: dict[Hashable, int] = {}
+        self._at_limit: dict[Hashable, int] = {}
         self._busy = 0.0
         self._busy_until_s = 0.0
 
     def observe(self, key: Hashable, rows: int, seconds: float) -> None:
         """Learn that one forward of `rows` rows took so long."""
-        times = self._times_s.setdefault(key, {})
+        times = self._times_s[key] = self._times_s.pop(key, {})  # the last in the order of use
         if rows not in times:
             times[rows] = None
         elif (known := times[rows]) is None:
@@ -52,6 +58,7 @@ class Costs:
         else:
             times[rows] = known + (FALL if seconds < known else RISE) * (seconds - known)
         self._forget(key, rows)
+        self._raise_limit(key, rows)
 
     def ran(self, from_s: float, to_s: float) -> None:
         """Learn that the device was busy in this time, and idle since the last."""
@@ -65,12 +72,17 @@ class Costs:
         return self._busy / (1 - min(self._busy, BUSIEST))
 
     def refuse(self, key: Hashable, rows: int) -> None:
-        """Learn that memory does not hold `rows` rows: from now on, at most half of them."""
+        """Learn that memory does not hold `rows` rows: for a good while, at most half of them."""
+        self._at_limit[key] = 0
         self._limits[key] = max(1, min(rows // 2, self.limit(key)))
 
     def limit(self, key: Hashable) -> int:
         """Return the most rows that memory is known, measured or assumed to hold."""
         return min(self._limits.get(key, self._max_rows), self.peaks.limit(key))
+
+    def seen(self, key: Hashable, sizes: Container[int]) -> bool:
+        """Whether a forward of one of these sizes has run before."""
+        return any(rows in sizes for rows in self._times_s.get(key, {}))
 
     def measured(self, key: Hashable) -> dict[int, float]:
         """Return the sizes that were measured, with their seconds."""
@@ -106,6 +118,21 @@ class Costs:
         now = seen[rows] = max(seen.values(), default=0) + 1
         for size in [size for size, last in seen.items() if now - last > FORGET_AFTER]:
             del seen[size], self._times_s[key][size]
+        if len(self._times_s) > KEYS:
+            oldest = next(iter(self._times_s))
+            for table in (self._times_s, self._seen, self._limits, self._at_limit):
+                table.pop(oldest, None)
+            self.peaks.forget(oldest)
+
+    def _raise_limit(self, key: Hashable, rows: int) -> None:
+        """What did not fit once may fit now: others may have held the memory then."""
+        limit = self._limits.get(key)
+        if limit is None or rows < limit:
+            return
+        self._at_limit[key] += 1
+        if self._at_limit[key] >= RETRY_AFTER:
+            self._at_limit[key] = 0
+            self._limits[key] = min(2 * limit, self._max_rows)
 
 
 def _line(rows: int) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from dataclasses import replace
@@ -36,7 +37,8 @@ class Engine:
 
     Not thread-safe, and bound to a thread: the one that calls `step` owns the device and makes
     every other call too. `shelf` holds the models that are not on the device. `clock` returns seconds
-    and times the forwards; `choose` is the policy.
+    and times the forwards; `choose` is the policy. `compiling` is true, for any thread to see, while a
+    forward may have to be compiled first, which can take minutes.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class Engine:
         self._waiting: dict[str, Job] = {}
         self._in_flight: dict[str, Job] = {}
         self.stats = Stats()
+        self.compiling = False
 
     def add(self, request: Request, checkpoint: bytes | None = None) -> None:
         """Queue a request, to go on from `checkpoint` if there is one.
@@ -120,17 +123,22 @@ class Engine:
         self.stats = Stats()
 
     def _measure(self, call: Call, until_s: float) -> Any:
-        """Run a call, stacked with copies of itself, in sizes that were not measured yet."""
+        """Run a call, stacked with copies of itself, in sizes that were not measured yet.
+
+        What is compiled is compiled for all of them, whatever that takes: nobody waits now.
+        """
         answer = self._run([call])[0]
-        count, best_s = 1, math.inf
-        while not isinstance(answer, Exception) and self._clock() < until_s:
+        count, best_s, compiled = 1, math.inf, call.entry.bucketed
+        while not (call.entry.lone or isinstance(answer, Exception)):
             rows_ = count * call.rows
             if rows_ > self._costs.limit(call.signature):
+                break
+            if self._clock() >= until_s and not compiled:
                 break
             for _ in range(0 if rows_ in self._costs.measured(call.signature) else 3):
                 self._run([call] * count)
             each_s = self._costs.seconds(call.signature, rows_) / rows_
-            if each_s > best_s * (1 - WORTHWHILE):
+            if each_s > best_s * (1 - WORTHWHILE) and not compiled:
                 break
             count, best_s = count * 2, each_s
         return answer
@@ -151,7 +159,10 @@ class Engine:
         This waits for the device.
         """
         here = {name: self._in_flight[name] for name in job_ids if name in self._in_flight}
-        made = {name: job.preview() for name, job in here.items()}
+        made = {}
+        for name, job in here.items():
+            with contextlib.suppress(RuntimeError, ValueError):  # the others are still to be seen
+                made[name] = job.preview()
         return {name: preview for name, preview in made.items() if preview is not None}
 
     def summary(self) -> dict[str, Any]:
@@ -192,7 +203,10 @@ class Engine:
     def _bring(self, job: Job) -> bool:
         """Have the job's model on the device; False while others leave no room for it."""
         busy = {other.request.model for other in self._in_flight.values()}
+        before = set(self._shelf.resident)
         there = self._shelf.bring(job.request.model, busy)
+        for left in before.difference(self._shelf.resident):
+            self._memos[left].clear()  # which is on the device, too
         self._costs.peaks.free_bytes = self._shelf.free_bytes
         return there
 
@@ -235,9 +249,14 @@ class Engine:
         """Run, time and count one forward; each call pays for its rows."""
         entry, count = calls[0].entry, sum(call.rows for call in calls)
         started_s = self._clock()
-        results = self._weigh(calls, count)
-        if self._on_cuda:
-            torch.cuda.synchronize()  # for the time, and to meet a device fault here
+        same = range(rows.bucket(count) // 2 + 1, rows.bucket(count) + 1)
+        self.compiling = entry.bucketed and not self._costs.seen(calls[0].signature, same)
+        try:
+            results = self._weigh(calls, count)
+            if self._on_cuda:
+                torch.cuda.synchronize()  # for the time, and to meet a device fault here
+        finally:
+            self.compiling = False
         ended_s = self._clock()
         seconds = ended_s - started_s
         self._costs.ran(started_s, ended_s)

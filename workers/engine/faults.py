@@ -6,6 +6,7 @@ import torch
 
 from workers.engine.request import NotFinite
 
+FULL = ("out of memory", "can't allocate memory", "STATUS_ALLOC_FAILED")
 POISONED = ("CUDA error", "HIP error", "device-side assert", "illegal memory access")
 
 
@@ -15,9 +16,7 @@ def out_of_memory(error: BaseException) -> bool:
         return True
     text = str(error)
     # CUDA libraries and the CPU allocator report it as a plain RuntimeError.
-    return isinstance(error, RuntimeError) and (
-        "out of memory" in text or "can't allocate memory" in text
-    )
+    return isinstance(error, RuntimeError) and any(sign in text for sign in FULL)
 
 
 def poisoned(error: BaseException) -> bool:

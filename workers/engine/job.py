@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from workers.engine import faults
 from workers.engine.model import Preview
 from workers.engine.park import Strand
@@ -90,9 +92,17 @@ class Job:
             self._denoised += 1
             self._view.saw(self.call)
             if not isinstance(answer, Exception):
-                self._record.note(answer)
+                answer = self._noted(answer)
         self._device_s += self.call.device_s
         self._strand.resume(answer)
+
+    def _noted(self, answer: Any) -> Any:
+        """Return the answer, or what became of it where there is no memory to take it down."""
+        try:
+            self._record.note(answer)
+        except torch.OutOfMemoryError as error:
+            return error.with_traceback(None)
+        return answer
 
     def recorded(self) -> Any:
         """Return what the checkpoint answers the call at which the job is parked, or None."""

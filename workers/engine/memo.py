@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from workers.engine import rows
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
-
-    import torch
 
     from workers.engine.rows import Call
 
@@ -36,7 +36,11 @@ class Memo:
         if key not in self._results:
             return None
         self._results.move_to_end(key)
-        return _copy(self._results[key][0])
+        try:
+            return _copy(self._results[key][0])
+        except torch.OutOfMemoryError:
+            self.clear()
+            return None
 
     def put(self, call: Call, result: Any) -> None:
         """Keep the result of `call`, if it is one to keep."""
@@ -48,10 +52,19 @@ class Memo:
         size_bytes = _bytes(result)
         if size_bytes > self._limit_bytes:
             return
-        self._results[key] = _copy(result), size_bytes
+        try:
+            self._results[key] = _copy(result), size_bytes
+        except torch.OutOfMemoryError:
+            self.clear()  # others need the memory more
+            return
         self._held_bytes += size_bytes
         while self._held_bytes > self._limit_bytes:
             self._held_bytes -= self._results.popitem(last=False)[1][1]
+
+    def clear(self) -> None:
+        """Forget all results, and so free the memory that they hold on the device."""
+        self._results.clear()
+        self._held_bytes = 0
 
     def _takes(self, call: Call) -> bool:
         return self._limit_bytes > 0 and call.entry.role == "encoder"

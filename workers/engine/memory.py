@@ -29,6 +29,10 @@ class Peaks:
         peaks = self._peaks.setdefault(key, {})
         peaks[rows] = max(peak_bytes, peaks.get(rows, 0))
 
+    def forget(self, key: Hashable) -> None:
+        """Forget what was learned of a key."""
+        self._peaks.pop(key, None)
+
     def limit(self, key: Hashable) -> int:
         """Return the most rows of this key that are expected to fit, at least 1."""
         if self.free_bytes is None:

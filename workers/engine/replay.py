@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 # What may differ between the attempts of one job.
 INCIDENTAL = frozenset({"id", "priority", "alone"})
 
+LAYOUTS = {"0": torch.contiguous_format, "1": torch.channels_last}
+
 
 class Record:
     """The denoiser's answers to one job, in order; the first `known` ones are from a checkpoint."""
@@ -70,8 +72,13 @@ class Record:
         """Return the answers as safetensors, as they were computed; None if there are none."""
         if not self._answers:
             return None
-        tensors = {f"{n:05}": answer.cpu() for n, answer in enumerate(self._answers)}
-        about = {"request": fingerprint(self._request), "wrapped": str(int(self._wrapped))}
+        # A file holds plain layouts alone; another one is noted, for it decides which kernels run.
+        tensors = {f"{n:05}": a.cpu().contiguous() for n, a in enumerate(self._answers)}
+        about = {
+            "request": fingerprint(self._request),
+            "wrapped": str(int(self._wrapped)),
+            "channels_last": str(int(_is_channels_last(self._answers[0]))),
+        }
         return bytes(safetensors.torch.save(tensors, about))
 
     def _unpack(self, checkpoint: bytes) -> None:
@@ -80,11 +87,17 @@ class Record:
             about = json.loads(checkpoint[8 : 8 + length])["__metadata__"]
             tensors = safetensors.torch.load(checkpoint)
             request, self._wrapped = about["request"], about["wrapped"] == "1"
+            layout = LAYOUTS[about.get("channels_last", "0")]
         except (SafetensorError, ValueError, LookupError, TypeError) as error:
             raise BadCheckpoint(f"the checkpoint cannot be read: {error}") from error
         if request != fingerprint(self._request):
             raise BadCheckpoint("the checkpoint is of another request")
-        self._answers = [tensors[name] for name in sorted(tensors)]
+        answers = [tensors[name] for name in sorted(tensors)]
+        self._answers = [answer.contiguous(memory_format=layout) for answer in answers]
+
+
+def _is_channels_last(answer: torch.Tensor) -> bool:
+    return not answer.is_contiguous() and answer.is_contiguous(memory_format=torch.channels_last)
 
 
 def fingerprint(request: Request) -> str:

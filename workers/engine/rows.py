@@ -47,7 +47,7 @@ class Entry:
 
     `role` is `encoder`, `denoiser`, `control` (a ControlNet) or `decoder`: before, in or after the
     denoising loop. `wear` dresses the module in the LoRAs of a group. Calls of a `lone` entry share
-    no forward. Forwards of a `bucketed` one are filled up to a power of two of rows.
+    no forward: one job of its model is in flight at a time. Forwards of a `bucketed` one are filled up to a power of two of rows.
     """
 
     key: str
@@ -95,8 +95,8 @@ class Call:
             arguments["timestep"] = timestep.reshape(-1).expand(rows)
         if scope.loras and entry.wear is None:
             scope = Scope(scope.reproducible)
-        shape = object() if entry.lone else _signature("", arguments, rows)
-        return cls(entry, scope, arguments, rows, (entry.key, scope, shape))
+        signature = (entry.key, scope, _signature("", arguments, rows))
+        return cls(entry, scope, arguments, rows, signature)
 
     @property
     def device(self) -> torch.device:
@@ -124,7 +124,7 @@ def run(calls: Sequence[Call]) -> list[Any]:
     if calls[0].scope.reproducible:
         result = _run_exactly(entry, stacked, total, EXACT_ROWS.get(entry.role, 1))
     elif entry.bucketed:
-        result = _run_exactly(entry, stacked, total, 1 << (total - 1).bit_length())
+        result = _run_exactly(entry, stacked, total, bucket(total))
     else:
         result = _forward(entry, stacked)
     start, results = 0, []
@@ -132,6 +132,11 @@ def run(calls: Sequence[Call]) -> list[Any]:
         results.append(_cut(result, start, start + size, total))
         start += size
     return results
+
+
+def bucket(rows: int) -> int:
+    """Return the power of two that so many rows are filled up to where sizes are compiled."""
+    return 1 << (rows - 1).bit_length()
 
 
 def _forward(entry: Entry, arguments: dict[str, Any]) -> Any:

@@ -24,10 +24,14 @@ class AutoencoderProxy(Proxy):
     def decode(self, latents: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
         """Park with latents to decode; NaN latents end their job here, before they cost a decode.
 
-        This waits for the device, once for each job.
+        So do pixels that are not finite: what comes after clamps an infinity to black or white. This
+        waits for the device, for each job.
         """
         if not torch.isfinite(latents).all():
             raise NotFinite("the latents hold values that are not finite")
         if isinstance(self._module, DETERMINISTIC_DECODERS):
             kwargs.pop("generator", None)
-        return park(self._entries["decode"], latents.to(self._module.dtype), *args, **kwargs)
+        decoded = park(self._entries["decode"], latents.to(self._module.dtype), *args, **kwargs)
+        if not torch.isfinite(decoded[0]).all():
+            raise NotFinite("the pixels hold values that are not finite")
+        return decoded

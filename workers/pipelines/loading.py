@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+# Each size of picture is compiled for each power of two of rows.
+COMPILED_SIZES = 64
+
 
 def load(
     folder: Path,
@@ -70,6 +73,8 @@ def _tune(pipeline: Any, *, channels_last: bool, attention: str, compiled: bool)
     if attention:
         denoiser.set_attention_backend(attention)
     if compiled:
+        # Beyond its limit torch goes back to eager, and says nothing.
+        torch._dynamo.config.recompile_limit = COMPILED_SIZES  # noqa: SLF001 - its documented place
         denoiser.compile(dynamic=False)
 
 
@@ -82,8 +87,10 @@ def _read(folder: Path, dtype: torch.dtype) -> Any:
     pipeline = DiffusionPipeline.from_pretrained(
         folder, dtype=dtype, local_files_only=True, **absent
     )
-    if dtype == torch.float16 and getattr(pipeline.vae.config, "force_upcast", False):
+    if dtype != torch.float32 and getattr(pipeline.vae.config, "force_upcast", False):
         # SDXL's autoencoder overflows in fp16. Its pipelines cast it to and fro around each use,
-        # which would pull it from under the other jobs: keep it in fp32 instead.
-        pipeline.vae.to(torch.float32).register_to_config(force_upcast=False)
+        # which would pull it from under the other jobs: keep it in fp32 instead. bf16 doesn't
+        # overflow, but some pipelines cast it all the same.
+        kept = torch.float32 if dtype == torch.float16 else dtype
+        pipeline.vae.to(kept).register_to_config(force_upcast=False)
     return pipeline

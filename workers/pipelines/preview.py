@@ -108,7 +108,11 @@ def expected(
         )
         clean = noisy - times[0] * answer
     else:
-        clean = _clean(pipeline.scheduler, noisy[:, : answer.shape[1]], answer, float(times[0]))
+        # Inpainting's denoiser sees a mask beside the latents; some answer with a variance as well.
+        channels = min(noisy.shape[1], answer.shape[1])
+        clean = _clean(
+            pipeline.scheduler, noisy[:, :channels], answer[:, :channels], float(times[0])
+        )
     if len(rows) == 1:
         return clean[0]
     return torch.lerp(clean[0], clean[1], float(pipeline.guidance_scale))

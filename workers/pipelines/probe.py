@@ -8,9 +8,12 @@ import numpy as np
 
 from workers.engine.engine import Engine
 from workers.engine.request import Finished, Request
+from workers.pipelines.model import DENOISERS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from numpy.typing import NDArray
 
     from workers.engine.cost import Costs
     from workers.engine.policy import Parked
@@ -19,6 +22,9 @@ if TYPE_CHECKING:
 
 # Rounding may move a pixel a little; strangers in one batch that get mixed up move it far.
 TOLERANCE = 3
+# In half precision it moves some of them further, but few: on average so little of how far the two
+# pictures are apart. (Tiny random pipelines on a CPU: 0.4 % in bf16, 0.1 % in fp16.)
+HALF_TOLERANCE = 0.02
 STEPS = 3
 
 
@@ -43,10 +49,21 @@ def batches(model: LoadedModel) -> bool:
         alone = [_render(model, [one])[0] for one in asked]
     except (RuntimeError, TypeError, ValueError, AttributeError):
         return False
-    return all(
-        int(np.abs(one.astype(int) - other.astype(int)).max()) <= TOLERANCE
-        for one, other in zip(together, alone, strict=True)
-    )
+    off = [_apart(one, other) for one, other in zip(together, alone, strict=True)]
+    if max(apart.max() for apart in off) <= TOLERANCE:
+        return True
+    mean = max(float(apart.mean()) for apart in off)
+    return _is_half(model) and mean <= HALF_TOLERANCE * float(_apart(*alone).mean())
+
+
+def _apart(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> NDArray[np.int_]:
+    return np.abs(one.astype(int) - other.astype(int))
+
+
+def _is_half(model: LoadedModel) -> bool:
+    pipeline = next(iter(model.tasks.values()))
+    found = [getattr(pipeline, part).dtype for part in DENOISERS if hasattr(pipeline, part)]
+    return any(dtype.itemsize < 4 for dtype in found)
 
 
 def _render(model: LoadedModel, asked: Sequence[Request]) -> list[np.ndarray]:

@@ -8,7 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.engine.cost import BUSIEST, BUSY_S, FALL, FORGET_AFTER, RISE, SLOPE, UNKNOWN_S, Costs
+from workers.engine.cost import (
+    BUSIEST,
+    BUSY_S,
+    FALL,
+    FORGET_AFTER,
+    KEYS,
+    RETRY_AFTER,
+    RISE,
+    SLOPE,
+    UNKNOWN_S,
+    Costs,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -78,7 +89,7 @@ def test_keys_learn_apart() -> None:
 
 
 def test_memory_halves_and_never_ends_below_one() -> None:
-    """Each refusal halves what was refused; the limit only ever falls, to one row."""
+    """Each refusal halves what was refused, down to one row."""
     costs = Costs(16)
     costs.refuse("k", 12)
     assert costs.limit("k") == 6
@@ -87,6 +98,38 @@ def test_memory_halves_and_never_ends_below_one() -> None:
     costs.refuse("k", 1)
     assert costs.limit("k") == 1
     assert costs.limit("other") == 16
+
+
+def test_what_did_not_fit_is_tried_again_after_a_while() -> None:
+    """Others may have held the memory: as many rows as fit, so many times, and twice as many may."""
+    costs = Costs(max_rows=16)
+    costs.refuse("k", 16)
+    for _ in range(RETRY_AFTER):
+        assert costs.limit("k") == 8
+        costs.observe("k", 4, 1.0)  # fewer rows say nothing
+        costs.observe("k", 8, 1.0)
+    assert costs.limit("k") == 16
+    costs.refuse("k", 16)
+    assert costs.limit("k") == 8
+
+
+def test_keys_that_were_not_seen_for_long_are_forgotten() -> None:
+    """However many keys come, so many are known: those seen last."""
+    costs = Costs(max_rows=16)
+    costs.peaks.free_bytes = 100
+    for number in range(KEYS + 5):
+        costs.observe("often", 1, 1.0)
+        costs.observe(number, 1, 1.0)
+        costs.observe(number, 1, 1.0)
+        costs.refuse(number, 2)
+        costs.peaks.observe(number, 1, 10)
+    assert costs.measured("often")
+    assert costs.measured(KEYS + 4)
+    assert not costs.measured(0)
+    assert costs.limit(0) == 1
+    assert not costs.peaks.known(0, 1)
+    for table in (costs._times_s, costs._seen, costs._limits, costs._at_limit):
+        assert len(table) <= KEYS
 
 
 def test_a_size_that_is_not_seen_again_is_forgotten() -> None:

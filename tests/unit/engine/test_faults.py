@@ -16,6 +16,11 @@ from workers.engine.request import NotFinite
         (torch.AcceleratorError("CUDA error: out of memory"), "out_of_memory", False),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "out_of_memory", False),
         (MemoryError(), "out_of_memory", False),
+        (
+            RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling"),
+            "out_of_memory",
+            False,
+        ),
         (torch.AcceleratorError("an illegal instruction"), "render_failed", True),
         (RuntimeError("CUDA error: device-side assert triggered"), "render_failed", True),
         (RuntimeError("shapes cannot be multiplied"), "render_failed", False),

@@ -9,11 +9,16 @@ import safetensors.torch
 import torch
 
 from tests.unit.engine.alone import engine_of, picture, request, run_until_idle
+from tests.unit.engine.families import FAMILIES
 from tests.unit.engine.test_reproducible import MASK, assert_same_bytes
+from workers.engine.replay import Record
 from workers.engine.request import BadCheckpoint, Drained
+from workers.pipelines import loading
 from workers.pipelines.schedulers import DIFFUSION, FLOW
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from workers.engine.request import Request
     from workers.pipelines.model import LoadedModel
 
@@ -66,6 +71,24 @@ def test_a_resumed_job_ends_with_the_same_bytes(
     engine.add(asked, checkpoint=left.checkpoint)
     assert_same_bytes(undisturbed, run_until_idle(engine)["a"])
     assert engine.stats.forwards["denoiser"] == forwards - left.steps
+
+
+def test_a_model_in_channels_last_leaves_checkpoints_too(tmp_path: Path) -> None:
+    """Its answers have another layout, which a file cannot hold: resumed, they have it again."""
+    FAMILIES["sd"]().save_pretrained(tmp_path)
+    models = {"sd": loading.load(tmp_path, name="sd", channels_last=True)}
+    asked = request("a", num_inference_steps=STEPS, scheduler="euler_a", reproducible=True)
+    engine = engine_of(models)
+    engine.add(asked)
+    undisturbed = run_until_idle(engine)["a"]
+    left = drain_after(models, asked, 7)
+    assert left.checkpoint is not None
+    answer = Record(asked, left.checkpoint)._answers[0]
+    assert answer.is_contiguous(memory_format=torch.channels_last)
+    assert not answer.is_contiguous()
+    engine = engine_of(models)
+    engine.add(asked, checkpoint=left.checkpoint)
+    assert_same_bytes(undisturbed, run_until_idle(engine)["a"])
 
 
 def test_a_job_may_be_drained_again_and_again(models: dict[str, LoadedModel]) -> None:

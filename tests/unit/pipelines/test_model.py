@@ -108,19 +108,23 @@ def test_a_view_called_outside_the_engine_is_a_plain_pipeline(
     assert (pixels[0] == expected).all()
 
 
-def test_half_precision_keeps_an_autoencoder_that_overflows_in_full(
-    stock: dict[str, Any], tmp_path: Path
+@pytest.mark.parametrize(
+    ("dtype", "kept"), [(torch.float16, torch.float32), (torch.bfloat16, torch.bfloat16)]
+)
+def test_no_pipeline_casts_the_shared_autoencoder_to_and_fro(
+    dtype: torch.dtype, kept: torch.dtype, stock: dict[str, Any], tmp_path: Path
 ) -> None:
-    """SDXL in fp16 decodes in fp32, and no pipeline casts the shared module to and fro."""
+    """SDXL's overflows in fp16, so that it stays in fp32; in bf16 it stays as it is."""
     stock["sdxl"].save_pretrained(tmp_path)
     config = tmp_path / "vae" / "config.json"
     config.write_text(config.read_text().replace('"force_upcast": false', '"force_upcast": true'))
-    model = loading.load(tmp_path, name="sdxl", dtype=torch.float16)
+    model = loading.load(tmp_path, name="sdxl", dtype=dtype)
     vae = model.tasks["text-to-image"].vae
     engine = engine_of({"sdxl": model})
     engine.add(request("text", "sdxl"))
     engine.add(request("image", "sdxl", image=picture(1), strength=0.5))
     outcomes = run_until_idle(engine)
     assert {type(outcome) for outcome in outcomes.values()} == {Finished}
-    assert vae.dtype == torch.float32
-    assert model.tasks["text-to-image"].unet.dtype == torch.float16
+    assert vae.dtype == kept
+    assert not vae.config.force_upcast
+    assert model.tasks["text-to-image"].unet.dtype == dtype

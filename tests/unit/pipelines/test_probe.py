@@ -6,15 +6,19 @@ import functools
 from typing import TYPE_CHECKING, Any
 
 import diffusers
+import numpy as np
 import pytest
+import torch
 
 from tests.unit.engine.alone import distance, engine_of, request, run_until_idle, stock_pixels
 from tests.unit.engine.families import FAMILIES
 from workers.engine.request import Finished
+from workers.pipelines import probe
 from workers.pipelines.model import wrap
 from workers.pipelines.probe import batches
 
 if TYPE_CHECKING:
+    from workers.engine.request import Request
     from workers.pipelines.model import LoadedModel
 
 
@@ -43,6 +47,26 @@ def test_stock_pipelines_can_be_batched(family: str, models: dict[str, LoadedMod
 def test_a_model_that_mixes_its_batch_up_is_found_out() -> None:
     """Batched pictures that are not the lone ones tell."""
     assert not batches(wrap(mixing(), name="sd"))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_rounding_is_told_from_mixing_in_half_precision(
+    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A few pixels that rounding has moved far count in fp32 alone; a batch mixed up always counts."""
+    model = wrap(FAMILIES["sd"]().to(dtype), name="sd")
+    render = probe._render
+
+    def rounded(model: LoadedModel, asked: list[Request]) -> list[Any]:
+        pictures = render(model, asked)
+        if len(asked) == 2:
+            for picture in pictures:
+                picture[0, 0] = np.where(picture[0, 0] > 127, picture[0, 0] - 9, picture[0, 0] + 9)
+        return pictures
+
+    monkeypatch.setattr(probe, "_render", rounded)
+    assert batches(model) is (dtype == torch.bfloat16)
+    assert not batches(wrap(mixing().to(dtype), name="sd"))
 
 
 def test_a_model_that_cannot_be_batched_is_served_one_at_a_time() -> None:

@@ -48,6 +48,8 @@ class Scripted:
         self.leave = threading.Event()
         self.leave.set()
 
+    compiling = False
+
     @property
     def idle(self) -> bool:
         """Whether nothing is here."""

@@ -6,7 +6,7 @@ import pytest
 
 from tests.unit.workers.scripted import NEVER_S, PATIENCE_S, Scripted, Start, request, start
 from workers.null import NullEngine
-from workers.runtime import RenderCancelled, RenderFailed
+from workers.runtime import COMPILING, RenderCancelled, RenderFailed
 
 __all__ = ["start"]
 
@@ -67,3 +67,17 @@ def test_previews_are_answered_between_steps_and_cost_no_job_anything(start: Sta
     assert later.result(PATIENCE_S).id == "b"
     runtime.stop()
     assert runtime.previews(["a"]).result(PATIENCE_S) == {}
+
+
+def test_a_forward_that_is_compiled_is_given_longer(start: Start) -> None:
+    """Compiling takes minutes; the watchdog's seconds go by slower meanwhile."""
+    engine = Scripted()
+    engine.leave.clear()
+    runtime = start(engine)
+    runtime.submit(request("a"))
+    assert engine.entered.wait(PATIENCE_S)
+    runtime.stepped_at -= 90.0
+    assert runtime.stuck_s() >= 90.0
+    engine.compiling = True
+    assert 90.0 / COMPILING <= runtime.stuck_s() < 60.0
+    engine.leave.set()
