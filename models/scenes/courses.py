@@ -1,4 +1,4 @@
-"""What is taught, in this order: words, the autoencoder, the denoiser, and the decoder once more."""
+"""What is taught, in this order: words, the autoencoder, the denoiser (and `finish`), the decoder once more."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class PictureCourse:
         self.student: nn.Module = model
         model.encoder.requires_grad_(not decoder_only)
         self.rng = random.Random(seed)
-        self.decoder = _faster(model.decoder, compiled=compiled)
+        self.decoder = faster(model.decoder, compiled=compiled)
         self.pictures: Tensor | None = None
 
     def _draw(self, count: int) -> Tensor:
@@ -150,7 +150,7 @@ class DenoiserCourse:
         self.rng = random.Random(seed)
         if unet.device.type == "cpu":
             denoiser.plain_attention(unet)
-        self.unet = _faster(unet, compiled=compiled)
+        self.unet = faster(unet, compiled=compiled)
         self.lesson = denoiser.Lesson(unet.device)
         self.pool = Pool(40_000, vae.encoder, seed, unet.device)
 
@@ -179,6 +179,6 @@ class DenoiserCourse:
         return states.float()
 
 
-def _faster(module: nn.Module, *, compiled: bool) -> nn.Module:
+def faster(module: nn.Module, *, compiled: bool) -> nn.Module:
     """The module compiled, with the same weights, where the course is long enough to pay for it."""
     return torch.compile(module) if compiled else module  # type: ignore[return-value]

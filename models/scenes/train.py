@@ -1,9 +1,9 @@
 """Make the scenes model: `python -m models.scenes.train --preset small`.
 
 The courses are taken in turn: the text encoder learns the words, the autoencoder the pictures, the
-denoiser how they go together, and the decoder is then polished. Each keeps a checkpoint in the
-work folder and goes on from it when the program is started again. At the end the model is written
-to the output folder in the stock diffusers format.
+denoiser how they go together and then how to lead itself back (`finish`), and the decoder is polished.
+Each keeps a checkpoint in the work folder and goes on from it when the program is started again. At the
+end the model is written to the output folder in the stock diffusers format.
 
 `--make turbo`, `outline` or `edges` makes a variant of the finished model instead (`variants`).
 """
@@ -27,6 +27,7 @@ from models.scenes import denoiser, variants, words
 from models.scenes.courses import DenoiserCourse, PictureCourse, WordCourse
 from models.scenes.drawn import drawn
 from models.scenes.export import assemble, export, export_controlnet, export_lora
+from models.scenes.finish import FinishCourse
 from models.scenes.loop import Course, Lessons, Plan
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ class Preset:
     words: Plan
     autoencoder: Plan
     denoiser: Plan
+    finish: Plan
     decoder: Plan
     turbo: Plan
     outline: Plan
@@ -63,6 +65,7 @@ PRESETS = {
         words=Plan(1_200, 192, 1.5e-3),
         autoencoder=Plan(600, 24, 2e-3, weight_decay=0),
         denoiser=Plan(8_000, 32, 8e-4),
+        finish=Plan(1_500, 32, 5e-4),
         decoder=Plan(3_000, 24, 1e-3, weight_decay=0),
         turbo=Plan(1_500, 32, 3e-4),
         outline=Plan(1_200, 32, 2e-3),
@@ -74,6 +77,7 @@ PRESETS = {
         words=Plan(3_000, 256, 1.5e-3),
         autoencoder=Plan(3_000, 128, 2e-3, weight_decay=0),
         denoiser=Plan(30_000, 256, 1e-3),
+        finish=Plan(4_000, 256, 5e-4),
         decoder=Plan(10_000, 128, 1e-3, weight_decay=0),
         turbo=Plan(10_000, 256, 3e-4),
         outline=Plan(4_000, 128, 2e-3),
@@ -84,6 +88,7 @@ PRESETS = {
         words=Plan(2, 8, 1e-3),
         autoencoder=Plan(2, 4, 1e-3, weight_decay=0),
         denoiser=Plan(2, 4, 1e-3),
+        finish=Plan(2, 4, 1e-3),
         decoder=Plan(2, 4, 1e-3, weight_decay=0),
         turbo=Plan(2, 4, 1e-3),
         outline=Plan(2, 4, 1e-3),
@@ -132,13 +137,13 @@ class Parts:
         return self
 
 
-MODEL = ("words", "autoencoder", "denoiser", "decoder")
+MODEL = ("words", "autoencoder", "denoiser", "finish", "decoder")
 VARIANTS: dict[str, Callable[[Parts, int, int], Course]] = {
     "turbo": variants.TurboCourse,
     "outline": variants.OutlineCourse,
     "edges": variants.EdgesCourse,
 }
-SHARED = ("denoiser", *VARIANTS)
+SHARED = ("denoiser", "finish", *VARIANTS)
 """Courses that several workers take together."""
 
 
@@ -190,7 +195,8 @@ def _options() -> argparse.Namespace:
         "--anew", action="store_true", help="keep the start's words and autoencoder alone"
     )
     parser.add_argument("--denoiser-steps", type=int, help="instead of the preset's")
-    parser.add_argument("--decoder-steps", type=int, help="instead of the preset's; 0 only exports")
+    parser.add_argument("--finish-steps", type=int, help="instead of the preset's; 0 for none")
+    parser.add_argument("--decoder-steps", type=int, help="instead of the preset's; 0 for none")
     parser.add_argument("--steps", type=int, help="of a variant's course, instead of the preset's")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
@@ -203,7 +209,7 @@ def _options() -> argparse.Namespace:
 def _preset(options: argparse.Namespace) -> Preset:
     """The preset with what the options change; a trained denoiser needs no single things first."""
     preset = PRESETS[options.preset]
-    for name in ("denoiser", "decoder"):
+    for name in ("denoiser", "finish", "decoder"):
         if (steps := getattr(options, f"{name}_steps")) is not None:
             plan = replace(getattr(preset, name), steps=steps)
             preset = replace(preset, **{name: plan})
@@ -240,17 +246,14 @@ def _course(name: str, parts: Parts, preset: Preset, seed: int) -> Course:
         return VARIANTS[name](parts, batch, seed)
     if name == "words":
         return WordCourse(parts.tokenizer, parts.encoder, batch, seed)
+    given = (parts.unet, parts.vae, parts.tokenizer, parts.encoder)
     if name == "denoiser":
+        singles = int(preset.singles * preset.denoiser.steps)
         return DenoiserCourse(
-            parts.unet,
-            parts.vae,
-            parts.tokenizer,
-            parts.encoder,
-            batch=batch,
-            singles_until=int(preset.singles * preset.denoiser.steps),
-            seed=seed,
-            compiled=preset.compiled,
+            *given, batch=batch, singles_until=singles, seed=seed, compiled=preset.compiled
         )
+    if name == "finish":
+        return FinishCourse(*given, batch=batch, seed=seed, compiled=preset.compiled)
     parts.vae.requires_grad_(True)
     return PictureCourse(
         parts.vae,
@@ -278,7 +281,8 @@ def _worker(rank: int, workers: int, name: str, options: argparse.Namespace) -> 
     )
     preset, device = _preset(options), torch.device("cpu")
     parts = _parts(options, device)
-    for before in () if options.start else MODEL[:2]:
+    courses = _courses(options)
+    for before in courses[: courses.index(name)]:
         course = _course(before, parts, preset, options.seed)
         Lessons(course, getattr(preset, before), options.work, options.seed).run()
     _teach(name, parts, options, preset, rank)

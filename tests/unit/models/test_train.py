@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pytest
 import torch
 from diffusers import ControlNetModel, StableDiffusionControlNetPipeline
 from PIL import Image
@@ -14,24 +13,12 @@ from models.scenes import denoiser, train
 from models.scenes.evaluate import Setting, load, sample
 from models.scenes.export import export_controlnet
 from models.scenes.variants import TurboCourse, build_edges
+from tests.unit.models.program import run
+
+if TYPE_CHECKING:
+    import pytest
 
 MOTIF_WORDS = ("house", "tree", "boat", "face", "sail", "smil", "sad")
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model made by the shortest preset."""
-    folder = tmp_path_factory.mktemp("scenes")
-    run(folder, "--out", str(folder / "model"))
-    return folder
-
-
-def run(folder: Path, *options: str) -> None:
-    """Call the program as from the command line."""
-    with pytest.MonkeyPatch.context() as patch:
-        given = ["train", "--preset", "smoke", "--work", str(folder / "work"), *options]
-        patch.setattr(sys, "argv", given)
-        train.main()
 
 
 def test_what_it_writes_is_a_stock_pipeline(made: Path):

@@ -1,0 +1,155 @@
+"""The denoiser's last lesson: to lead itself back.
+
+A denoiser is taught on true pictures under noise, but when it samples it sees its own, a little wrong ones, and
+what one step got wrong the next takes for granted (exposure bias, arXiv:2301.11706; for models of language
+arXiv:1511.06732). Twenty steps then draw worse than one. Here it is asked in the states that its own sampling
+passes through. Where the prompt settles the picture, the true answer is known in each of them: not back the way
+it came, but on to the picture that was asked for (as in DAgger, arXiv:1011.0686).
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+from diffusers import DPMSolverMultistepScheduler
+from torch import Tensor, nn
+
+from models.scenes import denoiser
+from models.scenes.captions import caption
+from models.scenes.courses import FIRST, NO_WORDS, THINGS_EXTRA, USES, faster
+from models.scenes.pool import Pool, render
+from models.scenes.scene import LESSONS, Scene, sample_scene
+from models.scenes.words import encode
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderTiny, UNet2DConditionModel
+    from transformers import CLIPTextModel, CLIPTokenizer
+
+SETTLED = replace(
+    LESSONS, counted=0.2, placed=0.15, related=0.65, motif=0.0, patterned=0.5, gradient=0.6
+)
+"""What it draws for itself: scenes whose picture the prompt settles, above all two things, and gradients."""
+STEPS, GUIDANCE = (10, 20, 20), (1.5, 2.5)
+"""Among what numbers of steps and how much guidance it draws."""
+AT_FIRST, KEPT = 8, 16
+"""Batches drawn before the first lesson, and batches whose states are kept before the oldest leave."""
+RENEWED = 50
+"""Lessons before one more batch is drawn."""
+
+
+class FinishCourse:
+    """The denoiser learns in half of the lessons from its own states, in the other half as before."""
+
+    name = "finish"
+
+    def __init__(
+        self,
+        unet: UNet2DConditionModel,
+        vae: AutoencoderTiny,
+        tokenizer: CLIPTokenizer,
+        encoder: CLIPTextModel,
+        *,
+        batch: int,
+        seed: int,
+        compiled: bool,
+    ) -> None:
+        self.student: nn.Module = unet.requires_grad_(True)
+        self.tokenizer, self.encoder, self.vae = tokenizer, encoder, vae
+        self.batch, self.device = batch, unet.device
+        self.rng = random.Random(seed)
+        if unet.device.type == "cpu":
+            denoiser.plain_attention(unet)
+        self.unet = faster(unet, compiled=compiled)
+        self.lesson = denoiser.Lesson(unet.device)
+        self.pool = Pool(40_000, vae.encoder, seed, unet.device)
+        self.own = States(KEPT * batch * max(STEPS))
+
+    def loss(self, step: int) -> Tensor:
+        """Weighted squared error: of the velocity under fresh noise, of the picture in its own states."""
+        self._renew(step)
+        scenes, latents = self.pool.take(self.batch // 2)
+        noised, steps, velocities = self.lesson.ask(latents)
+        heard = ["" if self.rng.random() < NO_WORDS else self._say(scene) for scene in scenes]
+        own_scenes, states, own_steps, pictures = self.own.take(self.batch - self.batch // 2)
+        answers = self.unet(
+            torch.cat([noised, states]).contiguous(memory_format=torch.channels_last),
+            torch.cat([steps, own_steps]),
+            encoder_hidden_states=self._words([*heard, *map(self._say, own_scenes)]),
+            return_dict=False,
+        )[0]
+        fresh, own = answers.float().split([len(noised), len(states)])
+        # From a state x = a z + s e and a velocity v = a e - s z follows the picture z = a x - s v.
+        signal, noise = (
+            table[own_steps].view(-1, 1, 1, 1) for table in (self.lesson.signal, self.lesson.noise)
+        )
+        return 0.5 * (
+            self.lesson.loss(fresh, velocities, latents, THINGS_EXTRA)
+            + self.lesson.loss(noise * own, signal * states - pictures, pictures, THINGS_EXTRA)
+        )
+
+    def _renew(self, step: int) -> None:
+        """Have true pictures and own states to learn from, some of them new."""
+        while len(self.pool.scenes) < FIRST * self.batch:
+            self.pool.renew(256, LESSONS)
+        if step % USES == 0:
+            self.pool.renew(self.batch // 2, LESSONS)
+        for _ in range(AT_FIRST if not self.own.scenes else step % RENEWED == 0):
+            self._draw()
+
+    def _say(self, scene: Scene) -> str:
+        return caption(scene, self.rng)
+
+    @torch.no_grad()
+    def _words(self, captions: list[str]) -> Tensor:
+        ids = encode(self.tokenizer, captions).to(self.encoder.device)
+        states: Tensor = self.encoder(ids).last_hidden_state
+        return states.float()
+
+    @torch.no_grad()
+    def _draw(self) -> None:
+        """Sample one more batch of scenes and keep each state on the way."""
+        scenes = [sample_scene(self.rng, SETTLED) for _ in range(self.batch)]
+        with torch.autocast(self.device.type, enabled=False):
+            pictures = self.vae.encoder(render(scenes, self.rng, self.device)).float()
+        words = self._words([*([""] * len(scenes)), *map(self._say, scenes)])
+        scheduler = DPMSolverMultistepScheduler.from_config(denoiser.build_scheduler().config)
+        scheduler.set_timesteps(self.rng.choice(STEPS), device=self.device)
+        guidance = self.rng.uniform(*GUIDANCE)
+        state = torch.randn_like(pictures)
+        for step in scheduler.timesteps:
+            self.own.add(scenes, state, step, pictures)
+            twice = torch.cat([state, state]).contiguous(memory_format=torch.channels_last)
+            without, with_words = (
+                self.student(twice, step, encoder_hidden_states=words, return_dict=False)[0]
+                .float()
+                .chunk(2)
+            )
+            answer = without + guidance * (with_words - without)
+            state = scheduler.step(answer, step, state, return_dict=False)[0]
+
+
+class States:
+    """States that sampling passed through, with their scenes and the pictures that were asked for."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.scenes: list[Scene] = []
+        self.states = self.pictures = torch.empty(0, 4, 16, 16)
+        self.steps = torch.empty(0, dtype=torch.long)
+
+    def add(self, scenes: list[Scene], states: Tensor, step: Tensor, pictures: Tensor) -> None:
+        """Keep `states` (n, 4, 16, 16), all at one timestep; the oldest leave once there are enough."""
+        latest = slice(-self.size, None)
+        steps = step.long().expand(len(scenes))
+        self.scenes = [*self.scenes, *scenes][latest]
+        self.states = torch.cat([self.states.to(states), states])[latest]
+        self.steps = torch.cat([self.steps.to(steps), steps])[latest]
+        self.pictures = torch.cat([self.pictures.to(pictures), pictures])[latest]
+
+    def take(self, count: int) -> tuple[list[Scene], Tensor, Tensor, Tensor]:
+        """A random batch: scenes, states, timesteps and pictures."""
+        at = torch.randint(len(self.scenes), (count,)).tolist()
+        return [self.scenes[i] for i in at], self.states[at], self.steps[at], self.pictures[at]

@@ -1,0 +1,21 @@
+"""The training program, called as from the command line."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from models.scenes import train
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def run(folder: Path, *options: str) -> None:
+    """Make or teach the smallest model, with checkpoints in the folder's `work`."""
+    with pytest.MonkeyPatch.context() as patch:
+        given = ["train", "--preset", "smoke", "--work", str(folder / "work"), *options]
+        patch.setattr(sys, "argv", given)
+        train.main()
