@@ -57,7 +57,8 @@ def batches(model: LoadedModel) -> bool:
 
 
 def _apart(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> NDArray[np.int_]:
-    return np.abs(one.astype(int) - other.astype(int))
+    apart: NDArray[np.int_] = np.abs(one.astype(int) - other.astype(int))
+    return apart
 
 
 def _is_half(model: LoadedModel) -> bool:
