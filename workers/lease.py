@@ -74,6 +74,8 @@ class Keeper:
 
     def round(self) -> None:
         """Renew what is held, if it is time or something moved; let go of what is no longer ours."""
+        if self._runtime.lost:
+            return  # the slots end their leases
         with self._lock:
             before = dict(self._held)
         now = {key: self._runtime.progress_of(attempt_name(*key)) for key in before}

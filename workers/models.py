@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from workers.engine.request import Drained, Outcome, Request
     from workers.runtime import Steps
 
-WARM_UP_S = 5.0  # for each model: it delays the start
+WARM_UP_S = 5.0  # for each model, beside what compiling takes: it delays the start
 MEMORY_SHARE = 0.95  # of what is free on the device; libraries take some that nobody counts
 
 

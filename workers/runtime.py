@@ -235,9 +235,12 @@ class Runtime:
                 future.set_exception(RenderCancelled())
 
     def _end_all(self, error: Exception) -> None:
-        """Resolve every future with the error, also those that are asked for from now on."""
+        """Resolve every future with the error; what never reached the engine is only cancelled.
+
+        So are those that are asked for from now on: they had no part in what happened.
+        """
         with self._closing:
-            self._ended = self._ended or error
+            self._ended = self._ended or RenderCancelled()
         while self._futures:
             _, future = self._futures.popitem()
             try:
@@ -250,7 +253,7 @@ class Runtime:
             except queue.Empty:
                 return
             if verb == "add":
-                what[2].set_exception(error)
+                what[2].set_exception(RenderCancelled())
             elif verb == "previews":
                 what[1].set_result({})
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 COMMAND = (sys.executable, str(REPOSITORY / "bin" / "renderfarm"))
 ANSWER_TIMEOUT_S = 2.0
-WORKER_START_TIMEOUT_S = 300.0  # imports torch, loads the models and measures them
+WORKER_START_TIMEOUT_S = 1800.0  # imports torch, loads the models, compiles what is to be, measures
 WORKER_STOP_TIMEOUT_S = 30.0  # hands its jobs back between two steps
 HTTP_OK = 200
 

@@ -41,7 +41,7 @@ RENEWED = 50
 
 
 class FinishCourse:
-    """The denoiser learns in half of the lessons from its own states, in the other half as before."""
+    """The denoiser learns from its own states with half of each batch, and with the other half as before."""
 
     name = "finish"
 

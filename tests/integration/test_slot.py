@@ -118,7 +118,7 @@ def test_a_suspect_runs_alone_in_its_worker(farm: Farm, bench: Bench) -> None:
     assert after.result(PATIENCE_S).startswith("succeeded")
 
 
-def test_a_lost_device_hands_its_jobs_back(farm: Farm, bench: Bench) -> None:
+def test_a_lost_device_leaves_its_jobs_to_the_reaper(farm: Farm, bench: Bench) -> None:
     """Each job on it is the reaper's at once, as from a lost worker, and no further one is claimed."""
     one, other = farm.queued(), farm.queued()
     answers = [bench.begin(one), bench.begin(other)]

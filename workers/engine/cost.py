@@ -75,6 +75,8 @@ class Costs:
         """Learn that memory does not hold `rows` rows: for a good while, at most half of them."""
         self._at_limit[key] = 0
         self._limits[key] = max(1, min(rows // 2, self.limit(key)))
+        self._times_s.setdefault(key, {})
+        self._trim()
 
     def limit(self, key: Hashable) -> int:
         """Return the most rows that memory is known, measured or assumed to hold."""
@@ -118,6 +120,9 @@ class Costs:
         now = seen[rows] = max(seen.values(), default=0) + 1
         for size in [size for size, last in seen.items() if now - last > FORGET_AFTER]:
             del seen[size], self._times_s[key][size]
+        self._trim()
+
+    def _trim(self) -> None:
         if len(self._times_s) > KEYS:
             oldest = next(iter(self._times_s))
             for table in (self._times_s, self._seen, self._limits, self._at_limit):
@@ -127,8 +132,8 @@ class Costs:
     def _raise_limit(self, key: Hashable, rows: int) -> None:
         """What did not fit once may fit now: others may have held the memory then."""
         limit = self._limits.get(key)
-        if limit is None or rows < limit:
-            return
+        if limit is None or 2 * rows <= limit:
+            return  # groups are of whole jobs: few of them have exactly so many rows
         self._at_limit[key] += 1
         if self._at_limit[key] >= RETRY_AFTER:
             self._at_limit[key] = 0

@@ -37,8 +37,8 @@ class Engine:
 
     Not thread-safe, and bound to a thread: the one that calls `step` owns the device and makes
     every other call too. `shelf` holds the models that are not on the device. `clock` returns seconds
-    and times the forwards; `choose` is the policy. `compiling` is true, for any thread to see, while a
-    forward may have to be compiled first, which can take minutes.
+    and times the forwards; `choose` is the policy. `compiling` is true, for any thread to see, in a step
+    one of whose forwards may have to be compiled first, which can take minutes.
     """
 
     def __init__(
@@ -96,6 +96,7 @@ class Engine:
 
         Raise DeviceLost when the device is poisoned: no job of this engine can go on then.
         """
+        self.compiling = False
         ended = self._leave()
         self._enter()
         group = self._choose()
@@ -110,7 +111,8 @@ class Engine:
     def warm_up(self, request: Request, budget_s: float = 10.0) -> None:
         """Learn T(rows) for the calls of this request: sizes doubled for as long as that pays.
 
-        The first forwards of a shape are slow; here nobody waits for them.
+        The first forwards of a shape are slow; here nobody waits for them. It takes `budget_s` and what
+        is begun by then; what is compiled takes as long as that does.
         """
         job = Job(replace(request, num_inference_steps=2), self._models[request.model])
         self._bring(job)
@@ -129,9 +131,11 @@ class Engine:
         """
         answer = self._run([call])[0]
         count, best_s, compiled = 1, math.inf, call.entry.bucketed
+        if compiled and call.rows > 1:
+            self._run([call.split()[0]])
         while not (call.entry.lone or isinstance(answer, Exception)):
-            rows_ = count * call.rows
-            if rows_ > self._costs.limit(call.signature):
+            rows_, most = count * call.rows, self._costs.limit(call.signature)
+            if rows_ > (rows.bucket(most) if compiled else most):
                 break
             if self._clock() >= until_s and not compiled:
                 break
@@ -161,7 +165,7 @@ class Engine:
         here = {name: self._in_flight[name] for name in job_ids if name in self._in_flight}
         made = {}
         for name, job in here.items():
-            with contextlib.suppress(RuntimeError, ValueError):  # the others are still to be seen
+            with contextlib.suppress(Exception):  # nothing depends on it, and others are to be seen
                 made[name] = job.preview()
         return {name: preview for name, preview in made.items() if preview is not None}
 
@@ -250,13 +254,11 @@ class Engine:
         entry, count = calls[0].entry, sum(call.rows for call in calls)
         started_s = self._clock()
         same = range(rows.bucket(count) // 2 + 1, rows.bucket(count) + 1)
-        self.compiling = entry.bucketed and not self._costs.seen(calls[0].signature, same)
-        try:
-            results = self._weigh(calls, count)
-            if self._on_cuda:
-                torch.cuda.synchronize()  # for the time, and to meet a device fault here
-        finally:
-            self.compiling = False
+        if entry.bucketed and not self._costs.seen(calls[0].signature, same):
+            self.compiling = True
+        results = self._weigh(calls, count)
+        if self._on_cuda:
+            torch.cuda.synchronize()  # for the time, and to meet a device fault here
         ended_s = self._clock()
         seconds = ended_s - started_s
         self._costs.ran(started_s, ended_s)

@@ -31,7 +31,7 @@ class BadCheckpoint(EngineError):
 
 
 class DeviceLost(EngineError):
-    """The device is poisoned: hand every job back and end the process."""
+    """The device is poisoned: no job on it can go on, and the process is to end."""
 
 
 class NotFinite(EngineError):

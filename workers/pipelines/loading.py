@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-# Each size of picture is compiled for each power of two of rows.
+# Sizes of pictures, times powers of two of rows, that are compiled; torch's own limit is 8.
 COMPILED_SIZES = 64
 
 
@@ -73,7 +73,7 @@ def _tune(pipeline: Any, *, channels_last: bool, attention: str, compiled: bool)
     if attention:
         denoiser.set_attention_backend(attention)
     if compiled:
-        # Beyond its limit torch goes back to eager, and says nothing.
+        # Beyond its limit torch goes back to eager.
         torch._dynamo.config.recompile_limit = COMPILED_SIZES  # noqa: SLF001 - its documented place
         denoiser.compile(dynamic=False)
 

@@ -182,7 +182,7 @@ def _assemble(parts: _Parts, *, batched: bool, bucketed: bool = False) -> Loaded
         wardrobe,
         controlled,
         batched,
-        functools.partial(_assemble, parts, batched=False),
+        functools.partial(_assemble, parts, batched=False, bucketed=bucketed),
         parts.colours,
         parts.weights,
         parts.memo_bytes,

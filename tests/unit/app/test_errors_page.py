@@ -8,6 +8,8 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import app.api.application
+import app.intake.replay  # noqa: F401 - likewise
 from app.errors import Refused
 
 if TYPE_CHECKING:
@@ -44,8 +46,9 @@ def raised() -> set[str]:
 
 
 def test_every_refusal_is_there_with_its_status():
-    """What `app.errors` can answer with, by code and status."""
+    """Whatever is derived from `Refused`, by code and status, and what is answered to a bug."""
     known = {(one.code, int(one.status)) for one in refusals() if "code" in vars(one)}
+    known |= {("internal_error", 500), ("method_not_allowed", 405)}
     shown = set(re.findall(r"^\| `(\w+)` \| (\d+) \|", REFUSED, re.MULTILINE))
     assert {(code, int(status)) for code, status in shown} == known
     assert all(HTTPStatus(status) for _, status in known)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -27,6 +28,15 @@ def test_what_the_user_has_set_stays(given: dict[str, str], then: dict[str, str]
 
 
 def test_the_worker_settles_it_before_torch_is_loaded():
-    """Loaded with the worker's own module, torch would have read the environment too soon."""
-    code = "import sys, workers.__main__; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    """A worker without settings ends at once; by then it is settled, and torch is not loaded yet."""
+    code = """
+import os, sys
+import workers.__main__ as worker
+try:
+    worker.main()
+except SystemExit:
+    print(os.environ["GOMP_SPINCOUNT"], "torch" in sys.modules)
+"""
+    bare = {"PATH": os.environ["PATH"]}
+    ran = subprocess.run([sys.executable, "-c", code], env=bare, capture_output=True, check=True)
+    assert ran.stdout.decode().split()[-2:] == [SPINS, "False"]

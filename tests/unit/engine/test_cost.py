@@ -113,6 +113,23 @@ def test_what_did_not_fit_is_tried_again_after_a_while() -> None:
     assert costs.limit("k") == 8
 
 
+def test_a_limit_that_no_group_meets_is_raised_too() -> None:
+    """Of three rows that fit, pairs of guided rows take two: they count."""
+    costs = Costs(max_rows=16)
+    costs.refuse("k", 6)
+    for _ in range(RETRY_AFTER):
+        costs.observe("k", 2, 1.0)
+    assert costs.limit("k") == 6
+
+
+def test_keys_that_only_ever_failed_are_forgotten_too() -> None:
+    """A picture that is too large, with another scale each time, leaves no more behind."""
+    costs = Costs(max_rows=16)
+    for number in range(KEYS + 5):
+        costs.refuse(number, 2)
+    assert len(costs._limits) == len(costs._at_limit) == KEYS
+
+
 def test_keys_that_were_not_seen_for_long_are_forgotten() -> None:
     """However many keys come, so many are known: those seen last."""
     costs = Costs(max_rows=16)
@@ -126,7 +143,7 @@ def test_keys_that_were_not_seen_for_long_are_forgotten() -> None:
     assert costs.measured("often")
     assert costs.measured(KEYS + 4)
     assert not costs.measured(0)
-    assert costs.limit(0) == 1
+    assert 0 not in costs._limits
     assert not costs.peaks.known(0, 1)
     for table in (costs._times_s, costs._seen, costs._limits, costs._at_limit):
         assert len(table) <= KEYS

@@ -45,6 +45,7 @@ class Device:
     def __init__(self) -> None:
         self.steps: dict[str, int] = {}
         self.stuck = 0.0
+        self.lost: str | None = None
         self.left: list[str] = []
 
     def progress_of(self, job_id: str) -> int:
