@@ -35,7 +35,9 @@ def main(argv: list[str]) -> int:
     file = arguments.results / "engine.json"
     result = json.loads(file.read_text()) if file.exists() else {}
     if not arguments.redraw:
-        result |= {"machine": machine(), "versions": versions(), "commit": commit()}
+        result |= {"machine": machine(), "versions": versions()}
+        made = dict.fromkeys(arguments.parts, commit())
+        result["commits"] = result.get("commits", {}) | made
         result["seeds"] = SEEDS
     if "device" in arguments.parts and not arguments.redraw:
         result["device_jobs"] = arguments.jobs

@@ -38,12 +38,19 @@ def write(result: Mapping[str, Any], file: Path) -> None:
         _plot(result["cpu"]["runs"], "scenes on this machine's processor", file, "cpu")
 
 
+def _commits(made: Mapping[str, str]) -> str:
+    """Name the commit of each part, or the one of all."""
+    if len(set(made.values())) == 1:
+        return next(iter(made.values()))
+    return ", ".join(f"{commit} ({part})" for part, commit in made.items())
+
+
 def _text(result: Mapping[str, Any]) -> Iterator[str]:
     machine = result["machine"]
     yield "# The engine's scheduling beside what one would do instead"
     yield ""
     yield (
-        f"Made by `make bench-engine` at commit {result['commit']} on {machine['cpu']}, "
+        f"Made by `make bench-engine` at commit {_commits(result['commits'])} on {machine['cpu']}, "
         f"{machine['cores']} cores, load average {machine['load_average']}: the machine was shared "
         "with other heavy work, so only ratios within one table mean anything."
     )
@@ -70,7 +77,7 @@ def _text(result: Mapping[str, Any]) -> Iterator[str]:
 def _legend() -> Iterator[str]:
     yield (
         "Load is the rate of arrival over what one at a time can serve. Jobs come at random "
-        "(Poisson), one in four without guidance; `burst` is 16 at once. Seconds from a job's coming to "
+        "(Poisson), one in four without guidance; `burst` is all at once (16 on device models). Seconds from a job's coming to "
         "its picture. **Bold**: ours is behind the best of the four others (one at a time, a thread "
         "each, static window, first come with equal keys) by more than 2 %."
     )

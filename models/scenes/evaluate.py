@@ -13,6 +13,7 @@ import platform
 import random
 from collections import Counter
 from dataclasses import asdict, dataclass
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,8 +79,10 @@ def sample(
     pipeline: StableDiffusionPipeline, captions: list[str], setting: Setting, batch: int = 25
 ) -> Pictures:
     """Pictures (n, 128, 128, 3); picture n comes from seed n."""
-    name = SCHEDULERS[setting.scheduler]
-    pipeline.scheduler = getattr(diffusers, name).from_config(pipeline.scheduler.config)
+    kind = getattr(diffusers, SCHEDULERS[setting.scheduler])
+    # DDIM clips to [-1, 1] unless it is told that these are latents.
+    latents = {"clip_sample": False} if "clip_sample" in signature(kind).parameters else {}
+    pipeline.scheduler = kind.from_config(pipeline.scheduler.config, **latents)
     made = []
     for start in tqdm(range(0, len(captions), batch), desc=str(setting), leave=False):
         part = captions[start : start + batch]

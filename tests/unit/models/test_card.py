@@ -37,6 +37,16 @@ def test_the_tables_hold_what_was_measured():
     assert f"on {model['prompts']} held-out prompts" in CARD
 
 
+def test_the_other_settings_hold_what_was_measured():
+    """Each setting of the sweep, in the order in which it was taken."""
+    points = ("background", "colour", "shape", "count", "position", "all")
+    for run in results("scenes")["runs"][1:]:
+        name = f"| {run['scheduler']}, {run['steps']} steps, guidance {run['guidance']:g} | "
+        shares = " | ".join(f"{100 * run[point]:.0f} %" for point in points)
+        assert name + shares + " |" in CARD
+        assert run["prompts"] == 100
+
+
 def test_the_variants_have_the_effect_that_was_measured():
     """Turbo by its steps, the LoRA by what is filled, the ControlNet by the edges that are met."""
     for run in results("scenes-turbo")["runs"]:
