@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from diffusers import AutoencoderTiny, UNet2DConditionModel
     from transformers import CLIPTextModel, CLIPTokenizer
 
+    from models.scenes.scene import Mix, Scene
+
 NO_WORDS = 0.1
 """Share of captions left empty, so that guidance has something to step away from."""
 THINGS_EXTRA = 1.0
@@ -83,7 +85,7 @@ class PictureCourse:
         self.student: nn.Module = model
         model.encoder.requires_grad_(not decoder_only)
         self.rng = random.Random(seed)
-        self.decoder = faster(model.decoder, compiled=compiled)
+        self.decoder = _faster(model.decoder, compiled=compiled)
         self.pictures: Tensor | None = None
 
     def _draw(self, count: int) -> Tensor:
@@ -150,35 +152,45 @@ class DenoiserCourse:
         self.rng = random.Random(seed)
         if unet.device.type == "cpu":
             denoiser.plain_attention(unet)
-        self.unet = faster(unet, compiled=compiled)
+        self.unet = _faster(unet, compiled=compiled)
         self.lesson = denoiser.Lesson(unet.device)
         self.pool = Pool(40_000, vae.encoder, seed, unet.device)
 
     def loss(self, step: int) -> Tensor:
         """Weighted squared error of the predicted velocity."""
-        mix = SINGLE if step < self.singles_until else LESSONS
-        while len(self.pool.scenes) < FIRST * self.batch:
-            self.pool.renew(256, mix)
-        if step % USES == 0:
-            self.pool.renew(self.batch, mix)
+        self._renew(SINGLE if step < self.singles_until else LESSONS, step, self.batch)
         scenes, latents = self.pool.take(self.batch)
         noised, steps, velocities = self.lesson.ask(latents)
         answers = self.unet(
             noised.contiguous(memory_format=torch.channels_last),
             steps,
-            encoder_hidden_states=self._words([caption(scene, self.rng) for scene in scenes]),
+            encoder_hidden_states=self._words(self._heard(scenes)),
             return_dict=False,
         )[0]
         return self.lesson.loss(answers, velocities, latents, THINGS_EXTRA)
 
+    def _renew(self, mix: Mix, step: int, used: int) -> None:
+        """Have true pictures to learn from, some of them new, where a lesson uses so many."""
+        while len(self.pool.scenes) < FIRST * self.batch:
+            self.pool.renew(256, mix)
+        if step % USES == 0:
+            self.pool.renew(used, mix)
+
+    def _say(self, scene: Scene) -> str:
+        return caption(scene, self.rng)
+
+    def _heard(self, scenes: list[Scene]) -> list[str]:
+        """What is said of the scenes; of some of them nothing."""
+        said = [self._say(scene) for scene in scenes]
+        return ["" if self.rng.random() < NO_WORDS else words for words in said]
+
     @torch.no_grad()
     def _words(self, captions: list[str]) -> Tensor:
-        kept = ["" if self.rng.random() < NO_WORDS else words for words in captions]
-        ids = encode(self.tokenizer, kept).to(self.encoder.device)
+        ids = encode(self.tokenizer, captions).to(self.encoder.device)
         states: Tensor = self.encoder(ids).last_hidden_state
         return states.float()
 
 
-def faster(module: nn.Module, *, compiled: bool) -> nn.Module:
+def _faster(module: nn.Module, *, compiled: bool) -> nn.Module:
     """The module compiled, with the same weights, where the course is long enough to pay for it."""
     return torch.compile(module) if compiled else module  # type: ignore[return-value]

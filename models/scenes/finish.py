@@ -9,20 +9,17 @@ it came, but on to the picture that was asked for (as in DAgger, arXiv:1011.0686
 
 from __future__ import annotations
 
-import random
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
 from diffusers import DPMSolverMultistepScheduler
-from torch import Tensor, nn
+from torch import Tensor
 
 from models.scenes import denoiser
-from models.scenes.captions import caption
-from models.scenes.courses import FIRST, NO_WORDS, THINGS_EXTRA, USES, faster
-from models.scenes.pool import Pool, render
+from models.scenes.courses import THINGS_EXTRA, DenoiserCourse
+from models.scenes.pool import render
 from models.scenes.scene import LESSONS, Scene, sample_scene
-from models.scenes.words import encode
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderTiny, UNet2DConditionModel
@@ -40,7 +37,7 @@ RENEWED = 50
 """Lessons before one more batch is drawn."""
 
 
-class FinishCourse:
+class FinishCourse(DenoiserCourse):
     """The denoiser learns from its own states with half of each batch, and with the other half as before."""
 
     name = "finish"
@@ -56,28 +53,32 @@ class FinishCourse:
         seed: int,
         compiled: bool,
     ) -> None:
-        self.student: nn.Module = unet.requires_grad_(True)
-        self.tokenizer, self.encoder, self.vae = tokenizer, encoder, vae
-        self.batch, self.device = batch, unet.device
-        self.rng = random.Random(seed)
-        if unet.device.type == "cpu":
-            denoiser.plain_attention(unet)
-        self.unet = faster(unet, compiled=compiled)
-        self.lesson = denoiser.Lesson(unet.device)
-        self.pool = Pool(40_000, vae.encoder, seed, unet.device)
+        super().__init__(
+            unet,
+            vae,
+            tokenizer,
+            encoder,
+            batch=batch,
+            singles_until=0,
+            seed=seed,
+            compiled=compiled,
+        )
+        self.student.requires_grad_(True)
+        self.vae, self.device = vae, unet.device
         self.own = States(KEPT * batch * max(STEPS))
 
     def loss(self, step: int) -> Tensor:
         """Weighted squared error: of the velocity under fresh noise, of the picture in its own states."""
-        self._renew(step)
+        self._renew(LESSONS, step, self.batch // 2)
+        for _ in range(AT_FIRST if not self.own.scenes else step % RENEWED == 0):
+            self._draw()
         scenes, latents = self.pool.take(self.batch // 2)
         noised, steps, velocities = self.lesson.ask(latents)
-        heard = ["" if self.rng.random() < NO_WORDS else self._say(scene) for scene in scenes]
         own_scenes, states, own_steps, pictures = self.own.take(self.batch - self.batch // 2)
         answers = self.unet(
             torch.cat([noised, states]).contiguous(memory_format=torch.channels_last),
             torch.cat([steps, own_steps]),
-            encoder_hidden_states=self._words([*heard, *map(self._say, own_scenes)]),
+            encoder_hidden_states=self._words([*self._heard(scenes), *map(self._say, own_scenes)]),
             return_dict=False,
         )[0]
         fresh, own = answers.float().split([len(noised), len(states)])
@@ -89,24 +90,6 @@ class FinishCourse:
             self.lesson.loss(fresh, velocities, latents, THINGS_EXTRA)
             + self.lesson.loss(noise * own, signal * states - pictures, pictures, THINGS_EXTRA)
         )
-
-    def _renew(self, step: int) -> None:
-        """Have true pictures and own states to learn from, some of them new."""
-        while len(self.pool.scenes) < FIRST * self.batch:
-            self.pool.renew(256, LESSONS)
-        if step % USES == 0:
-            self.pool.renew(self.batch // 2, LESSONS)
-        for _ in range(AT_FIRST if not self.own.scenes else step % RENEWED == 0):
-            self._draw()
-
-    def _say(self, scene: Scene) -> str:
-        return caption(scene, self.rng)
-
-    @torch.no_grad()
-    def _words(self, captions: list[str]) -> Tensor:
-        ids = encode(self.tokenizer, captions).to(self.encoder.device)
-        states: Tensor = self.encoder(ids).last_hidden_state
-        return states.float()
 
     @torch.no_grad()
     def _draw(self) -> None:
