@@ -124,10 +124,7 @@ class Store:
             return bool(_run(connection, query, id=job_id))
 
     def renew(self, held: Mapping[tuple[UUID, int], int], lease_s: float) -> set[tuple[UUID, int]]:
-        """Have the leases of `(id, attempt) -> step` last from now, and note the steps; those still held.
-
-        With 0 s they end, and the reaper takes the jobs back as from a lost worker.
-        """
+        """Lengthen the leases of `(id, attempt) -> step`, or end them with 0 s; those still held."""
         values = [{"id": str(i), "attempt": a, "step": step} for (i, a), step in held.items()]
         with self._engine.begin() as connection:
             rows = _run(connection, statements.RENEW, held=json.dumps(values), lease_s=lease_s)

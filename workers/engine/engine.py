@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import time
 from dataclasses import replace
@@ -131,7 +130,7 @@ class Engine:
         """
         answer = self._run([call])[0]
         count, best_s, compiled = 1, math.inf, call.entry.bucketed
-        if compiled and call.rows > 1:
+        if compiled and call.rows > 1 and not call.entry.lone:
             self._run([call.split()[0]])
         while not (call.entry.lone or isinstance(answer, Exception)):
             rows_, most = count * call.rows, self._costs.limit(call.signature)
@@ -163,10 +162,7 @@ class Engine:
         This waits for the device.
         """
         here = {name: self._in_flight[name] for name in job_ids if name in self._in_flight}
-        made = {}
-        for name, job in here.items():
-            with contextlib.suppress(Exception):  # nothing depends on it, and others are to be seen
-                made[name] = job.preview()
+        made = {name: job.preview() for name, job in here.items()}
         return {name: preview for name, preview in made.items() if preview is not None}
 
     def summary(self) -> dict[str, Any]:
@@ -253,7 +249,8 @@ class Engine:
         """Run, time and count one forward; each call pays for its rows."""
         entry, count = calls[0].entry, sum(call.rows for call in calls)
         started_s = self._clock()
-        same = range(rows.bucket(count) // 2 + 1, rows.bucket(count) + 1)
+        most = rows.bucket(count)
+        same = (count,) if entry.lone else range(most // 2 + 1, most + 1)
         if entry.bucketed and not self._costs.seen(calls[0].signature, same):
             self.compiling = True
         results = self._weigh(calls, count)

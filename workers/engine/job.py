@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -109,9 +110,10 @@ class Job:
         return self._record.known(self.call)
 
     def preview(self) -> Preview | None:
-        """Return what the first picture looks like by now; None before the first step."""
-        answer = self._record.last
-        pixels = None if answer is None else self._view.preview(answer)
+        """Return what the first picture looks like by now; None before the first step, or if it can't."""
+        answer, pixels = self._record.last, None
+        with contextlib.suppress(Exception):  # nothing depends on it, and others are to be seen
+            pixels = None if answer is None else self._view.preview(answer)
         return None if pixels is None else Preview(self.progress[0], pixels)
 
     def leave(self) -> Cancelled:

@@ -123,7 +123,7 @@ def run(calls: Sequence[Call]) -> list[Any]:
         entry.wear(calls[0].scope.loras)
     if calls[0].scope.reproducible:
         result = _run_exactly(entry, stacked, total, EXACT_ROWS.get(entry.role, 1))
-    elif entry.bucketed:
+    elif entry.bucketed and not entry.lone:  # which may mix what it is filled up with
         result = _run_exactly(entry, stacked, total, bucket(total))
     else:
         result = _forward(entry, stacked)

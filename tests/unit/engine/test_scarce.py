@@ -8,12 +8,13 @@ import torch
 
 from tests.unit.engine.alone import distance, engine_of, request, run_until_idle
 from tests.unit.engine.families import FAMILIES
+from tests.unit.engine.test_memo import ROW, call
 from workers.engine import memo as memos
-from workers.engine.job import Job
 from workers.engine.memo import Memo
 from workers.engine.replay import Record
 from workers.engine.request import Failed, Finished
 from workers.pipelines.model import wrap
+from workers.pipelines.view import PipelineView
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,8 +43,6 @@ def test_a_memo_that_finds_no_memory_gives_way(
 
 def test_a_memo_that_cannot_copy_what_it_knows_forgets_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """No answer is given, and what it held is free for others."""
-    from tests.unit.engine.test_memo import ROW, call  # noqa: PLC0415 - its call alone
-
     memo = Memo()
     memo.put(call(1), ROW)
     with monkeypatch.context() as patch:
@@ -87,14 +86,14 @@ def test_a_preview_that_fails_leaves_the_others_theirs(
         engine.add(request(name, num_inference_steps=9))
     while any(done < 3 for done, _ in engine.progress().values()):
         engine.step()
-    preview = Job.preview
+    preview = PipelineView.preview
 
-    def spoilt(self: Job) -> Any:
+    def spoilt(self: PipelineView, answer: torch.Tensor) -> Any:
         if self.request.id == "a":
-            raise RuntimeError("sizes do not match")
-        return preview(self)
+            raise IndexError("no such channel")
+        return preview(self, answer)
 
-    monkeypatch.setattr(Job, "preview", spoilt)
+    monkeypatch.setattr(PipelineView, "preview", spoilt)
     assert set(engine.previews(["a", "b"])) == {"b"}
 
 
@@ -132,6 +131,23 @@ def test_what_is_compiled_is_compiled_in_all_sizes_before_anybody_waits(
     run_until_idle(engine)
     assert compiling
     assert not any(compiling)
+
+
+def test_a_compiled_model_served_one_at_a_time_is_not_filled_up(
+    hook_denoiser: Callable[[Callable[..., Any]], None],
+    stock: dict[str, Any],
+) -> None:
+    """It may mix its rows, and so the copies into the pictures; each size of its own is compiled."""
+    model = wrap(stock["sd"], name="sd", batched=False, bucketed=True)
+    engine = engine_of({"sd": model})
+    engine.warm_up(request("warm-up"))
+    seen: list[tuple[int, bool]] = []
+    hook_denoiser(lambda sample: seen.append((len(sample), engine.compiling)))
+    engine.add(request("a", num_images=3))
+    run_until_idle(engine)
+    assert {size for size, _ in seen} == {6}
+    assert seen[0] == (6, True)
+    assert not seen[-1][1]
 
 
 def test_a_model_served_one_at_a_time_learns_its_times(
