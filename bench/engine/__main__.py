@@ -14,7 +14,7 @@ from bench.engine import report
 from bench.engine.devices import DEVICES
 from bench.engine.measure import averaged, figures
 from bench.engine.simulate import ARMS
-from bench.engine.traces import BURST, MIXES, burst, poisson
+from bench.engine.traces import LOADS, MIXES, burst, poisson
 from bench.machine import commit, machine, versions
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from bench.engine.devices import Device
 
 RESULTS = REPOSITORY / "bench" / "results"
-LOADS: tuple[float | str, ...] = (0.3, 0.7, 1.0, 1.5, 2.5, BURST)
 BURST_JOBS = 16
 SEEDS = 12
 """Traces of each kind on a device model: a 95th percentile of fewer jobs says little."""

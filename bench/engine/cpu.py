@@ -6,14 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from bench.engine.measure import averaged, figures
 from bench.engine.real import Stage, furthest
-from bench.engine.traces import BURST, MIXES, burst, poisson
+from bench.engine.traces import LOADS, MIXES, burst, poisson
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from bench.engine.traces import Ask
-
-LOADS: tuple[float | str, ...] = (0.5, 1.5, BURST)
 
 
 def run(jobs: int, seeds: int, size: int, say: Callable[[str], None]) -> dict[str, Any]:

@@ -18,6 +18,8 @@ MIXES: dict[str, Sequence[int]] = {
 # One job in four goes without guidance, and so has one row where the others have two.
 UNGUIDED = 0.25
 BURST = "burst"
+# Of what can be served one at a time; the burst comes all at once.
+LOADS: tuple[float | str, ...] = (0.3, 0.7, 1.0, 1.5, 2.5, BURST)
 
 
 @dataclass(frozen=True, slots=True)
