@@ -32,7 +32,8 @@ def arguments(pipeline: Any, request: Request) -> dict[str, Any]:
     size = (request.width, request.height)
     wanted: dict[str, Any] = {
         "prompt": request.prompt,
-        "negative_prompt": request.negative_prompt,
+        # None is not the same as an empty one: of it SDXL makes zeros, as it was trained.
+        "negative_prompt": request.negative_prompt or None,
         "width": request.width,
         "height": request.height,
         "num_inference_steps": request.num_inference_steps,

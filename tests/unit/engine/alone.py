@@ -71,7 +71,7 @@ def stock_pixels(pipeline: Any, model: LoadedModel, asked: Request) -> list[np.n
         "guidance_scale": asked.guidance_scale,
     }
     if asked.model != "flux":
-        arguments["negative_prompt"] = asked.negative_prompt
+        arguments["negative_prompt"] = asked.negative_prompt or None
     if asked.image is None or asked.mask is not None or asked.model in ("sd3", "flux"):
         arguments |= {"width": asked.width, "height": asked.height}
     if asked.image is not None:

@@ -48,7 +48,7 @@ def test_pictures_are_those_of_the_small_decoder(
     outcomes = run_until_idle(engine)
     assert engine.stats.rows["decoder"] == 2 > engine.stats.forwards["decoder"]
     stock.set_progress_bar_config(disable=True)
-    negative = {} if family == "flux" else {"negative_prompt": ""}
+    negative = {} if family == "flux" else {"negative_prompt": None}
     for one in asked:
         latents = stock(
             prompt=one.prompt, num_inference_steps=4, guidance_scale=4.0, width=16, height=16,

@@ -98,7 +98,7 @@ def test_steered_and_free_jobs_each_get_the_stock_picture(family: str) -> None:
         if kind == "mask":
             arguments["mask_image"] = one.mask
         expected = lone(
-            prompt=one.prompt, negative_prompt=one.negative_prompt, num_inference_steps=4,
+            prompt=one.prompt, negative_prompt=one.negative_prompt or None, num_inference_steps=4,
             guidance_scale=4.0, width=16, height=16, controlnet_conditioning_scale=0.7,
             generator=torch.Generator("cpu").manual_seed(7), **arguments,
         ).images[0]  # fmt: skip
@@ -147,7 +147,7 @@ def test_jobs_with_other_loras_each_get_their_own_picture(family: str, tmp_path:
         if loras:
             lone.set_adapters([lora for lora, _ in loras], [scale for _, scale in loras])
         lone.set_progress_bar_config(disable=True)
-        negative = {} if family == "flux" else {"negative_prompt": ""}
+        negative = {} if family == "flux" else {"negative_prompt": None}
         expected = lone(
             prompt="a red circle", num_inference_steps=4, guidance_scale=4.0, width=16, height=16,
             generator=torch.Generator("cpu").manual_seed(7), **negative,
