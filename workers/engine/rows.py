@@ -4,8 +4,8 @@ Arguments and results are trees of tuples, lists, dicts and model outputs. A ten
 dimension is the call's number of rows is stacked; anything else is shared by the whole group, so
 it must be equal in all of its calls.
 
-The bits of a row depend on how many rows its forward has, and on nothing else about its mates. So
-reproducible calls always run in forwards of `EXACT_ROWS`: cut in parts, the last one padded.
+The bits of a row depend on how many rows its forward has and, on some devices, on its place among
+them. So a reproducible call shares no forward: it runs by itself, in parts of at most `EXACT_ROWS`.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 # Positions without a batch dimension; their length can equal the number of rows by accident.
 SHARED = frozenset({"img_ids", "txt_ids"})
-# Rows of each forward in reproducible mode: two guided pictures share a step, and nobody pays for
-# empty rows of an encoder or decoder.
+# The most rows of a forward in reproducible mode, so that a job of many pictures needs no more memory than
+# one of two; encoders and decoders take a row at a time.
 EXACT_ROWS = {"denoiser": 4, "control": 4}
 
 
@@ -117,16 +117,12 @@ class Call:
 def run(calls: Sequence[Call]) -> list[Any]:
     """Run calls of one signature as one forward; return the result of each."""
     sizes = [call.rows for call in calls]
-    stacked = join([call.arguments for call in calls], sizes)
     entry, total = calls[0].entry, sum(sizes)
     if entry.wear is not None:
         entry.wear(calls[0].scope.loras)
     if calls[0].scope.reproducible:
-        result = _run_exactly(entry, stacked, total, EXACT_ROWS.get(entry.role, 1))
-    elif entry.bucketed and not entry.lone:  # which may mix what it is filled up with
-        result = _run_exactly(entry, stacked, total, bucket(total))
-    else:
-        result = _forward(entry, stacked)
+        return [_apart(call) for call in calls]
+    result = _forward(entry, join([call.arguments for call in calls], sizes), total)
     start, results = 0, []
     for size in sizes:
         results.append(_cut(result, start, start + size, total))
@@ -139,19 +135,22 @@ def bucket(rows: int) -> int:
     return 1 << (rows - 1).bit_length()
 
 
-def _forward(entry: Entry, arguments: dict[str, Any]) -> Any:
-    bound = inspect.BoundArguments(entry.parameters, arguments)
-    return entry.run(*bound.args, **bound.kwargs)
+def _forward(entry: Entry, arguments: dict[str, Any], size: int) -> Any:
+    """Run `size` rows; where sizes are compiled, filled up to one of them."""
+    filled = bucket(size) if entry.bucketed and not entry.lone else size  # a lone one may mix rows
+    bound = inspect.BoundArguments(entry.parameters, pad(arguments, size, filled))
+    return _cut(entry.run(*bound.args, **bound.kwargs), 0, size, filled)
 
 
-def _run_exactly(entry: Entry, arguments: dict[str, Any], total: int, rows: int) -> Any:
-    """Run in forwards of exactly so many rows each; the last one is filled up with copies."""
-    parts, sizes = [], []
-    for start in range(0, total, rows):
-        size = min(rows, total - start)
-        part = pad(_cut(arguments, start, start + size, total), size, rows)
-        parts.append(_cut(_forward(entry, part), 0, size, rows))
-        sizes.append(size)
+def _apart(call: Call) -> Any:
+    """Run a call in forwards whose sizes depend on the call alone."""
+    most = EXACT_ROWS.get(call.entry.role, 1)
+    sizes = [min(most, call.rows - start) for start in range(0, call.rows, most)]
+    parts, start = [], 0
+    for size in sizes:
+        part = _cut(call.arguments, start, start + size, call.rows)
+        parts.append(_forward(call.entry, part, size))
+        start += size
     return join(parts, sizes)
 
 

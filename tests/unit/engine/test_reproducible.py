@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import torch
 
 from tests.unit.engine.alone import (
     distance,
@@ -104,15 +105,6 @@ def _fields(asked: Request) -> dict[str, Any]:
     return {name: getattr(asked, name) for name in names}
 
 
-def test_reproducible_jobs_share_their_forwards(models: dict[str, LoadedModel]) -> None:
-    """The mode still batches: two guided jobs fill one forward of four rows."""
-    engine = engine_of(models)
-    engine.add(request("a", reproducible=True))
-    engine.add(request("b", reproducible=True, seed=1))
-    run_until_idle(engine)
-    assert engine.stats.mean_rows == 4
-
-
 def test_a_reproducible_picture_is_that_of_the_stock_pipeline(
     stock: dict[str, Any], models: dict[str, LoadedModel]
 ) -> None:
@@ -125,14 +117,32 @@ def test_a_reproducible_picture_is_that_of_the_stock_pipeline(
     assert distance(finished, stock_pixels(stock["sd"], models["sd"], asked)) <= 1
 
 
-def test_every_reproducible_denoiser_forward_has_the_same_rows(
+def test_a_reproducible_job_shares_no_forward(
     models: dict[str, LoadedModel], hook_denoiser: Callable[[Callable[..., Any]], None]
 ) -> None:
-    """However many rows are asked for, a forward has four, so the cause of other bits is gone."""
+    """Sizes follow from its own rows, four at most: an accelerator's bits depend on a row's place, too."""
     rows: list[int] = []
     hook_denoiser(lambda sample: rows.append(len(sample)))
     engine = engine_of(models)
-    engine.add(request("a", reproducible=True, guidance_scale=1.0))
-    engine.add(request("b", reproducible=True, num_images=3))
+    engine.add(request("a", reproducible=True, num_inference_steps=3))
+    engine.add(request("b", reproducible=True, num_inference_steps=3, num_images=3))
     run_until_idle(engine)
-    assert set(rows) == {4}
+    assert sorted(rows) == [2] * 6 + [4] * 3
+
+
+def test_a_reproducible_call_that_does_not_fit_is_not_cut_smaller(
+    models: dict[str, LoadedModel], hook_denoiser: Callable[[Callable[..., Any]], None]
+) -> None:
+    """Cut, it would have other bits: it fails with `out_of_memory`, and another attempt may find room."""
+
+    def full(sample: Any) -> None:
+        if len(sample) > 1:
+            raise torch.OutOfMemoryError("no room for two")
+
+    hook_denoiser(full)
+    engine = engine_of(models)
+    engine.add(request("a", reproducible=True))
+    engine.add(request("b"))
+    outcomes = run_until_idle(engine)
+    assert outcomes["a"].code == "out_of_memory"
+    assert isinstance(outcomes["b"], Finished)
