@@ -48,6 +48,7 @@ class Speed:
     dtype: str = "float32"
     channels_last: bool = False
     compile: bool = False
+    graphs: bool = False
     attention: str = ""
     vae_tiling: bool = False
     decoder: str = ""

@@ -27,6 +27,7 @@ PLAIN = {
     "dtype": "float32",
     "channels_last": False,
     "compile": False,
+    "graphs": False,
     "attention": "",
     "vae_tiling": False,
 }

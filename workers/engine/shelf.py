@@ -10,7 +10,7 @@ import torch
 from workers.engine.memory import to_evict
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Callable, Collection, Iterable
 
 # Of the budget, weights take at most so much; the rest is for what forwards need. A model that is
 # larger is still served, with the device to itself.
@@ -29,10 +29,12 @@ class Movable(Protocol):
 
 
 class Weights:
-    """The modules of one model, which move together."""
+    """The modules of one model, which move together. `before_move` is told when they are about to."""
 
-    def __init__(self, modules: Iterable[torch.nn.Module]) -> None:
-        self._modules = list(modules)
+    def __init__(
+        self, modules: Iterable[torch.nn.Module], before_move: Callable[[], None] = lambda: None
+    ) -> None:
+        self._modules, self._before_move = list(modules), before_move
 
     @property
     def size_bytes(self) -> int:
@@ -47,6 +49,7 @@ class Weights:
 
     def move(self, device: str) -> None:
         """Bring every module to a device."""
+        self._before_move()
         for module in self._modules:
             module.to(device)
 

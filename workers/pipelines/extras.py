@@ -47,6 +47,11 @@ class Wardrobe:
         """Those in memory, the least recently used first."""
         return list(self._loaded)
 
+    @property
+    def dressed(self) -> bool:
+        """Whether the denoiser wears any now."""
+        return bool(self._worn)
+
     def fetch(self, names: list[str]) -> None:
         """Read those that are not in memory; what is worn stays as it is, also if one can't be read."""
         for name in names:

@@ -31,6 +31,7 @@ def load(
     vae_tiling: bool = False,
     channels_last: bool = False,
     compile: bool = False,  # noqa: A002 - torch's word
+    graphs: bool = False,
     attention: str = "",
     decoder: Path | None = None,
     loras_kept: int = 16,
@@ -41,6 +42,7 @@ def load(
     `vae_tiling` encodes and decodes large pictures in overlapping tiles, as diffusers does.
     `attention` names one of diffusers' attention backends. `compile` compiles the denoiser, whose
     forwards are then filled up to a power of two of rows, so that few sizes are ever compiled.
+    `graphs` records forwards on CUDA and replays them.
     `decoder` is a folder with an AutoencoderTiny for the same latents, which decodes instead of the
     model's own. Of the LoRAs so many are kept in memory, and of what prompts were encoded to so
     many megabytes on the device.
@@ -51,7 +53,7 @@ def load(
     nets = {net: load_controlnet(path, dtype) for net, path in (controlnets or {}).items()}
     small = load_decoder(decoder, dtype).to(device) if decoder else None
     pipeline.to(device)
-    _tune(pipeline, channels_last=channels_last, attention=attention, compiled=compile)
+    tune(pipeline, channels_last=channels_last, attention=attention, compiled=compile)
     return wrap(
         pipeline,
         name=name,
@@ -61,10 +63,11 @@ def load(
         decoder=small,
         loras_kept=loras_kept,
         memo_bytes=prompt_memo_mb * 2**20,
+        graphs=graphs,
     )
 
 
-def _tune(pipeline: Any, *, channels_last: bool, attention: str, compiled: bool) -> None:
+def tune(pipeline: Any, *, channels_last: bool, attention: str, compiled: bool) -> None:
     """Set how a pipeline that is on its device computes what it computes."""
     denoiser = next(getattr(pipeline, part) for part in DENOISERS if part in pipeline.components)
     if channels_last:

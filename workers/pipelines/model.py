@@ -19,6 +19,7 @@ from workers.pipelines import calling, families, schedulers
 from workers.pipelines.autoencoder import AutoencoderProxy
 from workers.pipelines.decoder import SmallDecoder
 from workers.pipelines.extras import Wardrobe
+from workers.pipelines.graphs import Graphs
 from workers.pipelines.preview import Colours
 from workers.pipelines.view import PipelineView
 
@@ -114,10 +115,12 @@ def wrap(
     decoder: Any = None,
     loras_kept: int = 16,
     memo_bytes: int = LIMIT_BYTES,
+    graphs: bool = False,
 ) -> LoadedModel:
     """Make a pipeline that is already in memory ready for the engine.
 
-    `decoder` is an AutoencoderTiny that decodes in place of the pipeline's own autoencoder.
+    `decoder` is an AutoencoderTiny that decodes in place of the pipeline's own autoencoder. With
+    `graphs` forwards on CUDA are recorded and replayed.
     """
     modules = _modules(pipeline)
     parts = _Parts(
@@ -130,6 +133,7 @@ def wrap(
         decoder,
         loras_kept,
         memo_bytes,
+        [] if graphs else None,
     )
     return _assemble(parts, batched=batched, bucketed=bucketed)
 
@@ -147,6 +151,8 @@ class _Parts:
     decoder: Any
     loras_kept: int
     memo_bytes: int
+    recorded: list[Graphs] | None
+    """What replays its forwards; None where they are launched kernel by kernel."""
 
     @property
     def denoiser(self) -> str:
@@ -157,7 +163,21 @@ class _Parts:
     def weights(self) -> Weights:
         """All that has to be on the device."""
         small = [] if self.decoder is None else [self.decoder]
-        return Weights([*self.modules.values(), *self.controlnets.values(), *small])
+        modules = [*self.modules.values(), *self.controlnets.values(), *small]
+        return Weights(modules, self._forget)
+
+    def _forget(self) -> None:
+        for graphs in self.recorded or []:
+            graphs.forget()
+
+    def faster(
+        self, run: Callable[..., Any], plainly: Callable[[], bool] = lambda: False
+    ) -> Callable[..., Any]:
+        """What to call in place of `run`."""
+        if self.recorded is None:
+            return run
+        self.recorded.append(Graphs(run, plainly))
+        return self.recorded[-1]
 
 
 def _assemble(parts: _Parts, *, batched: bool, bucketed: bool = False) -> LoadedModel:
@@ -171,7 +191,11 @@ def _assemble(parts: _Parts, *, batched: bool, bucketed: bool = False) -> Loaded
         part: _proxy(name, part, made, **options[part]) for part, made in parts.modules.items()
     }
     controlled = {
-        net: _controlled(pipeline, proxies, _proxy(name, net, module, "control", lone=not batched))
+        net: _controlled(
+            pipeline,
+            proxies,
+            _proxy(name, net, module, role="control", faster=parts.faster, lone=not batched),
+        )
         for net, module in parts.controlnets.items()
     }
     return LoadedModel(
@@ -202,11 +226,16 @@ def _options(
     parts: _Parts, wardrobe: Wardrobe | None, *, bucketed: bool, lone: bool
 ) -> dict[str, dict[str, Any]]:
     """How each module's calls are to run: alone or not, and what is special about some."""
-    options: dict[str, dict[str, Any]] = {part: {"lone": lone} for part in parts.modules}
+    options: dict[str, dict[str, Any]] = {
+        part: {"lone": lone, "faster": parts.faster} for part in parts.modules
+    }
     if parts.denoiser:
         options[parts.denoiser]["bucketed"] = bucketed
     if wardrobe:
         options[parts.denoiser]["wear"] = wardrobe.wear
+        options[parts.denoiser]["faster"] = functools.partial(
+            parts.faster, plainly=lambda: wardrobe.dressed
+        )
     if parts.decoder is not None:
         options["vae"]["decode"] = SmallDecoder(parts.decoder, parts.pipeline.vae).decode
     return options
@@ -238,14 +267,21 @@ def _proxy(
     model: str,
     part: str,
     module: Any,
+    *,
     role: str = "",
     decode: Callable[..., Any] | None = None,
+    faster: Callable[[Callable[..., Any]], Callable[..., Any]] = lambda run: run,
     **options: Any,
 ) -> Proxy:
     if hasattr(module, "encode") and hasattr(module, "decode"):
-        run = decode or module.decode
-        encode = Entry.of(f"{model}.{part}.encode", "encoder", module.encode, **options)
-        decoding = Entry.of(f"{model}.{part}.decode", "decoder", run, **options)
-        return AutoencoderProxy(module, {"encode": encode, "decode": decoding})
+        encode, decoding = faster(module.encode), faster(decode or module.decode)
+        return AutoencoderProxy(
+            module,
+            {
+                "encode": Entry.of(f"{model}.{part}.encode", "encoder", encode, **options),
+                "decode": Entry.of(f"{model}.{part}.decode", "decoder", decoding, **options),
+            },
+        )
     role = role or ("denoiser" if part in DENOISERS else "encoder")
-    return Proxy(module, {"forward": Entry.of(f"{model}.{part}.forward", role, module, **options)})
+    run = faster(module)
+    return Proxy(module, {"forward": Entry.of(f"{model}.{part}.forward", role, run, **options)})

@@ -49,7 +49,13 @@ def main(
     quieten()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     plain = replace(
-        model.speed, dtype="float32", channels_last=False, compile=False, attention="", decoder=""
+        model.speed,
+        dtype="float32",
+        channels_last=False,
+        compile=False,
+        graphs=False,
+        attention="",
+        decoder="",
     )
     tried = {key: values for key, values in switches(model, device).items() if key not in skip}
     bench = Bench(model, file.parent, device, steps or model.defaults.num_inference_steps, rounds)

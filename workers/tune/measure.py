@@ -107,6 +107,7 @@ def switches(model: Model, device: str) -> dict[str, list[object]]:
         "dtype": ["bfloat16", "float16"],
         "channels_last": [True],
         "attention": list(attention if on_cuda else ["_native_math"]),
+        **({"graphs": [True]} if on_cuda else {}),
         "compile": [True],
     }
     if model.speed.decoder:
