@@ -2,7 +2,7 @@
 # All of it works as root and as an ordinary user, and nothing is installed outside .venv.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up check test chaos bench bench-engine r6 r12 azurite clean
+.PHONY: help setup demo up check test chaos bench bench-engine bench-gpu r6 r12 azurite clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -55,6 +55,9 @@ azurite: ## Install Microsoft's Azurite (npm, 365 MB) into .azurite, for the tes
 
 bench-engine: setup ## Replay traces under the engine's policy and its rivals (ARGS="--help")
 	@OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m bench.engine $(ARGS)
+
+bench-gpu: setup ## Measure models of full size, random weights, on the GPU at hand (ARGS="--help")
+	@HF_HUB_OFFLINE=1 $(BIN)/python -m bench.gpu device steps latency alone exact arms --graphs $(ARGS)
 
 clean: ## Remove what can be made again: .venv, demo/, caches. The data in var/ stays
 	rm -rf .venv demo dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

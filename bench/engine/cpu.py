@@ -16,14 +16,16 @@ if TYPE_CHECKING:
 
 def run(jobs: int, seeds: int, size: int, say: Callable[[str], None]) -> dict[str, Any]:
     """Render traces of every mix at every load under each arm."""
-    stage = Stage(size)
+    stage = Stage.of_scenes(size)
     alone_s = {rows: stage.serial_s(10, rows) / 10 for rows in (1, 2)}
     say(f"a step alone takes {alone_s[2] * 1e3:.0f} ms with guidance")
     runs = []
     for mix in MIXES:
         for load in LOADS:
             traces = [_trace(mix, load, jobs, seed, alone_s) for seed in range(seeds)]
-            arms = _arms(stage, traces, lambda text, at=f"{mix}, load {load}": say(f"{at}, {text}"))
+            arms = render_all(
+                stage, traces, lambda text, at=f"{mix}, load {load}": say(f"{at}, {text}")
+            )
             runs.append({"mix": mix, "load": load, "arms": arms})
     return {"jobs": jobs, "seeds": seeds, "size": size, "step_s": alone_s[2], "runs": runs}
 
@@ -36,7 +38,7 @@ def _trace(
     return poisson(jobs, load, mix, seed, lambda ask: ask.steps * alone_s[ask.rows])
 
 
-def _arms(
+def render_all(
     stage: Stage, traces: Sequence[Sequence[Ask]], say: Callable[[str], None]
 ) -> dict[str, dict[str, float]]:
     """Each arm's figures, with how far its pixels are from the first's; all meet the same disturbances."""

@@ -38,7 +38,7 @@ def alone() -> float:
 
     Who goes first takes turns, for the second finds the caches warm.
     """
-    stage = Stage(128)
+    stage = Stage.of_scenes(128)
     ask = Ask("job 0", 0.0, STEPS, 2)
     engine = Engine({"scenes": stage.model})
 

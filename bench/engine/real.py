@@ -1,11 +1,13 @@
-"""The same arms with the model that ships, on this machine.
+"""The same arms with a model that is there, on this machine.
 
-Time is this process's processor time, plus the pauses in which nobody waits: what else the machine
-does at the time does not count.
+On a processor time is this process's processor time, plus the pauses in which nobody waits: what else
+the machine does at the time does not count. On an accelerator it is the time of day, without sleeping
+through those pauses.
 """
 
 from __future__ import annotations
 
+import copy
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from bench.engine.traces import Ask
+    from workers.pipelines.model import LoadedModel
 
 FOLDER = REPOSITORY / "models" / "scenes"
 PROMPTS = ("a red circle on a blue background", "two green stars", "a yellow ring", "a black cross")
@@ -36,44 +39,89 @@ Pixels = dict[str, "NDArray[np.uint8]"]
 
 
 class Clock:
-    """Seconds of this process's processor time; a pause with nothing to do is skipped."""
+    """Seconds by `read`; a pause with nothing to do is skipped."""
 
-    def __init__(self) -> None:
-        self._skipped_s = -time.process_time()
+    def __init__(self, read: Callable[[], float]) -> None:
+        self._read = read
+        self._skipped_s = -read()
 
     def now(self) -> float:
         """Return the seconds since the clock was made."""
-        return time.process_time() + self._skipped_s
+        return self._read() + self._skipped_s
 
     def skip_to(self, at_s: float) -> None:
         """Let time pass, if it is not as late yet."""
         self._skipped_s += max(0.0, at_s - self.now())
 
 
-class Stage:
-    """The model, loaded once for all arms, and what each arm made of the last trace."""
+class PerThread:
+    """A tokenizer of which each thread has a copy: it keeps how it pads in itself, and another's call changes it."""
 
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self.model = load(FOLDER, name="scenes")
-        self._pipeline = DiffusionPipeline.from_pretrained(
-            FOLDER, dtype=torch.float32, local_files_only=True
-        )
-        self._pipeline.set_progress_bar_config(disable=True)
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer, self._copies = tokenizer, threading.local()
+
+    def _own(self) -> Any:
+        if not hasattr(self._copies, "tokenizer"):
+            with _copying:
+                self._copies.tokenizer = copy.deepcopy(self._tokenizer)
+        return self._copies.tokenizer
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Tokenize."""
+        return self._own()(*args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._own(), name)
+
+
+class Stage:
+    """The model, loaded once for all arms, and what each arm made of the last trace.
+
+    `pipeline` is the stock one, `model` the same as the engine serves it, `size` the pixels of a
+    picture's side.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        pipeline: Any,
+        model: LoadedModel,
+        read: Callable[[], float] = time.process_time,
+    ) -> None:
+        self._size, self.pipeline, self.model, self._read = size, pipeline, model, read
+        checked = "requires_safety_checker" in pipeline.config
+        self._unchecked = {"requires_safety_checker": False} if checked else {}
+        self._tokenizers = {
+            part: PerThread(made)
+            for part, made in pipeline.components.items()
+            if part.startswith("tokenizer")
+        }
         self.pixels: Pixels = {}
         self.arms: dict[str, Callable[[Sequence[Ask]], dict[str, float]]] = {
             "serial": self.serial,
             "threads": self.threads,
             "window": self.window,
-            **{name: self._engine(choose) for name, choose in CHOICES.items()},
+            **{name: self.engine(choose) for name, choose in CHOICES.items()},
         }
+
+    @classmethod
+    def of_scenes(cls, size: int) -> Stage:
+        """The model that ships, on the processor."""
+        pipeline = DiffusionPipeline.from_pretrained(
+            FOLDER, dtype=torch.float32, local_files_only=True
+        )
+        return cls(size, pipeline, load(FOLDER, name="scenes"))
+
+    def clock(self) -> Clock:
+        """Make a clock that begins now."""
+        return Clock(self._read)
 
     def request(self, ask: Ask) -> Request:
         """Make the request of a job in a trace."""
         number = int(ask.name.split()[-1])
         return Request(
             id=ask.name,
-            model="scenes",
+            model=self.model.name,
             prompt=PROMPTS[number % len(PROMPTS)],
             width=self._size,
             height=self._size,
@@ -85,7 +133,7 @@ class Stage:
     def serial(self, trace: Sequence[Ask]) -> dict[str, float]:
         """Render one job at a time, in the order in which they came."""
         self.pixels, ended = {}, {}
-        clock = Clock()
+        clock = self.clock()
         for ask in trace:
             clock.skip_to(ask.at_s)
             self.call([ask])
@@ -98,7 +146,7 @@ class Stage:
 
         times = []
         for _ in range(2):
-            clock = Clock()
+            clock = self.clock()
             self.call([Ask("job 0", 0.0, steps, rows)])
             times.append(clock.now())
         return min(times)
@@ -106,7 +154,7 @@ class Stage:
     def threads(self, trace: Sequence[Ask]) -> dict[str, float]:
         """Render each job in a thread, with a pipeline of its own around the shared modules."""
         self.pixels, ended = {}, {}
-        clock, under_way = Clock(), []
+        clock, under_way = self.clock(), []
 
         def render(ask: Ask) -> None:
             self.call([ask])
@@ -119,13 +167,15 @@ class Stage:
                         clock.skip_to(ask.at_s)
                     time.sleep(0.002)
                 under_way.append(pool.submit(render, ask))
+        for future in under_way:
+            future.result()
         return ended
 
     def window(self, trace: Sequence[Ask]) -> dict[str, float]:
         """Wait a moment for jobs equal in steps and guidance, and run each batch to its end."""
         self.pixels, ended = {}, {}
         coming, waiting = list(trace), []
-        clock = Clock()
+        clock = self.clock()
         while coming or waiting:
             if not waiting:
                 clock.skip_to(coming[0].at_s + WINDOW_S)
@@ -140,12 +190,15 @@ class Stage:
                 ended[ask.name] = clock.now()
         return ended
 
-    def _engine(self, choose: Any) -> Callable[[Sequence[Ask]], dict[str, float]]:
+    def engine(
+        self, choose: Any, model: LoadedModel | None = None
+    ) -> Callable[[Sequence[Ask]], dict[str, float]]:
+        """Make an arm of the engine under a policy; with another model of the same name if one is given."""
+        models = {self.model.name: model or self.model}
+
         def arm(trace: Sequence[Ask]) -> dict[str, float]:
-            clock = Clock()
-            engine = Engine(
-                {"scenes": self.model}, max_rows=MAX_ROWS, clock=clock.now, choose=choose
-            )
+            clock = self.clock()
+            engine = Engine(models, max_rows=MAX_ROWS, clock=clock.now, choose=choose)
             engine.warm_up(self.request(trace[0]))
             self.pixels, ended = {}, {}
             coming = list(trace)
@@ -167,10 +220,11 @@ class Stage:
     def call(self, batch: Sequence[Ask]) -> None:
         """Call the stock pipeline for jobs of equal steps and guidance."""
         asks = [self.request(ask) for ask in batch]
-        pipeline = type(self._pipeline)(
-            **{**self._pipeline.components, "scheduler": self._scheduler()},
-            requires_safety_checker=False,
+        pipeline = type(self.pipeline)(
+            **{**self.pipeline.components, "scheduler": self._scheduler()},
+            **self._unchecked,
         )
+        vars(pipeline).update(self._tokenizers)
         pipeline.set_progress_bar_config(disable=True)
         made = pipeline(
             prompt=[ask.prompt for ask in asks],
@@ -184,7 +238,7 @@ class Stage:
 
     def _scheduler(self) -> Any:
         with _copying:
-            return for_job(self._pipeline.scheduler)
+            return for_job(self.pipeline.scheduler)
 
 
 _copying = threading.Lock()

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import random
+import subprocess
+import sys
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
+from app.settings import REPOSITORY
+from bench.gpu.serving import resumed, run
 from tests.unit.engine.alone import (
     distance,
     engine_of,
@@ -17,6 +24,7 @@ from tests.unit.engine.alone import (
 )
 from tests.unit.engine.families import FAMILIES
 from workers.engine.request import Finished
+from workers.pipelines.loading import tune
 from workers.pipelines.model import wrap
 from workers.pipelines.schedulers import DIFFUSION, FLOW
 
@@ -26,11 +34,12 @@ pytestmark = [
 ]
 
 
+@pytest.mark.parametrize("graphs", [False, True])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_batched_equals_alone_on_the_device(family: str) -> None:
+def test_batched_equals_alone_on_the_device(family: str, *, graphs: bool) -> None:
     """Every scheduler and kind of work in one mixed run is within 1 of 255 of the lone picture."""
     stock: Any = FAMILIES[family]().to("cuda")
-    model = wrap(stock, name=family)
+    model = wrap(stock, name=family, graphs=graphs)
     mask = picture(2, "L").point(lambda level: 255 if level > 127 else 0)
     asked = []
     for name in DIFFUSION if family in ("sd", "sdxl") else FLOW:
@@ -49,12 +58,93 @@ def test_batched_equals_alone_on_the_device(family: str) -> None:
         assert distance(finished, stock_pixels(stock, model, one)) <= 1, one.id
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_recorded_forwards_outlive_a_move_of_the_weights(family: str) -> None:
+    """They are recorded once, replayed after that, and once more when the model was away."""
+    stock: Any = FAMILIES[family]().to("cuda")
+    model = wrap(stock, name=family, graphs=True)
+    denoiser = stock.unet if hasattr(stock, "unet") else stock.transformer
+    launched = []
+    denoiser.register_forward_hook(lambda *_: launched.append(1))
+    first = run(engine_of({family: model}), [request("a", family, num_inference_steps=20)])
+    recording = len(launched)
+    assert 0 < recording < 10
+    again = run(engine_of({family: model}), [request("a", family, num_inference_steps=20)])
+    assert len(launched) == recording
+    model.weights.move("cpu")
+    held = [torch.randn_like(weight, device="cuda") for weight in denoiser.parameters()]
+    model.weights.move("cuda")
+    moved = run(engine_of({family: model}), [request("a", family, num_inference_steps=20)])
+    assert len(launched) == 2 * recording
+    assert np.array_equal(first["a"], again["a"])
+    assert np.array_equal(first["a"], moved["a"])
+    del held
+
+
+@pytest.mark.parametrize("graphs", [False, True])
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_a_reproducible_job_has_the_same_bits_in_any_company(
+    family: str, dtype: torch.dtype, *, graphs: bool
+) -> None:
+    """In 20 mixes with strangers that join at random, and drained half-way and resumed."""
+    stock = FAMILIES[family]().to("cuda", dtype)
+    models = {family: wrap(stock, name=family, graphs=graphs)}
+    asked = request("asked", family, reproducible=True, num_inference_steps=6)
+    truth = run(engine_of(models), [asked])["asked"]
+    for mix in range(20):
+        draw = random.Random(mix)  # noqa: S311 - a mix, not a secret
+        strangers = [
+            request(
+                f"stranger {n}",
+                family,
+                seed=n,
+                num_inference_steps=draw.randint(2, 8),
+                guidance_scale=draw.choice((1.0, 4.0)),
+                reproducible=draw.random() < 0.5,
+            )
+            for n in range(5)
+        ]
+        assert np.array_equal(run(engine_of(models), [asked, *strangers], draw)["asked"], truth), (
+            mix
+        )
+    assert np.array_equal(resumed(models, replace(asked)), truth)
+
+
+@pytest.mark.parametrize("family", ["sd", "flux"])
+def test_a_compiled_model_draws_what_the_eager_one_does(family: str) -> None:
+    """Filled up to compiled sizes, one after another and together: within 2 of 255."""
+    stock: Any = FAMILIES[family]().to("cuda")
+    asked = [request(f"{n}", family, seed=n, num_inference_steps=3 + n) for n in range(3)]
+    eager = run(engine_of({family: wrap(stock, name=family)}), asked)
+    tune(stock, channels_last=family == "sd", attention="", compiled=True)
+    engine = engine_of({family: wrap(stock, name=family, bucketed=True)}, max_rows=4)
+    engine.warm_up(asked[0])
+    compiled = run(engine, asked)
+    assert max(int(np.abs(compiled[n].astype(int) - eager[n]).max()) for n in eager) <= 2
+
+
+def test_a_poisoned_device_is_found_out() -> None:
+    """A kernel that asserts loses the device for the whole process: the engine says `DeviceLost`."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.gpu.poison"],
+        cwd=REPOSITORY, capture_output=True, text=True, check=False, timeout=200,
+    )  # fmt: skip
+    assert done.returncode == 3, done.stdout + done.stderr
+
+
 def test_memory_that_ends_fails_one_job_and_not_its_mates() -> None:
-    """A request far beyond the device's memory fails with `out_of_memory`; the rest finish."""
+    """A request beyond what this process may take fails with `out_of_memory`; the rest finish."""
     model = wrap(FAMILIES["sd"]().to("cuda"), name="sd")
     engine = engine_of({"sd": model})
-    engine.add(request("huge", width=32768, height=32768, num_inference_steps=1))
+    engine.add(request("huge", width=2048, height=2048, num_inference_steps=1))
     engine.add(request("small"))
-    outcomes = run_until_idle(engine)
+    total = torch.cuda.mem_get_info()[1]
+    torch.cuda.empty_cache()
+    torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved() + 2**28) / total)
+    try:
+        outcomes = run_until_idle(engine)
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
     assert outcomes["huge"].code == "out_of_memory"
     assert isinstance(outcomes["small"], Finished)

@@ -1,0 +1,187 @@
+"""`python -m bench.gpu PART`: measure one part, and add its figures to the file."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from app.settings import REPOSITORY
+from bench.gpu import big, report, serving, steps
+from bench.gpu.store import add, turn
+from bench.machine import commit
+
+if TYPE_CHECKING:
+    from bench.engine.real import Stage
+
+FILE = REPOSITORY / "bench" / "results" / "gpu.json"
+PARTS = ("device", "steps", "arms", "alone", "exact", "latency")
+
+
+def main(argv: list[str]) -> int:
+    """Measure, and say what was found."""
+    options = _parser().parse_args(argv)
+    torch.set_grad_enabled(False)
+    parts = {
+        "device": _device,
+        "steps": _steps,
+        "arms": _arms,
+        "alone": _alone,
+        "exact": _exact,
+        "latency": _latency,
+    }
+    for part in options.parts:
+        say(f"{part} ...")
+        parts[part](options)
+    report.write(json.loads(options.file.read_text()), options.file)
+    return 0
+
+
+def say(text: str) -> None:
+    """Tell what is going on."""
+    print(f"{time.strftime('%H:%M:%S')}  {text}", file=sys.stderr, flush=True)
+
+
+def _device(options: argparse.Namespace) -> None:
+    """What is measured on, and its rate in one large matrix product."""
+    side = steps.SIDE if options.scale is big.FULL else 256
+    with turn(options.turn):
+        rate = steps.matmul_flops(options.device, options.dtype, side)
+    name = torch.cuda.get_device_name() if options.device != "cpu" else "cpu"
+    about = {"name": name, "torch": torch.__version__, "matmul_flops": rate, "commit": commit()}
+    add(options.file, {"device": about})
+    say(f"{name}: {rate / 1e12:.0f} TFLOP/s")
+
+
+def _steps(options: argparse.Namespace) -> None:
+    """T(rows) in one mode: everything is compiled before the turn comes."""
+    denoiser = steps.Denoiser(options.model, options.device, options.dtype, options.scale)
+    for size in options.sizes:
+        flops = (
+            {} if options.mode in ("compiled", "regional") else {str(size): denoiser.flops(size)}
+        )
+        add(options.file, {"flops": {options.model: flops}})
+    denoiser.dress(options.mode)
+    if options.mode in ("compiled", "regional"):
+        for size in options.sizes:
+            for rows in options.rows:
+                began = time.perf_counter()
+                denoiser.module(**denoiser.inputs(size, rows))
+                say(
+                    f"{options.model} {size}, {rows} rows: compiled in {time.perf_counter() - began:.0f} s"
+                )
+    for size in options.sizes:
+        for graph in (False, True) if options.graphs and options.device != "cpu" else (False,):
+            with turn(options.turn):
+                found = steps.times(denoiser, size, options.rows, graph=graph)
+            mode = f"{options.mode}, graph" if graph else options.mode
+            add(options.file, {"steps": {options.model: {str(size): {mode: _by_name(found)}}}})
+            say(f"{options.model} {size} {mode}: " + _in_ms(found))
+
+
+def _arms(options: argparse.Namespace) -> None:
+    """The engine's arms on traces: those asked for, each kept as soon as it is rendered."""
+    here = _stage(options, options.sizes[0])
+    with turn(options.turn):
+        serving.warm(here)
+        for mix in options.mixes:
+            for load in options.loads:
+                found = serving.arms(here, mix, load, options.jobs, say)
+                about = {"size": options.sizes[0], "mix": mix, "load": load}
+                add(options.file, {"arms": {f"{mix} {load}": about | found}})
+
+
+def _alone(options: argparse.Namespace) -> None:
+    """What the engine costs one job."""
+    here = _stage(options, options.sizes[0])
+    for name, model in list(serving.variants(here, options.device, options.dtype).items())[:2]:
+        with turn(options.turn):
+            found = serving.alone(here, model)
+        add(options.file, {"alone": {f"{options.sizes[0]}, {name}": found}})
+        say(f"one job through the engine / bare, {name}: {found['ratio']:.3f}")
+
+
+def _exact(options: argparse.Namespace) -> None:
+    """Bits of a reproducible job."""
+    here = _stage(options, options.sizes[0])
+    for name, model in list(serving.variants(here, options.device, options.dtype).items())[:2]:
+        with turn(options.turn):
+            found = serving.exact(here, model, options.among)
+        add(options.file, {"exact": {f"{options.sizes[0]}, {name}": found}})
+        say(f"{name}: {found}")
+
+
+def _latency(options: argparse.Namespace) -> None:
+    """One request of one and of four steps."""
+    size = options.sizes[-1]
+    here = _stage(options, size)
+    for name, model in serving.variants(here, options.device, options.dtype).items():
+        with turn(options.turn):
+            found = serving.latency(here, model, (1, 4), options.rounds)
+        add(options.file, {"latency": {f"{size}, {name}": found}})
+        say(f"{size}, {name}: {found}")
+
+
+def _stage(options: argparse.Namespace, size: int) -> Stage:
+    channels_last = options.mode == "channels_last"
+    given = size, options.device, options.dtype, options.scale
+    return serving.stage(*given, channels_last=channels_last)
+
+
+def _by_name(found: dict[int, float]) -> dict[str, float]:
+    return {str(rows): time_s for rows, time_s in found.items()}
+
+
+def _in_ms(found: dict[int, float]) -> str:
+    return ", ".join(f"{rows} rows {time_s * 1e3:.1f} ms" for rows, time_s in found.items())
+
+
+def _part(text: str) -> str:
+    if text not in PARTS:
+        raise argparse.ArgumentTypeError(f"there is no {text!r}, but: {', '.join(PARTS)}")
+    return text
+
+
+def _load(text: str) -> float | str:
+    return text if text == "burst" else float(text)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.gpu",
+        description="Measure models of full size with random weights on the accelerator at hand.",
+    )
+    known = f"{', '.join(PARTS)}; none: only make the table anew"
+    parser.add_argument("parts", nargs="*", type=_part, metavar="PART", help=known)
+    parser.add_argument("--model", choices=("sdxl", "flux"), default="sdxl")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[512, 768, 1024], help="pixels")
+    parser.add_argument("--rows", type=int, nargs="+", default=[1, 2, 4, 8, 16])
+    parser.add_argument(
+        "--mode",
+        choices=("eager", "channels_last", "compiled", "regional"),
+        default="channels_last",
+    )
+    parser.add_argument("--graphs", action="store_true", help="replayed CUDA graphs as well")
+    parser.add_argument("--mixes", nargs="+", default=["4-4-4-50", "uniform"])
+    parser.add_argument("--loads", type=_load, nargs="+", default=[1.5, "burst"])
+    parser.add_argument("--jobs", type=int, default=10, help="of a trace")
+    parser.add_argument("--among", type=int, default=20, help="mixes with strangers")
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--file", type=Path, default=FILE, help=f"default: {FILE}")
+    parser.add_argument("--turn", type=Path, help="measure only while holding this lock file")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--dtype", type=lambda name: getattr(torch, name), default=torch.bfloat16)
+    parser.add_argument(
+        "--miniature", dest="scale", action="store_const", const=big.MINIATURE, default=big.FULL,
+        help="tiny models: to try the program",
+    )  # fmt: skip
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,139 @@
+"""T(rows): the seconds of one forward of a denoiser, and what share of the device's rate it reaches."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from bench.gpu import big
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+SIDE = 8192
+"""Of the square matrices whose product says what the device can do."""
+REPEATS = 5
+WARM = 2
+
+
+def matmul_flops(device: str, dtype: torch.dtype, side: int = SIDE) -> float:
+    """Return the device's floating-point operations a second in one large matrix product."""
+    one, other = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
+    return 2 * side**3 / seconds(lambda: one @ other, device)
+
+
+def seconds(work: Callable[[], Any], device: str, repeats: int = REPEATS) -> float:
+    """Return the median time of `work` on the device, after a few that warm up."""
+    for _ in range(WARM):
+        work()
+    return statistics.median(_timed(work, device) for _ in range(repeats))
+
+
+def _timed(work: Callable[[], Any], device: str) -> float:
+    if device == "cpu":
+        began = time.perf_counter()
+        work()
+        return time.perf_counter() - began
+    torch.cuda.synchronize()
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    start.record()
+    work()
+    end.record()
+    torch.cuda.synchronize()
+    return start.elapsed_time(end) / 1e3
+
+
+class Denoiser:
+    """A denoiser with the inputs of a forward of any size."""
+
+    def __init__(self, kind: str, device: str, dtype: torch.dtype, scale: big.Scale) -> None:
+        self.kind, self.device, self.dtype, self.scale = kind, device, dtype, scale
+        self.module: Any = (
+            big.sdxl(device, dtype, scale).unet
+            if kind == "sdxl"
+            else big.on(device, dtype, lambda: big.flux(scale))
+        )
+
+    def dress(self, mode: str) -> None:
+        """Set how it computes: `eager`, `channels_last`, `compiled`, `regional` (only repeated blocks compiled)."""
+        if mode == "channels_last":
+            self.module.to(memory_format=torch.channels_last)
+        elif mode == "compiled":
+            self.module.compile(dynamic=False)
+        elif mode == "regional":
+            self.module.compile_repeated_blocks(dynamic=False)
+        elif mode != "eager":
+            raise ValueError(f"there is no mode {mode!r}")
+
+    def inputs(self, size: int, rows: int) -> dict[str, Any]:
+        """What a forward of `rows` pictures of `size` x `size` pixels is called with."""
+        make = self._flux if self.kind == "flux" else self._sdxl
+        return {**make(size, rows), "return_dict": False}
+
+    def flops(self, size: int) -> float:
+        """Return the floating-point operations of a forward of one row."""
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            self.module(**self.inputs(size, 1))
+        return float(counter.get_total_flops())
+
+    def _noise(self, *shape: int) -> torch.Tensor:
+        return torch.randn(shape, device=self.device, dtype=self.dtype)
+
+    def _sdxl(self, size: int, rows: int) -> dict[str, Any]:
+        return {
+            "sample": self._noise(rows, 4, size // 8, size // 8),
+            "timestep": torch.full((rows,), 500.0, device=self.device),
+            "encoder_hidden_states": self._noise(rows, big.CLIP_TOKENS, self.scale.text_width),
+            "added_cond_kwargs": {
+                "text_embeds": self._noise(rows, self.scale.text[1][0]),
+                "time_ids": self._noise(rows, 6),
+            },
+        }
+
+    def _flux(self, size: int, rows: int) -> dict[str, Any]:
+        config = self.module.config
+        side = size // 16
+        ids = torch.zeros(side, side, 3, device=self.device, dtype=self.dtype)
+        ids[..., 1] += torch.arange(side, device=self.device)[:, None]
+        ids[..., 2] += torch.arange(side, device=self.device)[None, :]
+        return {
+            "hidden_states": self._noise(rows, side * side, config.in_channels),
+            "encoder_hidden_states": self._noise(rows, big.T5_TOKENS, config.joint_attention_dim),
+            "pooled_projections": self._noise(rows, config.pooled_projection_dim),
+            "timestep": torch.full((rows,), 0.5, device=self.device, dtype=self.dtype),
+            "img_ids": ids.reshape(-1, 3),
+            "txt_ids": torch.zeros(big.T5_TOKENS, 3, device=self.device, dtype=self.dtype),
+        }
+
+
+@torch.no_grad()
+def times(denoiser: Denoiser, size: int, rows: Sequence[int], *, graph: bool) -> dict[int, float]:
+    """Return the seconds of a forward by its rows; of a CUDA graph's replay if asked for."""
+    found = {}
+    for count in rows:
+        inputs = denoiser.inputs(size, count)
+        work = _captured(denoiser.module, inputs) if graph else _call(denoiser.module, inputs)
+        found[count] = seconds(work, denoiser.device)
+    return found
+
+
+def _call(module: Any, inputs: dict[str, Any]) -> Callable[[], Any]:
+    return lambda: module(**inputs)
+
+
+def _captured(module: Any, inputs: dict[str, Any]) -> Callable[[], Any]:
+    """A forward as a CUDA graph: one launch instead of thousands, on inputs that stay in their place."""
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(WARM):
+            module(**inputs)
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        module(**inputs)
+    return graph.replay
