@@ -214,7 +214,9 @@ class Engine:
         """Group parked calls that share a forward."""
         now_s = self._clock()
         parked = [job.parked(now_s) for job in self._in_flight.values() if not job.done]
-        return [self._in_flight[name] for name in self._policy(parked, self._costs)]
+        group = [self._in_flight[name] for name in self._policy(parked, self._costs)]
+        shares = not (group and group[0].request.reproducible)
+        return group if shares else group[:1]  # which would only run one after another
 
     def _run(self, calls: Sequence[Call]) -> list[Any]:
         """Run a group as one forward; return for each call its result or an exception."""
@@ -250,8 +252,9 @@ class Engine:
         entry, count = calls[0].entry, sum(call.rows for call in calls)
         started_s = self._clock()
         most = rows.bucket(count)
-        same = (count,) if entry.lone else range(most // 2 + 1, most + 1)
-        if entry.bucketed and not self._costs.seen(calls[0].signature, same):
+        same = range(most // 2 + 1, most + 1) if entry.bucketed and not entry.lone else (count,)
+        slow = entry.bucketed or entry.recorded
+        if slow and not self._costs.seen(calls[0].signature, same):
             self.compiling = True
         results = self._weigh(calls, count)
         if self._on_cuda:

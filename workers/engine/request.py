@@ -45,7 +45,7 @@ class Request:
     Image `n` is drawn from `torch.Generator("cpu").manual_seed(seed + n)`. Give `image` for
     image-to-image and `image` with `mask` (white is painted anew) for inpainting; both are scaled
     to `width` x `height` pixels. `scheduler=None` is the model's own. `reproducible` gives the same
-    bytes on the same device, whoever shares the batch. `loras` are (name, scale) of the model's own,
+    bytes on the same device, whoever else is there. `loras` are (name, scale) of the model's own,
     and `controlnet` names one of them, steered by `control_image`. A higher `priority` runs earlier; `alone`
     runs while no other job is in flight. `revision` names what the model is made of: a checkpoint is
     good for the one that it was made with.

@@ -48,6 +48,7 @@ class Entry:
     `role` is `encoder`, `denoiser`, `control` (a ControlNet) or `decoder`: before, in or after the
     denoising loop. `wear` dresses the module in the LoRAs of a group. Calls of a `lone` entry share
     no forward: one job of its model is in flight at a time. Forwards of a `bucketed` one are filled up to a power of two of rows.
+    The first forward of a size of a `recorded` one takes several times as long as the others.
     """
 
     key: str
@@ -57,6 +58,7 @@ class Entry:
     wear: Callable[[tuple[tuple[str, float], ...]], None] | None = None
     lone: bool = False
     bucketed: bool = False
+    recorded: bool = False
 
     @classmethod
     def of(cls, key: str, role: str, run: Callable[..., Any], **options: Any) -> Entry:

@@ -27,14 +27,17 @@ class Movable(Protocol):
     def move(self, device: str) -> None:
         """Bring them there."""
 
+    def relieve(self) -> None:
+        """Let go of what is held beside them and can be made again."""
+
 
 class Weights:
-    """The modules of one model, which move together. `before_move` is told when they are about to."""
+    """The modules of one model, which move together. `forget` drops what was made from where they are."""
 
     def __init__(
-        self, modules: Iterable[torch.nn.Module], before_move: Callable[[], None] = lambda: None
+        self, modules: Iterable[torch.nn.Module], forget: Callable[[], None] = lambda: None
     ) -> None:
-        self._modules, self._before_move = list(modules), before_move
+        self._modules, self._forget = list(modules), forget
 
     @property
     def size_bytes(self) -> int:
@@ -49,9 +52,13 @@ class Weights:
 
     def move(self, device: str) -> None:
         """Bring every module to a device."""
-        self._before_move()
+        self._forget()
         for module in self._modules:
             module.to(device)
+
+    def relieve(self) -> None:
+        """Let recorded forwards go."""
+        self._forget()
 
 
 class Shelf:
@@ -99,7 +106,9 @@ class Shelf:
             self._models[other].move("cpu")
             del self._resident[other]
             self._sizes[other] = self._models[other].size_bytes  # LoRAs may have come
-        if leave and self._device != "cpu":
+        for other in self._resident:
+            self._models[other].relieve()
+        if self._device != "cpu":
             torch.cuda.empty_cache()
         self._models[name].move(self._device)
         self._resident[name] = None

@@ -3,14 +3,18 @@
 A forward of a large UNet is thousands of kernels, and launching them one by one takes Python longer than the
 device needs to run them, as long as few rows share it. A recorded forward is one launch. Nothing is
 compiled: recording takes as long as a few forwards. A replay reads the addresses that it was recorded
-with, so inputs are copied in, results copied out, and all records go when the weights move.
+with, so inputs are copied in, results copied out, and all records go when the weights move. They hold
+memory that no budget knows of, so they also go, all of a model's, where memory ends.
 
 See https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import inspect
+import logging
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,11 +26,12 @@ from workers.engine import faults
 from workers.engine.rows import apply
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
+    from collections.abc import Callable, Hashable, Iterator
 
 # Sizes of pictures times numbers of rows; each holds its inputs, its results and its launches.
-KEPT = 64
+KEPT = 128
 WARM = 2
+log = logging.getLogger(__name__)
 
 
 class Unrecordable(Exception):
@@ -51,13 +56,16 @@ class Graphs:
     """Stands for `function`: a module, or one of its methods.
 
     Calls with tensors elsewhere than on CUDA run as they always did, and so do those for which
-    `plainly` says yes, and those that CUDA refuses to record.
+    `plainly` says yes, and those that CUDA refuses to record. `full` is called when memory ends.
     """
 
     def __init__(
-        self, function: Callable[..., Any], plainly: Callable[[], bool] = lambda: False
+        self,
+        function: Callable[..., Any],
+        plainly: Callable[[], bool] = lambda: False,
+        full: Callable[[], None] = lambda: None,
     ) -> None:
-        self._function, self._plainly = function, plainly
+        self._function, self._plainly, self._full = function, plainly, full
         forward = function.forward if isinstance(function, torch.nn.Module) else function
         self.__signature__ = inspect.signature(forward)
         self._records: OrderedDict[Hashable, _Record | None] = OrderedDict()
@@ -72,39 +80,73 @@ class Graphs:
             return self._function(*args, **kwargs)
         if self._plainly() or not (tensors and all(tensor.is_cuda for tensor in tensors)):
             return self._function(*args, **kwargs)
-        if key not in self._records:
-            self._records[key] = self._record(arguments)
-        self._records.move_to_end(key)
-        while len(self._records) > KEPT:
-            self._records.popitem(last=False)
-        record = self._records[key]
-        return self._function(*args, **kwargs) if record is None else record.replay(tensors)
+        try:
+            record = self._record(key, arguments)
+            return self._function(*args, **kwargs) if record is None else record.replay(tensors)
+        except RuntimeError as error:
+            if faults.out_of_memory(error):
+                self._full()
+            raise
 
     def forget(self) -> None:
-        """Let all records go, and the memory they hold: their addresses are about to change."""
+        """Let all records go, and the memory they hold."""
         self._records.clear()
         self._pool = None
 
-    def _record(self, arguments: dict[str, Any]) -> _Record | None:
-        """Run on a stream of its own to warm up, then record; None if it can't be recorded."""
+    def _record(self, key: Hashable, arguments: dict[str, Any]) -> _Record | None:
+        """Return the record of this size, made now if there is none; None if it can't be made."""
+        if key not in self._records:
+            self._records[key] = self._made(arguments)
+        self._records.move_to_end(key)
+        while len(self._records) > KEPT:
+            self._records.popitem(last=False)
+        return self._records[key]
+
+    def _made(self, arguments: dict[str, Any]) -> _Record | None:
         kept = apply(lambda _, tensor: tensor.clone(), arguments)
-        side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        side.wait_stream(torch.cuda.current_stream())
+        stream = torch.cuda.current_stream()
+        side = _side(stream.device_index)
+        side.wait_stream(stream)
         with torch.cuda.stream(side):
             for _ in range(WARM):
                 self._function(*kept["args"], **kept["kwargs"])
-        torch.cuda.current_stream().wait_stream(side)
+        stream.wait_stream(side)
         self._pool = self._pool or torch.cuda.graph_pool_handle()
         graph = torch.cuda.CUDAGraph()
         try:
-            # All records of a module share their scratch memory: one runs at a time.
-            with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+            with _own_workspaces(), torch.cuda.graph(
+                # All records of a module share their scratch memory: one runs at a time.
+                graph, pool=self._pool, capture_error_mode="thread_local"
+            ):  # fmt: skip
                 results = self._function(*kept["args"], **kept["kwargs"])
         except RuntimeError as error:
+            torch.cuda.set_stream(stream)  # which a capture that fails may not put back
+            self._pool = None  # its part of the pool is in no good state
             if faults.out_of_memory(error):
                 raise
+            log.warning("not recorded, runs as it did before: %s", error)
             return None
         return _Record(graph, described(kept)[1], results)
+
+
+@functools.cache
+def _side(device: int) -> Any:
+    """The stream on which all forwards warm up."""
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+
+@contextlib.contextmanager
+def _own_workspaces() -> Iterator[None]:
+    """Have cuBLAS take its scratch memory anew, inside of the capture and again after it.
+
+    Captures share a stream, and so would share its workspace: whichever record goes first would free it
+    under the others. `torch._inductor.cudagraph_trees.clear_cublas_manager` does the same.
+    """
+    torch._C._cuda_clearCublasWorkspaces()  # noqa: SLF001
+    try:
+        yield
+    finally:
+        torch._C._cuda_clearCublasWorkspaces()  # noqa: SLF001
 
 
 def described(tree: Any) -> tuple[Hashable, list[torch.Tensor]]:
@@ -116,7 +158,7 @@ def described(tree: Any) -> tuple[Hashable, list[torch.Tensor]]:
 def _described(value: Any, tensors: list[torch.Tensor]) -> Hashable:
     if isinstance(value, torch.Tensor):
         tensors.append(value)
-        return tuple(value.shape), value.stride(), value.dtype, value.device
+        return tuple(value.shape), _layout(value), value.dtype, value.device
     if isinstance(value, Mapping):
         return "map", tuple((key, _described(part, tensors)) for key, part in value.items())
     if isinstance(value, list | tuple):
@@ -124,3 +166,12 @@ def _described(value: Any, tensors: list[torch.Tensor]) -> Hashable:
     if value is None or isinstance(value, bool | int | float | str | torch.dtype):
         return type(value), value
     raise Unrecordable(f"a {type(value).__name__} may be another one next time")
+
+
+def _layout(tensor: torch.Tensor) -> Hashable:
+    """How the copy of a tensor that a record reads lies in memory."""
+    if tensor.is_contiguous() or 0 in tensor.stride():  # one value for many rows
+        return "contiguous"
+    if tensor.ndim == 4 and tensor.is_contiguous(memory_format=torch.channels_last):
+        return "channels last"
+    return tensor.stride()

@@ -164,9 +164,10 @@ class _Parts:
         """All that has to be on the device."""
         small = [] if self.decoder is None else [self.decoder]
         modules = [*self.modules.values(), *self.controlnets.values(), *small]
-        return Weights(modules, self._forget)
+        return Weights(modules, self.forget)
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
+        """Let all recorded forwards go."""
         for graphs in self.recorded or []:
             graphs.forget()
 
@@ -176,13 +177,14 @@ class _Parts:
         """What to call in place of `run`."""
         if self.recorded is None:
             return run
-        self.recorded.append(Graphs(run, plainly))
+        self.recorded.append(Graphs(run, plainly, self.forget))
         return self.recorded[-1]
 
 
 def _assemble(parts: _Parts, *, batched: bool, bucketed: bool = False) -> LoadedModel:
     """Put proxies in the place of the modules, for each task and each ControlNet."""
     pipeline, name = parts.pipeline, parts.name
+    parts.forget()  # what was recorded while the model was tried otherwise
     wardrobe = (
         Wardrobe(pipeline, parts.denoiser, parts.loras, parts.loras_kept) if parts.loras else None
     )
@@ -194,7 +196,15 @@ def _assemble(parts: _Parts, *, batched: bool, bucketed: bool = False) -> Loaded
         net: _controlled(
             pipeline,
             proxies,
-            _proxy(name, net, module, role="control", faster=parts.faster, lone=not batched),
+            _proxy(
+                name,
+                net,
+                module,
+                role="control",
+                faster=parts.faster,
+                recorded=parts.recorded is not None,
+                lone=not batched,
+            ),
         )
         for net, module in parts.controlnets.items()
     }
@@ -227,7 +237,8 @@ def _options(
 ) -> dict[str, dict[str, Any]]:
     """How each module's calls are to run: alone or not, and what is special about some."""
     options: dict[str, dict[str, Any]] = {
-        part: {"lone": lone, "faster": parts.faster} for part in parts.modules
+        part: {"lone": lone, "faster": parts.faster, "recorded": parts.recorded is not None}
+        for part in parts.modules
     }
     if parts.denoiser:
         options[parts.denoiser]["bucketed"] = bucketed

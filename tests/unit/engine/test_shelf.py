@@ -30,10 +30,15 @@ class Mark:
     def __init__(self, size_bytes: int = SIZE) -> None:
         self.size_bytes = size_bytes
         self.went: list[str] = []
+        self.relieved = 0
 
     def move(self, device: str) -> None:
         """Go there."""
         self.went.append(device)
+
+    def relieve(self) -> None:
+        """Let go of what is beside the weights."""
+        self.relieved += 1
 
 
 def shelf_of(names: str, budget: float | None) -> tuple[Shelf, dict[str, Mark]]:
@@ -43,6 +48,17 @@ def shelf_of(names: str, budget: float | None) -> tuple[Shelf, dict[str, Mark]]:
     for name, mark in marks.items():
         shelf.add(name, mark)
     return shelf, marks
+
+
+def test_who_stays_makes_room_beside_the_weights() -> None:
+    """Recorded forwards hold memory of which the budget knows nothing."""
+    shelf, marks = shelf_of("ab", None)
+    shelf.bring("a")
+    shelf.bring("a")
+    assert marks["a"].relieved == 0
+    shelf.bring("b")
+    assert (marks["a"].relieved, marks["b"].relieved) == (1, 0)
+    assert marks["a"].went == ["cpu"]
 
 
 def test_without_a_budget_everybody_stays() -> None:
