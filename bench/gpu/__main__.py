@@ -13,7 +13,7 @@ import torch
 
 from app.settings import REPOSITORY
 from bench.gpu import big, report, serving, steps
-from bench.gpu.store import add, turn
+from bench.gpu.store import add, begin, turn
 from bench.machine import commit
 
 if TYPE_CHECKING:
@@ -38,7 +38,11 @@ def main(argv: list[str]) -> int:
     for part in options.parts:
         say(f"{part} ...")
         parts[part](options)
-    report.write(json.loads(options.file.read_text()), options.file)
+    found = json.loads(options.file.read_text())
+    if "device" not in found:
+        say("the table is made once the part `device` was measured")
+        return 0
+    report.write(found, options.file)
     return 0
 
 
@@ -54,6 +58,7 @@ def _device(options: argparse.Namespace) -> None:
         rate = steps.matmul_flops(options.device, options.dtype, side)
     name = torch.cuda.get_device_name() if options.device != "cpu" else "cpu"
     about = {"name": name, "torch": torch.__version__, "matmul_flops": rate, "commit": commit()}
+    begin(options.file, name)
     add(options.file, {"device": about})
     say(f"{name}: {rate / 1e12:.0f} TFLOP/s")
 

@@ -37,12 +37,14 @@ def _text(found: Mapping[str, Any]) -> Iterator[str]:
     yield (
         f"Made by `python -m bench.gpu` with torch {device['torch']}, bf16, random weights: what a forward costs depends "
         "on shapes and number formats alone. The device is in a virtual machine with 16 cores, where launching a kernel "
-        f"is slow. One matrix product of 8192 x 8192 runs at {device['matmul_flops'] / 1e12:.0f} TFLOP/s there. Medians of "
-        "five; programs that compiled ran beside it on other cores."
+        f"is slow; programs that compiled beside it made that slower still, so what is eager may be quicker than it says. One "
+        f"matrix product of 8192 x 8192 runs at {device['matmul_flops'] / 1e12:.0f} TFLOP/s there. T(rows) "
+        "are medians of five."
     )
     yield ""
-    for kind, sizes in found["steps"].items():
-        yield from _steps(kind, sizes, found["flops"][kind], device["matmul_flops"])
+    for kind, sizes in found.get("steps", {}).items():
+        flops = found.get("flops", {}).get(kind, {})
+        yield from _steps(kind, sizes, flops, device["matmul_flops"])
     yield from _latency(found.get("latency", {}))
     yield from _alone(found.get("alone", {}))
     yield from _arms(found.get("arms", {}))
@@ -64,7 +66,7 @@ def _steps(
     yield "|---|---|" + "---|" * len(rows)
     for size, modes in sorted(sizes.items(), key=lambda pair: int(pair[0])):
         for mode, times in modes.items():
-            cells = [_cell(times.get(str(n)), n * flops[size] / rate) for n in rows]
+            cells = [_cell(times.get(str(n)), n * flops.get(size, 0.0) / rate) for n in rows]
             yield f"| {size} | {MODES.get(mode, mode)} | " + " | ".join(cells) + " |"
     yield ""
 
@@ -80,7 +82,8 @@ def _latency(found: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     yield (
         "No guidance, a new prompt each time, through the engine: from the prompt to the pixels in the host's memory, and "
-        "what encoding them takes on one core (random weights draw noise, the worst case for PNG and WebP). Milliseconds."
+        "what encoding them takes on one core (random weights draw noise, the worst case for PNG and WebP). Milliseconds, "
+        "medians of the rounds. What is recorded was recorded before." + _remembered(found)
     )
     yield ""
     yield "| size, decoder | 1 step | 4 steps | JPEG | WebP | PNG | 1 step to JPEG | 4 steps to JPEG |"
@@ -94,6 +97,15 @@ def _latency(found: Mapping[str, Any]) -> Iterator[str]:
             f"| {ms['png_s']:.0f} | {' | '.join(met)} |"
         )
     yield ""
+
+
+def _remembered(found: Mapping[str, Any]) -> str:
+    if not any(times.get("4_steps_remembered") for times in found.values()):
+        return ""
+    return (
+        " The prompts of the four steps were those of the one step, so that their encoding was remembered: add what the text "
+        "encoders take."
+    )
 
 
 def _alone(found: Mapping[str, Any]) -> Iterator[str]:
@@ -120,7 +132,9 @@ def _arms(found: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     yield (
         f"{first['jobs']} jobs a trace, {first['seeds']} seed, seconds of the time of day; one guided step alone takes about "
-        f"{first['step_s'] * 1e3:.0f} ms. All arms launch kernel by kernel but the last. Largest difference of any pixel from "
+        f"{first['step_s'] * 1e3:.0f} ms. All arms launch kernel by kernel but the last, whose forwards of these sizes were "
+        "recorded before: each that is new costs about four. The engine's arms encode each of the four prompts once, the others "
+        f"encode them for each job. Largest difference of any pixel from "
         f"one at a time, of 255, in bf16: {max(a['distance'] for run in found.values() for a in run['arms'].values())}."
     )
     yield ""

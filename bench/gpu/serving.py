@@ -159,7 +159,9 @@ def latency(here: Stage, model: LoadedModel, steps: Sequence[int], rounds: int) 
     for count in steps:
         times = []
         for n in range(rounds + 2):  # two warm up; each prompt is a new one
-            ask = replace(here.request(Ask(f"job {n}", 0.0, count, 1)), prompt=f"a red circle {n}")
+            ask = replace(
+                here.request(Ask(f"job {n}", 0.0, count, 1)), prompt=f"a red circle {count} {n}"
+            )
             began = time.perf_counter()
             pixels = run(engine, [ask])[ask.id]
             times.append(time.perf_counter() - began)

@@ -23,6 +23,15 @@ def turn(file: Path | None) -> Iterator[None]:
         yield
 
 
+def begin(file: Path, device: str) -> None:
+    """Put figures of another device away: under its name, beside the file."""
+    if not file.exists():
+        return
+    known = json.loads(file.read_text()).get("device", {}).get("name", device)
+    if known != device:
+        file.rename(file.with_name(f"{file.stem}-{'-'.join(known.lower().split())}.json"))
+
+
 def add(file: Path, found: dict[str, Any]) -> None:
     """Put figures beside those that are there; tables in tables are merged."""
     file.parent.mkdir(parents=True, exist_ok=True)
