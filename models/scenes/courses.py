@@ -13,6 +13,7 @@ from models.scenes import autoencoder as eyes
 from models.scenes import denoiser
 from models.scenes.captions import caption
 from models.scenes.pool import Pool, render
+from models.scenes.precision import onto
 from models.scenes.scene import LESSONS, SINGLE, VIEWED, sample_scene
 from models.scenes.words import LENGTH, Heads, encode, targets
 
@@ -26,8 +27,12 @@ NO_WORDS = 0.1
 """Share of captions left empty, so that guidance has something to step away from."""
 THINGS_EXTRA = 1.0
 """By how much more a cell of a thing counts than one of the backdrop."""
+POOL = 40_000
+"""Pictures that are learned from at a time."""
 FIRST = 128
 """Batches in the pool before the first lesson."""
+DRAWN_AT_ONCE = 512
+"""Pictures that the renderer is given together: what it takes beside them is some tens of times as much."""
 USES = 4
 """How often a picture is learned from before it leaves the pool."""
 
@@ -90,7 +95,8 @@ class PictureCourse:
 
     def _draw(self, count: int) -> Tensor:
         scenes = [sample_scene(self.rng, VIEWED) for _ in range(count)]
-        return render(scenes, self.rng, self.model.device)
+        parts = [scenes[at : at + DRAWN_AT_ONCE] for at in range(0, count, DRAWN_AT_ONCE)]
+        return torch.cat([render(part, self.rng, self.model.device) for part in parts])
 
     def _pictures(self, step: int) -> Tensor:
         """A batch from a pool that is renewed now and then."""
@@ -154,7 +160,7 @@ class DenoiserCourse:
             denoiser.plain_attention(unet)
         self.unet = _faster(unet, compiled=compiled)
         self.lesson = denoiser.Lesson(unet.device)
-        self.pool = Pool(40_000, vae.encoder, seed, unet.device)
+        self.pool = Pool(POOL, vae.encoder, seed, unet.device)
 
     def loss(self, step: int) -> Tensor:
         """Weighted squared error of the predicted velocity."""
@@ -171,7 +177,7 @@ class DenoiserCourse:
 
     def _renew(self, mix: Mix, step: int, used: int) -> None:
         """Have true pictures to learn from, some of them new, where a lesson uses so many."""
-        while len(self.pool.scenes) < FIRST * self.batch:
+        while len(self.pool.scenes) < min(FIRST * self.batch, POOL):
             self.pool.renew(256, mix)
         if step % USES == 0:
             self.pool.renew(used, mix)
@@ -186,7 +192,7 @@ class DenoiserCourse:
 
     @torch.no_grad()
     def _words(self, captions: list[str]) -> Tensor:
-        ids = encode(self.tokenizer, captions).to(self.encoder.device)
+        ids = onto(encode(self.tokenizer, captions), self.encoder.device)
         states: Tensor = self.encoder(ids).last_hidden_state
         return states.float()
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import torch
-from diffusers import DPMSolverMultistepScheduler, UNet2DConditionModel
+from diffusers import EulerDiscreteScheduler, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor, nn
+
+from models.scenes.precision import onto
 
 TRAIN_STEPS = 1000
 EVENLY, NEARLY_NOISE = 0.3, 0.45
@@ -38,9 +40,9 @@ def build(text_width: int = 128) -> UNet2DConditionModel:
     )
 
 
-def build_scheduler() -> DPMSolverMultistepScheduler:
+def build_scheduler() -> EulerDiscreteScheduler:
     """The sampler that ships; others are made from its configuration."""
-    return DPMSolverMultistepScheduler(
+    return EulerDiscreteScheduler(
         num_train_timesteps=TRAIN_STEPS,
         beta_start=1e-4,
         beta_end=0.02,
@@ -70,7 +72,7 @@ class Lesson:
 
     def ask(self, latents: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Noised latents, their timesteps and the velocities to predict."""
-        steps = self._steps(len(latents)).to(latents.device)
+        steps = onto(self._steps(len(latents)), latents.device)
         signal, noise = (table[steps].view(-1, 1, 1, 1) for table in (self.signal, self.noise))
         drawn = torch.randn_like(latents)
         return signal * latents + noise * drawn, steps, signal * drawn - noise * latents

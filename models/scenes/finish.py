@@ -10,10 +10,10 @@ it came, but on to the picture that was asked for (as in DAgger, arXiv:1011.0686
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
-from diffusers import DPMSolverMultistepScheduler
+from diffusers import DPMSolverMultistepScheduler, EulerDiscreteScheduler
 from torch import Tensor
 
 from models.scenes import denoiser
@@ -30,7 +30,8 @@ SETTLED = replace(
 )
 """What it draws for itself: scenes whose picture the prompt settles, above all two things, and gradients."""
 STEPS, GUIDANCE = (10, 20, 20), (1.5, 2.5)
-"""Among what numbers of steps and how much guidance it draws."""
+SAMPLERS = (DPMSolverMultistepScheduler, EulerDiscreteScheduler)
+"""Among what numbers of steps, how much guidance and which samplers it draws."""
 AT_FIRST, KEPT = 8, 16
 """Batches drawn before the first lesson, and batches whose states are kept before the oldest leave."""
 RENEWED = 50
@@ -98,13 +99,15 @@ class FinishCourse(DenoiserCourse):
         with torch.autocast(self.device.type, enabled=False):
             pictures = self.vae.encoder(render(scenes, self.rng, self.device)).float()
         words = self._words([*([""] * len(scenes)), *map(self._say, scenes)])
-        scheduler = DPMSolverMultistepScheduler.from_config(denoiser.build_scheduler().config)
+        kind = self.rng.choice(SAMPLERS)
+        scheduler: Any = kind.from_config(denoiser.build_scheduler().config)
         scheduler.set_timesteps(self.rng.choice(STEPS), device=self.device)
         guidance = self.rng.uniform(*GUIDANCE)
-        state = torch.randn_like(pictures)
+        state = torch.randn_like(pictures) * scheduler.init_noise_sigma
         for step in scheduler.timesteps:
-            self.own.add(scenes, state, step, pictures)
-            twice = torch.cat([state, state]).contiguous(memory_format=torch.channels_last)
+            seen = scheduler.scale_model_input(state, step)
+            self.own.add(scenes, seen, step, pictures)
+            twice = torch.cat([seen, seen]).contiguous(memory_format=torch.channels_last)
             without, with_words = (
                 self.student(twice, step, encoder_hidden_states=words, return_dict=False)[0]
                 .float()

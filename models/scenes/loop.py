@@ -129,7 +129,7 @@ class Lessons:
             unit="step",
             disable=self.rank > 0,
         )
-        losses: list[float] = []
+        losses: list[Tensor] = []
         while self.step < self.plan.steps:
             losses.append(self._learn(dtype))
             bar.update()
@@ -150,7 +150,8 @@ class Lessons:
             choice = torch.bfloat16 if votes.item() else torch.float32
         return choice
 
-    def _learn(self, dtype: torch.dtype) -> float:
+    def _learn(self, dtype: torch.dtype) -> Tensor:
+        """Take one step; the loss stays on the device, for reading it would wait for the step's end."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.plan.rate_at(self.step)
         self.optimizer.zero_grad()
@@ -163,12 +164,12 @@ class Lessons:
         if self.step % MEET_EVERY == 0 or self.step == self.plan.steps:
             meet(self.parameters)
             self.average.update(self.step // MEET_EVERY)
-        return float(loss.detach())
+        return loss.detach()
 
-    def _note(self, losses: list[float], bar: Any) -> None:
+    def _note(self, losses: list[Tensor], bar: Any) -> None:
         if self.rank:
             return
-        loss = sum(losses) / len(losses)
+        loss = float(torch.stack(losses).mean())
         bar.set_postfix(loss=f"{loss:.4f}")
         samples = self.step * self.plan.batch * self.workers
         line = {

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from models.scenes.draw import draw
 from models.scenes.layout import place
+from models.scenes.precision import onto
 from models.scenes.scene import Mix, Scene, sample_scene
 
 if TYPE_CHECKING:
@@ -55,4 +56,6 @@ class Pool:
     def take(self, count: int) -> tuple[list[Scene], Tensor]:
         """A random batch: scenes and their latents (count, 4, 16, 16)."""
         chosen = torch.randint(len(self.scenes), (count,), generator=self.chooser)
-        return [self.scenes[index] for index in chosen], self.latents[chosen.to(self.device)]
+        return [self.scenes[index] for index in chosen], self.latents[
+            onto(chosen, torch.device(self.device))
+        ]

@@ -73,16 +73,18 @@ PRESETS = {
         workers=2,
         drawn=800,
     ),
+    # One GPU, 20 minutes in all by the rates of an H200; launched kernel by kernel, as compiling takes minutes too.
     "full": Preset(
-        words=Plan(3_000, 256, 1.5e-3),
-        autoencoder=Plan(3_000, 128, 2e-3, weight_decay=0),
-        denoiser=Plan(30_000, 256, 1e-3),
-        finish=Plan(4_000, 256, 5e-4),
-        decoder=Plan(10_000, 128, 1e-3, weight_decay=0),
-        turbo=Plan(10_000, 256, 3e-4),
-        outline=Plan(4_000, 128, 2e-3),
-        edges=Plan(8_000, 128, 1e-3),
+        words=Plan(1_500, 256, 1.5e-3),
+        autoencoder=Plan(1_000, 96, 2e-3, weight_decay=0),
+        denoiser=Plan(6_000, 256, 1e-3),
+        finish=Plan(800, 512, 5e-4),
+        decoder=Plan(1_500, 96, 1e-3, weight_decay=0),
+        turbo=Plan(3_000, 256, 3e-4),
+        outline=Plan(1_500, 128, 2e-3),
+        edges=Plan(3_000, 128, 1e-3),
         workers=1,
+        compiled=False,
     ),
     "smoke": Preset(
         words=Plan(2, 8, 1e-3),
@@ -198,6 +200,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--finish-steps", type=int, help="instead of the preset's; 0 for none")
     parser.add_argument("--decoder-steps", type=int, help="instead of the preset's; 0 for none")
     parser.add_argument("--steps", type=int, help="of a variant's course, instead of the preset's")
+    parser.add_argument("--eager", action="store_true", help="compile nothing: for short courses")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     variant = options.make != "model"
@@ -216,6 +219,7 @@ def _preset(options: argparse.Namespace) -> Preset:
     if options.make != "model" and options.steps is not None:
         plan = replace(getattr(preset, options.make), steps=options.steps)
         preset = replace(preset, **{options.make: plan})
+    preset = replace(preset, compiled=preset.compiled and not options.eager)
     return replace(preset, singles=0.0) if options.start and not options.anew else preset
 
 
