@@ -56,7 +56,7 @@ class Setting:
 
     steps: int = 20
     guidance: float = 2.0
-    scheduler: str = "dpmpp_2m"
+    scheduler: str = "euler"
 
 
 def load(folder: Path = HOME) -> StableDiffusionPipeline:
@@ -195,7 +195,7 @@ def _settings(options: argparse.Namespace) -> list[Setting]:
         *(Setting(guidance=guidance) for guidance in (1.0, 4.0)),
         Setting(steps=10),
         Setting(steps=5),
-        *(Setting(scheduler=name) for name in SCHEDULERS if name not in ("dpmpp_2m", "lcm")),
+        *(Setting(scheduler=name) for name in SCHEDULERS if name not in ("euler", "lcm")),
     ]
 
 
