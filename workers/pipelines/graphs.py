@@ -96,11 +96,22 @@ class Graphs:
     def _record(self, key: Hashable, arguments: dict[str, Any]) -> _Record | None:
         """Return the record of this size, made now if there is none; None if it can't be made."""
         if key not in self._records:
-            self._records[key] = self._made(arguments)
+            self._records[key] = self._made_if_it_fits(arguments)
         self._records.move_to_end(key)
         while len(self._records) > KEPT:
             self._records.popitem(last=False)
         return self._records[key]
+
+    def _made_if_it_fits(self, arguments: dict[str, Any]) -> _Record | None:
+        """Return a new record; None where recording, which takes more than running, ends the memory."""
+        try:
+            return self._made(arguments)
+        except RuntimeError as error:
+            if not faults.out_of_memory(error):
+                raise
+        self._full()
+        torch.cuda.empty_cache()
+        return None
 
     def _made(self, arguments: dict[str, Any]) -> _Record | None:
         kept = apply(lambda _, tensor: tensor.clone(), arguments)
