@@ -42,7 +42,7 @@ def drain_after(models: dict[str, LoadedModel], asked: Request, steps: int) -> D
     """Render so many steps, in company, and leave."""
     engine = engine_of(models)
     engine.add(asked)
-    engine.add(request("mate", asked.model, num_inference_steps=40, reproducible=True))
+    engine.add(request("mate", asked.model, num_inference_steps=99, reproducible=True))
     while engine.progress()[asked.id][0] < steps:
         assert not engine.step()
     drained = {left.id: left for left in engine.drain()}
