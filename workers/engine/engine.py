@@ -37,7 +37,7 @@ class Engine:
     Not thread-safe, and bound to a thread: the one that calls `step` owns the device and makes
     every other call too. `shelf` holds the models that are not on the device. `clock` returns seconds
     and times the forwards; `choose` is the policy. `compiling` is true, for any thread to see, in a step
-    one of whose forwards may have to be compiled first, which can take minutes.
+    one of whose forwards may have to be compiled first, which can take minutes, or recorded.
     """
 
     def __init__(
@@ -215,8 +215,8 @@ class Engine:
         now_s = self._clock()
         parked = [job.parked(now_s) for job in self._in_flight.values() if not job.done]
         group = [self._in_flight[name] for name in self._policy(parked, self._costs)]
-        shares = not (group and group[0].request.reproducible)
-        return group if shares else group[:1]  # which would only run one after another
+        # Reproducible ones would only run one after another.
+        return group[:1] if group and group[0].request.reproducible else group
 
     def _run(self, calls: Sequence[Call]) -> list[Any]:
         """Run a group as one forward; return for each call its result or an exception."""
@@ -251,11 +251,8 @@ class Engine:
         """Run, time and count one forward; each call pays for its rows."""
         entry, count = calls[0].entry, sum(call.rows for call in calls)
         started_s = self._clock()
-        most = rows.bucket(count)
-        same = range(most // 2 + 1, most + 1) if entry.bucketed and not entry.lone else (count,)
-        slow = entry.bucketed or entry.recorded
-        if slow and not self._costs.seen(calls[0].signature, same):
-            self.compiling = True
+        if entry.bucketed or entry.recorded:
+            self.compiling |= not self._costs.seen(calls[0].signature, entry.alike(count))
         results = self._weigh(calls, count)
         if self._on_cuda:
             torch.cuda.synchronize()  # for the time, and to meet a device fault here

@@ -21,7 +21,7 @@ from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from torch.utils.weak import WeakTensorKeyDictionary
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Sequence
+    from collections.abc import Callable, Container, Hashable, Sequence
 
 # Positions without a batch dimension; their length can equal the number of rows by accident.
 SHARED = frozenset({"img_ids", "txt_ids"})
@@ -59,6 +59,11 @@ class Entry:
     lone: bool = False
     bucketed: bool = False
     recorded: bool = False
+
+    def alike(self, rows: int) -> Container[int]:
+        """Return the numbers of rows whose forwards are of one size with those of `rows`."""
+        most = bucket(rows)
+        return range(most // 2 + 1, most + 1) if self.bucketed and not self.lone else (rows,)
 
     @classmethod
     def of(cls, key: str, role: str, run: Callable[..., Any], **options: Any) -> Entry:

@@ -1,4 +1,4 @@
-"""Reproducible mode: the same request gives the same bytes, whoever shares the batch."""
+"""Reproducible mode: the same request gives the same bytes, whoever else is there."""
 
 from __future__ import annotations
 

@@ -165,3 +165,20 @@ def test_other_mappings_keep_their_type() -> None:
     built = rows.apply(lambda name, tensor: (name, tensor.shape), tree)
     assert built == OrderedDict(a=[("a", torch.Size([1]))], b=("x", None))
     assert type(built) is OrderedDict
+
+
+@pytest.mark.parametrize(
+    ("options", "alike"),
+    [
+        ({}, {5}),
+        ({"recorded": True}, {5}),
+        ({"bucketed": True}, {5, 6, 7, 8}),
+        ({"bucketed": True, "lone": True}, {5}),
+    ],
+)
+def test_sizes_are_alike_where_they_are_filled_up_to_the_same(
+    options: dict[str, bool], alike: set[int]
+) -> None:
+    """Only then has a forward of one of them compiled or recorded what another needs."""
+    sizes = Entry.of("model.unet", "denoiser", echo, **options).alike(5)
+    assert {rows for rows in range(1, 33) if rows in sizes} == alike
