@@ -49,7 +49,7 @@ class JobFields(TypedDict, total=False):
     control_image: str
     controlnet_conditioning_scale: float
     reproducible: bool
-    """The same bytes on the same device, whoever shares the batch."""
+    """The same bytes on the same device, whoever else is there; it shares no forward pass."""
     output_format: str
     """png, jpeg, webp or avif."""
     quality: int

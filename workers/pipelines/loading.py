@@ -39,13 +39,8 @@ def load(
 ) -> LoadedModel:
     """Load a diffusers folder onto `device`. Nothing is fetched from a hub.
 
-    `vae_tiling` encodes and decodes large pictures in overlapping tiles, as diffusers does.
-    `attention` names one of diffusers' attention backends. `compile` compiles the denoiser, whose
-    forwards are then filled up to a power of two of rows, so that few sizes are ever compiled.
-    `graphs` records forwards on CUDA and replays them.
-    `decoder` is a folder with an AutoencoderTiny for the same latents, which decodes instead of the
-    model's own. Of the LoRAs so many are kept in memory, and of what prompts were encoded to so
-    many megabytes on the device.
+    From `vae_tiling` on they are the settings of a registry entry's `speed`, told in
+    docs/howto/tune-models.md; `decoder` is the folder of an AutoencoderTiny for the same latents.
     """
     pipeline = _read(folder, dtype)
     if vae_tiling:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import replace
 from datetime import UTC, datetime
 
 import click
@@ -16,7 +15,7 @@ from app.catalog import load_catalog
 from app.errors import FarmError
 from app.settings import models_file
 from workers.models import device_of, quieten
-from workers.tune.measure import Bench, switches
+from workers.tune.measure import Bench, plain, switches
 from workers.tune.record import recorded, write
 from workers.tune.search import Row, search, winner
 
@@ -48,19 +47,10 @@ def main(
         sys.exit(f"doctor: {name} is no model that is rendered: there is nothing to tune")
     quieten()
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    plain = replace(
-        model.speed,
-        dtype="float32",
-        channels_last=False,
-        compile=False,
-        graphs=False,
-        attention="",
-        decoder="",
-    )
     tried = {key: values for key, values in switches(model, device).items() if key not in skip}
     bench = Bench(model, file.parent, device, steps or model.defaults.num_inference_steps, rounds)
     rows = []
-    for row in search(plain, tried, bench.measure, tolerance):
+    for row in search(plain(model.speed), tried, bench.measure, tolerance):
         rows.append(row)
         click.echo(f"{row.switch}: {row.measured.error or f'{row.measured.picture_s:.3f} s'}")
     if rows[0].verdict != "kept":

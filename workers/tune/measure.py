@@ -99,6 +99,19 @@ class Bench:
         return pictures
 
 
+def plain(speed: Speed) -> Speed:
+    """The same with nothing switched on that is tried: what all pictures are compared with."""
+    return replace(
+        speed,
+        dtype="float32",
+        channels_last=False,
+        compile=False,
+        graphs=False,
+        attention="",
+        decoder="",
+    )
+
+
 def switches(model: Model, device: str) -> dict[str, list[object]]:
     """What there is to try, in the order in which it is tried."""
     on_cuda = device != "cpu"
