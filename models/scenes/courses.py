@@ -148,19 +148,20 @@ class DenoiserCourse:
         encoder: CLIPTextModel,
         *,
         batch: int,
-        singles_until: int,
         seed: int,
         compiled: bool,
+        singles_until: int = 0,
     ) -> None:
-        self.student: nn.Module = unet
+        self.student: nn.Module = unet.requires_grad_(True)
+        self.vae, self.device = vae, unet.device
         self.tokenizer, self.encoder = tokenizer, encoder
         self.batch, self.singles_until = batch, singles_until
         self.rng = random.Random(seed)
-        if unet.device.type == "cpu":
+        if self.device.type == "cpu":
             denoiser.plain_attention(unet)
         self.unet = _faster(unet, compiled=compiled)
-        self.lesson = denoiser.Lesson(unet.device)
-        self.pool = Pool(POOL, vae.encoder, seed, unet.device)
+        self.lesson = denoiser.Lesson(self.device)
+        self.pool = Pool(POOL, vae.encoder, seed, self.device)
 
     def loss(self, step: int) -> Tensor:
         """Weighted squared error of the predicted velocity."""

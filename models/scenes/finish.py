@@ -10,7 +10,8 @@ it came, but on to the picture that was asked for (as in DAgger, arXiv:1011.0686
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from functools import cached_property
+from typing import Any
 
 import torch
 from diffusers import DPMSolverMultistepScheduler, EulerDiscreteScheduler
@@ -20,10 +21,6 @@ from models.scenes import denoiser
 from models.scenes.courses import THINGS_EXTRA, DenoiserCourse
 from models.scenes.pool import render
 from models.scenes.scene import LESSONS, Scene, sample_scene
-
-if TYPE_CHECKING:
-    from diffusers import AutoencoderTiny, UNet2DConditionModel
-    from transformers import CLIPTextModel, CLIPTokenizer
 
 SETTLED = replace(
     LESSONS, counted=0.2, placed=0.15, related=0.65, motif=0.0, patterned=0.5, gradient=0.6
@@ -43,30 +40,10 @@ class FinishCourse(DenoiserCourse):
 
     name = "finish"
 
-    def __init__(
-        self,
-        unet: UNet2DConditionModel,
-        vae: AutoencoderTiny,
-        tokenizer: CLIPTokenizer,
-        encoder: CLIPTextModel,
-        *,
-        batch: int,
-        seed: int,
-        compiled: bool,
-    ) -> None:
-        super().__init__(
-            unet,
-            vae,
-            tokenizer,
-            encoder,
-            batch=batch,
-            singles_until=0,
-            seed=seed,
-            compiled=compiled,
-        )
-        self.student.requires_grad_(True)
-        self.vae, self.device = vae, unet.device
-        self.own = States(KEPT * batch * max(STEPS))
+    @cached_property
+    def own(self) -> States:
+        """The states that its sampling passed through."""
+        return States(KEPT * self.batch * max(STEPS))
 
     def loss(self, step: int) -> Tensor:
         """Weighted squared error: of the velocity under fresh noise, of the picture in its own states."""
