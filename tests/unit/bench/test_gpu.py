@@ -10,7 +10,7 @@ import torch
 
 from bench.gpu import big, report, serving, steps
 from bench.gpu.__main__ import FILE, main
-from bench.gpu.store import add
+from bench.gpu.store import add, begin
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,6 +33,17 @@ def test_figures_come_beside_those_that_are_there(tmp_path: Path) -> None:
         "steps": {"sdxl": {"512": {"eager": {"1": 2.0}, "graph": {"1": 1.0}}}},
         "device": {"name": "two"},
     }
+
+
+def test_figures_of_another_device_are_put_aside(tmp_path: Path) -> None:
+    """One file, one device: the others keep theirs under their names."""
+    file = tmp_path / "gpu.json"
+    begin(file, "NVIDIA L4")
+    add(file, {"device": {"name": "NVIDIA L4"}, "steps": {}})
+    begin(file, "NVIDIA L4")
+    assert file.exists()
+    begin(file, "NVIDIA H200")
+    assert [kept.name for kept in tmp_path.glob("*.json")] == ["gpu-nvidia-l4.json"]
 
 
 def test_the_table_is_made_of_the_figures(tmp_path: Path) -> None:

@@ -56,6 +56,14 @@ def test_the_variants_have_the_effect_that_was_measured():
         assert f"{100 * value:.0f} %" in CARD.split("## Variants")[1]
 
 
+def test_what_the_last_courses_were_worth_is_in_the_learning_curve():
+    """Shapes by samples, for the courses whose end was measured on many prompts."""
+    curve = (ROOT / "bench" / "results" / "scenes-learning.jsonl").read_text().splitlines()
+    measured = [json.loads(line) for line in curve][-4:]
+    rows = [f"| {round(p['samples'], -3):,} | {100 * p['shape']:.0f} % |" for p in measured]
+    assert [row for row in rows if row not in CARD] == []
+
+
 def test_the_plot_ends_with_what_was_measured():
     """The last point of the learning curve is the shipped weights' run."""
     last = (ROOT / "bench" / "results" / "scenes-learning.jsonl").read_text().splitlines()[-1]
