@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tomllib
 from email.parser import BytesHeaderParser
-from importlib.metadata import distribution
+from importlib.metadata import Distribution, distribution
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 from zipfile import ZipFile
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from email.message import Message
 
 REPOSITORY = Path(__file__).parents[2]
+BUILT_IF_POSSIBLE = "python-qpid-proton"
+"""What `make setup` leaves out: without it the Service Bus tests skip, and its pin is that of its group."""
 
 
 @pytest.fixture(scope="module")
@@ -129,6 +131,9 @@ def _brought_by_the_groups() -> dict[str, str]:
         if (name, extras) in seen:
             continue
         seen.add((name, extras))
+        if name == BUILT_IF_POSSIBLE and not any(Distribution.discover(name=name)):
+            found[name] = next(iter(wanted.specifier)).version  # needs a compiler
+            continue
         found[name] = Version(distribution(name).version).public
         left += _needs(name, extras)
     return found
