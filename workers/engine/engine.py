@@ -214,9 +214,7 @@ class Engine:
         """Group parked calls that share a forward."""
         now_s = self._clock()
         parked = [job.parked(now_s) for job in self._in_flight.values() if not job.done]
-        group = [self._in_flight[name] for name in self._policy(parked, self._costs)]
-        # Reproducible ones would only run one after another.
-        return group[:1] if group and group[0].request.reproducible else group
+        return [self._in_flight[name] for name in self._policy(parked, self._costs)]
 
     def _run(self, calls: Sequence[Call]) -> list[Any]:
         """Run a group as one forward; return for each call its result or an exception."""

@@ -81,6 +81,7 @@ class Job:
             calls_left=max(0, left.get(call.entry.role, 0)),
             waited_s=now_s - self.added_s,
             priority=self.request.priority,
+            apart=self.request.reproducible,
         )
 
     def start(self) -> None:

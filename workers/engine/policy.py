@@ -36,7 +36,8 @@ class Parked:
     """A job waiting at a call: `key` is what it can share, `rows` what it adds to a forward.
 
     `calls_left` counts calls of this kind to go: of the denoiser in the loop, 1 at the decoder. It
-    is 0 before the loop: text is encoded at once, so that a job joins the batch early.
+    is 0 before the loop: text is encoded at once, so that a job joins the batch early. One that
+    stays `apart` shares no forward.
     """
 
     job: str
@@ -45,6 +46,7 @@ class Parked:
     calls_left: float = 0.0
     waited_s: float = 0.0
     priority: int = 0
+    apart: bool = False
 
 
 class Times(Protocol):
@@ -75,7 +77,10 @@ def choose(parked: Sequence[Parked], times: Times) -> list[str]:
     if not parked:
         return []
     line = sorted(parked, key=lambda job: rank(job, times))
-    mates = [job for job in line if job.key == line[0].key]
+    first = line[0]
+    if first.apart:
+        return [first.job]
+    mates = [job for job in line if job.key == first.key and not job.apart]
     rows = width(mates, len(line) - len(mates), times)
     return [mate.job for mate in fill(mates, rows)]
 

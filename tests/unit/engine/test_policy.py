@@ -54,6 +54,7 @@ CALLS = st.builds(
     calls_left=st.integers(0, 50).map(float),
     waited_s=st.floats(0, 200),
     priority=st.integers(-3, 3),
+    apart=st.booleans(),
 )
 
 
@@ -101,6 +102,13 @@ def test_a_leader_wider_than_the_limit_runs_by_itself() -> None:
     """A job of more rows than the limit still runs, without company."""
     parked = [Parked("wide", "a", 8, 1), Parked("thin", "a", 1, 2)]
     assert choose(parked, Device(most=4)) == ["wide"]
+
+
+def test_one_that_stays_apart_leads_alone_and_is_nobodys_mate() -> None:
+    """Equal keys or not, it shares no forward, even where a row more is free."""
+    apart, others = replace(Parked("x", "a", 1, 1), apart=True), equals(3)
+    assert choose([*others, apart], Device()) == ["x"]
+    assert choose([*others, replace(apart, calls_left=9)], Device()) == ["0", "1", "2"]
 
 
 def test_rows_that_are_free_are_all_taken() -> None:
@@ -204,6 +212,7 @@ def test_a_group_is_of_one_key_within_the_limit_and_led_by_the_lowest_rank(
     if parked:
         assert rank(group[0], device) == min(rank(call, device) for call in parked)
         assert {call.key for call in group} == {group[0].key}
+        assert len(group) == 1 or not any(call.apart for call in group)
         assert sum(call.rows for call in group) <= max(most, group[0].rows)
 
 
