@@ -66,20 +66,17 @@ def _device(options: argparse.Namespace) -> None:
 def _steps(options: argparse.Namespace) -> None:
     """T(rows) in one mode: everything is compiled before the turn comes."""
     denoiser = steps.Denoiser(options.model, options.device, options.dtype, options.scale)
-    for size in options.sizes:
-        flops = (
-            {} if options.mode in ("compiled", "regional") else {str(size): denoiser.flops(size)}
-        )
-        add(options.file, {"flops": {options.model: flops}})
+    compiles = "compiled" in options.mode or "regional" in options.mode
+    for size in () if compiles else options.sizes:
+        add(options.file, {"flops": {options.model: {str(size): denoiser.flops(size)}}})
     denoiser.dress(options.mode)
-    if options.mode in ("compiled", "regional"):
-        for size in options.sizes:
-            for rows in options.rows:
-                began = time.perf_counter()
-                denoiser.module(**denoiser.inputs(size, rows))
-                say(
-                    f"{options.model} {size}, {rows} rows: compiled in {time.perf_counter() - began:.0f} s"
-                )
+    for size in options.sizes if compiles else ():
+        for rows in options.rows:
+            began = time.perf_counter()
+            denoiser.module(**denoiser.inputs(size, rows))
+            took = {str(rows): time.perf_counter() - began}
+            add(options.file, {"compiled_s": {options.model: {str(size): {options.mode: took}}}})
+            say(f"{options.model} {size}, {rows} rows: compiled in {took[str(rows)]:.0f} s")
     for size in options.sizes:
         for graph in (False, True) if options.graphs and options.device != "cpu" else (False,):
             with turn(options.turn):
@@ -96,7 +93,9 @@ def _arms(options: argparse.Namespace) -> None:
         serving.warm(here)
         for mix in options.mixes:
             for load in options.loads:
-                found = serving.arms(here, mix, load, options.jobs, say)
+                found = serving.arms(
+                    here, mix, load, jobs=options.jobs, seeds=options.seeds, say=say
+                )
                 about = {"size": options.sizes[0], "mix": mix, "load": load}
                 add(options.file, {"arms": {f"{mix} {load}": about | found}})
 
@@ -166,15 +165,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--model", choices=("sdxl", "flux"), default="sdxl")
     parser.add_argument("--sizes", type=int, nargs="+", default=[512, 768, 1024], help="pixels")
     parser.add_argument("--rows", type=int, nargs="+", default=[1, 2, 4, 8, 16])
-    parser.add_argument(
-        "--mode",
-        choices=("eager", "channels_last", "compiled", "regional"),
-        default="channels_last",
-    )
+    parser.add_argument("--mode", choices=steps.MODES, default="channels_last")
     parser.add_argument("--graphs", action="store_true", help="replayed CUDA graphs as well")
     parser.add_argument("--mixes", nargs="+", default=["4-4-4-50", "uniform"])
     parser.add_argument("--loads", type=_load, nargs="+", default=[1.5, "burst"])
     parser.add_argument("--jobs", type=int, default=10, help="of a trace")
+    parser.add_argument("--seeds", type=int, default=2, help="traces of a mix and a load")
     parser.add_argument("--among", type=int, default=20, help="mixes with strangers")
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--file", type=Path, default=FILE, help=f"default: {FILE}")

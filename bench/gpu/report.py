@@ -19,6 +19,8 @@ MODES = {
     "channels_last, graph": "channels last, CUDA graph",
     "eager, graph": "CUDA graph",
     "compiled, graph": "compiled, CUDA graph",
+    "channels_last regional": "channels last, blocks compiled",
+    "channels_last regional, graph": "channels last, blocks compiled, CUDA graph",
     "regional": "blocks compiled",
     "regional, graph": "blocks compiled, CUDA graph",
 }
@@ -131,7 +133,7 @@ def _arms(found: Mapping[str, Any]) -> Iterator[str]:
     yield f"## The arms of the engine's benchmark, {first['size']} x {first['size']}"
     yield ""
     yield (
-        f"{first['jobs']} jobs a trace, {first['seeds']} seed, seconds of the time of day; one guided step alone takes about "
+        f"{first['jobs']} jobs a trace, {first['seeds']} seed{'s' * (first['seeds'] > 1)}, seconds of the time of day; one guided step alone takes about "
         f"{first['step_s'] * 1e3:.0f} ms. All arms launch kernel by kernel but the last, whose forwards of these sizes were "
         "recorded before: each that is new costs about four. The engine's arms encode each of the four prompts once, the others "
         f"encode them for each job. Largest difference of any pixel from "

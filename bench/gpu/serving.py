@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from workers.pipelines.model import LoadedModel
 
 NAME, GRAPHS = "sdxl", "graphs"
-SEEDS = 1
 ROUNDS = 6
 FORMATS = ("png", "webp", "jpeg")
 
@@ -58,22 +57,28 @@ def variants(here: Stage, device: str, dtype: torch.dtype) -> dict[str, LoadedMo
 
 
 def arms(
-    here: Stage, mix: str, load: float | str, jobs: int, say: Callable[[str], None]
+    here: Stage,
+    mix: str,
+    load: float | str,
+    *,
+    jobs: int,
+    seeds: int,
+    say: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Render traces of a mix at a load under each arm, in the time of day."""
+    """Render so many traces of a mix at a load under each arm, in the time of day."""
     alone_s = {rows: here.serial_s(10, rows) / 10 for rows in (1, 2)}
     say(f"a step alone takes {alone_s[2] * 1e3:.1f} ms with guidance")
     if isinstance(load, str):
-        traces = [burst(jobs, mix, seed) for seed in range(SEEDS)]
+        traces = [burst(jobs, mix, seed) for seed in range(seeds)]
     else:
         traces = [
             poisson(jobs, load, mix, seed, lambda ask: ask.steps * alone_s[ask.rows])
-            for seed in range(SEEDS)
+            for seed in range(seeds)
         ]
     for trace in traces:
         here.arms[GRAPHS](trace)  # so that every size is recorded
     rendered = render_all(here, traces, lambda text: say(f"{mix}, {load}, {text}"))
-    return {"jobs": jobs, "seeds": SEEDS, "step_s": alone_s[2], "arms": rendered}
+    return {"jobs": jobs, "seeds": seeds, "step_s": alone_s[2], "arms": rendered}
 
 
 def warm(here: Stage) -> None:

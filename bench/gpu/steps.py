@@ -18,6 +18,9 @@ SIDE = 8192
 """Of the square matrices whose product says what the device can do."""
 REPEATS = 5
 WARM = 2
+MODES = ("eager", "channels_last", "compiled", "regional", "channels_last regional")
+"""How a denoiser computes; `regional`: only the blocks that repeat are compiled."""
+RECOMPILES = 256
 
 
 def matmul_flops(device: str, dtype: torch.dtype, side: int = SIDE) -> float:
@@ -59,15 +62,16 @@ class Denoiser:
         )
 
     def dress(self, mode: str) -> None:
-        """Set how it computes: `eager`, `channels_last`, `compiled`, `regional` (only repeated blocks compiled)."""
-        if mode == "channels_last":
-            self.module.to(memory_format=torch.channels_last)
-        elif mode == "compiled":
-            self.module.compile(dynamic=False)
-        elif mode == "regional":
-            self.module.compile_repeated_blocks(dynamic=False)
-        elif mode != "eager":
+        """Set how it computes: one of `MODES`."""
+        if mode not in MODES:
             raise ValueError(f"there is no mode {mode!r}")
+        torch._dynamo.config.recompile_limit = RECOMPILES  # noqa: SLF001 - its documented place
+        if "channels_last" in mode:
+            self.module.to(memory_format=torch.channels_last)
+        if "compiled" in mode:
+            self.module.compile(dynamic=False)
+        if "regional" in mode:
+            self.module.compile_repeated_blocks(dynamic=False)
 
     def inputs(self, size: int, rows: int) -> dict[str, Any]:
         """What a forward of `rows` pictures of `size` x `size` pixels is called with."""

@@ -66,7 +66,7 @@ def test_a_denoiser_takes_the_inputs_that_are_made_for_it(kind: str) -> None:
 
 def test_every_arm_draws_the_same_pictures(here: Stage) -> None:
     """The engine's are within 1 of 255 of one at a time; the static window's and the threads' are, too."""
-    found = serving.arms(here, "4-4-4-50", "burst", 2, lambda _: None)
+    found = serving.arms(here, "4-4-4-50", "burst", jobs=2, seeds=1, say=lambda _: None)
     assert max(arm["distance"] for arm in found["arms"].values()) <= 1
 
 
