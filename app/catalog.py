@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 DTYPES = ("float32", "bfloat16", "float16")
+COMPILED = ("", "blocks", "whole")
+"""How much of a denoiser is compiled."""
 SCHEDULERS = (
     "ddim", "dpmpp_2m", "euler", "euler_a", "flow_euler", "heun", "lcm", "pndm", "unipc",
 )  # fmt: skip
@@ -42,12 +44,13 @@ class Speed:
     """How the model is run. What is best depends on the device: `renderfarm doctor --tune` measures.
 
     `decoder` is a folder, relative to the file, of a small autoencoder that decodes instead of the
-    model's own. Of LoRAs `loras_kept` stay in memory; of encoded prompts, `prompt_memo_mb`.
+    model's own. Of LoRAs `loras_kept` stay in memory; of encoded prompts, `prompt_memo_mb`. `compile`
+    is one of `COMPILED`.
     """
 
     dtype: str = "float32"
     channels_last: bool = False
-    compile: bool = False
+    compile: str = ""
     graphs: bool = False
     attention: str = ""
     vae_tiling: bool = False
@@ -199,13 +202,11 @@ def _model(file: Path, name: str, entry: Any) -> Model:
         schedulers=_schedulers(where, entry),
         defaults=_section(where, "defaults", Defaults, entry),
         limits=_section(where, "limits", Limits, entry),
-        speed=_section(where, "speed", Speed, entry),
+        speed=_speed(where, entry),
         decoder=_decoder(where, entry, file.parent),
         loras=_folders(where, "loras", entry, file.parent, LORA_FILE),
         controlnets=_folders(where, "controlnets", entry, file.parent, "config.json"),
     )
-    if model.speed.dtype not in DTYPES:
-        raise CatalogError(f"{where}: the dtype must be one of {', '.join(DTYPES)}")
     _check_defaults(where, model)
     return model
 
@@ -221,6 +222,18 @@ def _folders(
             raise CatalogError(f"{where}: {name}.{extra} must be a folder with a {holds} in it")
         found[extra] = (base / folder).resolve()
     return found
+
+
+def _speed(where: str, entry: dict[str, Any]) -> Speed:
+    table: dict[str, Any] = dict(_value(where, "speed", entry, {}))
+    if isinstance(table.get("compile"), bool):  # yes, but not how much: what starts sooner
+        table["compile"] = "blocks" if table["compile"] else ""
+    speed = _section(where, "speed", Speed, {"speed": table})
+    if speed.dtype not in DTYPES:
+        raise CatalogError(f"{where}: the dtype must be one of {', '.join(DTYPES)}")
+    if speed.compile not in COMPILED:
+        raise CatalogError(f"{where}: compile must be blocks, whole or nothing")
+    return speed
 
 
 def _decoder(where: str, entry: dict[str, Any], base: Path) -> Path | None:

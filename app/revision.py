@@ -26,7 +26,7 @@ UNSEEN = frozenset({"decoder", "loras_kept", "prompt_memo_mb"})
 PLAIN = {
     "dtype": "float32",
     "channels_last": False,
-    "compile": False,
+    "compile": "",
     "graphs": False,
     "attention": "",
     "vae_tiling": False,

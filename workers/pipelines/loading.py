@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-# Sizes of pictures, times powers of two of rows, that are compiled; torch's own limit is 8.
-COMPILED_SIZES = 64
+# Sizes of pictures, times powers of two of rows, times the widths of alike blocks, that are compiled;
+# torch's own limits are 8, and 256 in all.
+COMPILED_SIZES = 512
 
 
 def load(
@@ -30,7 +31,7 @@ def load(
     controlnets: Mapping[str, Path] | None = None,
     vae_tiling: bool = False,
     channels_last: bool = False,
-    compile: bool = False,  # noqa: A002 - torch's word
+    compile: str = "",  # noqa: A002 - torch's word
     graphs: bool = False,
     attention: str = "",
     decoder: Path | None = None,
@@ -54,7 +55,7 @@ def load(
         name=name,
         loras=loras,
         controlnets={net: module.to(device) for net, module in nets.items()},
-        bucketed=compile,
+        bucketed=bool(compile),
         decoder=small,
         loras_kept=loras_kept,
         memo_bytes=prompt_memo_mb * 2**20,
@@ -62,8 +63,12 @@ def load(
     )
 
 
-def tune(pipeline: Any, *, channels_last: bool, attention: str, compiled: bool) -> None:
-    """Set how a pipeline that is on its device computes what it computes."""
+def tune(pipeline: Any, *, channels_last: bool, attention: str, compiled: str) -> None:
+    """Set how a pipeline that is on its device computes what it computes.
+
+    `compiled` is `whole`, or `blocks`: only those that repeat, each kind of them once, which takes
+    seconds for a size where the whole denoiser takes minutes; or empty.
+    """
     denoiser = next(getattr(pipeline, part) for part in DENOISERS if part in pipeline.components)
     if channels_last:
         denoiser.to(memory_format=torch.channels_last)
@@ -71,9 +76,19 @@ def tune(pipeline: Any, *, channels_last: bool, attention: str, compiled: bool) 
     if attention:
         denoiser.set_attention_backend(attention)
     if compiled:
-        # Beyond its limit torch goes back to eager.
+        # Beyond its limits torch goes back to eager.
         torch._dynamo.config.recompile_limit = COMPILED_SIZES  # noqa: SLF001 - its documented place
-        denoiser.compile(dynamic=False)
+        torch._dynamo.config.accumulated_recompile_limit = COMPILED_SIZES  # noqa: SLF001
+        blocks = repeated(denoiser) if compiled == "blocks" else []
+        for module in blocks or [denoiser]:
+            module.compile(dynamic=False)
+
+
+def repeated(denoiser: Any) -> list[Any]:
+    """Return the blocks that most of a denoiser is made of; none where it does not say."""
+    kinds = set(getattr(denoiser, "_repeated_blocks", None) or ())
+    kinds |= {type(block).__name__ for block in getattr(denoiser, "transformer_blocks", ())}
+    return [block for block in denoiser.modules() if type(block).__name__ in kinds]
 
 
 def _read(folder: Path, dtype: torch.dtype) -> Any:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from app.catalog import COMPILED
 from workers.engine.engine import Engine
 from workers.engine.request import EngineError, Finished, Outcome, Request
 from workers.models import options
@@ -105,7 +106,7 @@ def plain(speed: Speed) -> Speed:
         speed,
         dtype="float32",
         channels_last=False,
-        compile=False,
+        compile="",
         graphs=False,
         attention="",
         decoder="",
@@ -121,7 +122,7 @@ def switches(model: Model, device: str) -> dict[str, list[object]]:
         "channels_last": [True],
         "attention": list(attention if on_cuda else ["_native_math"]),
         **({"graphs": [True]} if on_cuda else {}),
-        "compile": [True],
+        "compile": [how for how in COMPILED if how],
     }
     if model.speed.decoder:
         tried["decoder"] = [model.speed.decoder]

@@ -139,7 +139,7 @@ def test_an_entry_may_name_loras_controlnets_and_speed(tmp_path: Path) -> None:
     assert model.loras == {"ink": tmp_path / "ink"}
     assert (model.public()["loras"], model.public()["controlnets"]) == (["ink"], ["lines"])
     assert (model.speed.dtype, model.speed.channels_last, model.speed.compile) == (
-        "bfloat16", True, False,
+        "bfloat16", True, "",
     )  # fmt: skip
     assert "speed" not in model.public()
 
@@ -152,9 +152,20 @@ def test_an_entry_may_name_loras_controlnets_and_speed(tmp_path: Path) -> None:
         ('[quick.controlnets]\nlines = "nowhere"\n', "controlnets.lines"),
         ('[quick.speed]\ndtype = "int3"\n', "dtype"),
         ("[quick.speed]\ncompile = 1\n", "compile"),
+        ('[quick.speed]\ncompile = "all"\n', "compile must be blocks, whole"),
     ],
 )
 def test_extras_that_are_not_there_stop_the_start(tmp_path: Path, text: str, wanted: str) -> None:
     """A folder without the file that it must hold, or a speed that is none, is named."""
     with pytest.raises(CatalogError, match=wanted):
         load(tmp_path, NULL + text)
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [("true", "blocks"), ("false", ""), ('"blocks"', "blocks"), ('"whole"', "whole")],
+)
+def test_how_much_is_compiled_can_be_said_by_a_yes(tmp_path: Path, said: str, meant: str) -> None:
+    """Which means the blocks: the farm is up sooner."""
+    text = NULL + f"[quick.speed]\ncompile = {said}\n"
+    assert load(tmp_path, text).models["quick"].speed.compile == meant

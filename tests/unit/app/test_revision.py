@@ -79,7 +79,8 @@ def test_every_file_that_is_read_counts(registry: Path, name: str) -> None:
     [
         'dtype = "bfloat16"',
         "channels_last = true",
-        "compile = true",
+        'compile = "blocks"',
+        'compile = "whole"',
         'attention = "native"',
         "vae_tiling = true",
     ],

@@ -40,13 +40,13 @@ def test_a_switch_is_kept_if_it_pays_and_changes_little() -> None:
             return Measured(error="no compiler")
         return Measured(seconds * (0.98 if speed.channels_last else 1.0), 3, 0.5)
 
-    tried = {"dtype": ["bfloat16", "float16"], "channels_last": [True], "compile": [True]}
+    tried = {"dtype": ["bfloat16", "float16"], "channels_last": [True], "compile": ["blocks"]}
     rows = list(search(PLAIN, tried, measure, 2.0))
     assert [row.verdict for row in rows] == [
         "kept", "kept", "too far off", "not quicker", "failed"
     ]  # fmt: skip
     assert winner(rows).speed == replace(PLAIN, dtype="bfloat16")
-    assert seen[-1] == replace(PLAIN, dtype="bfloat16", compile=True)
+    assert seen[-1] == replace(PLAIN, dtype="bfloat16", compile="blocks")
 
 
 def test_of_one_switchs_values_the_quickest_is_kept() -> None:
@@ -66,7 +66,7 @@ def test_of_one_switchs_values_the_quickest_is_kept() -> None:
 
 def test_a_model_that_cannot_be_rendered_as_it_is_is_not_searched() -> None:
     """One row, which says why."""
-    (row,) = search(PLAIN, {"compile": [True]}, lambda _: Measured(error="no weights"), 1)
+    (row,) = search(PLAIN, {"compile": ["blocks"]}, lambda _: Measured(error="no weights"), 1)
     assert row.verdict == "failed"
 
 
