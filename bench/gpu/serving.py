@@ -12,6 +12,7 @@ import numpy as np
 
 from bench.engine.cpu import render_all
 from bench.engine.real import Stage
+from bench.engine.simulate import MAX_ROWS
 from bench.engine.traces import Ask, burst, poisson
 from bench.gpu import big
 from workers.encode import encode
@@ -39,7 +40,7 @@ def stage(
 ) -> Stage:
     """SDXL with random weights, as it is and as the engine serves it: with one arm more, that replays graphs."""
     pipeline = big.sdxl(device, dtype, scale)
-    tune(pipeline, channels_last=channels_last, attention="", compiled=False)
+    tune(pipeline, channels_last=channels_last, attention="", compiled="")
     here = Stage(size, pipeline, wrap(pipeline, name=NAME), time.perf_counter)
     here.arms[GRAPHS] = here.engine(policy.choose, wrap(pipeline, name=NAME, graphs=True))
     return here
@@ -83,6 +84,8 @@ def arms(
 
 def warm(here: Stage) -> None:
     """Run every number of rows once: libraries choose their kernels then, and allocators grow."""
+    for rows in range(1, MAX_ROWS + 1):
+        here.call([Ask(f"job {n}", 0.0, 1, 1) for n in range(rows)])
     trace = burst(8, "4-4-4-50", 0)
     for arm in ("threads", "window", "ours"):
         here.arms[arm]([replace(ask, steps=2) for ask in trace])
