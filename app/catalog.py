@@ -226,13 +226,16 @@ def _folders(
 
 def _speed(where: str, entry: dict[str, Any]) -> Speed:
     table: dict[str, Any] = dict(_value(where, "speed", entry, {}))
-    if isinstance(table.get("compile"), bool):  # yes, but not how much: what starts sooner
-        table["compile"] = "blocks" if table["compile"] else ""
+    said = table.get("compile", False)
+    if isinstance(said, bool):  # yes, but not how much: what starts sooner
+        table["compile"] = "blocks" if said else ""
+    elif said not in COMPILED:
+        raise CatalogError(
+            f'{where}: compile must be "blocks", "whole", true or false, not {said!r}'
+        )
     speed = _section(where, "speed", Speed, {"speed": table})
     if speed.dtype not in DTYPES:
         raise CatalogError(f"{where}: the dtype must be one of {', '.join(DTYPES)}")
-    if speed.compile not in COMPILED:
-        raise CatalogError(f"{where}: compile must be blocks, whole or nothing")
     return speed
 
 

@@ -36,8 +36,9 @@ class Engine:
 
     Not thread-safe, and bound to a thread: the one that calls `step` owns the device and makes
     every other call too. `shelf` holds the models that are not on the device. `clock` returns seconds
-    and times the forwards; `choose` is the policy. `compiling` is true, for any thread to see, in a step
-    one of whose forwards may have to be compiled first, which can take minutes, or recorded.
+    and times the forwards; `choose` is the policy, which leaves those alone that stay apart. `compiling`
+    is true, for any thread to see, in a step one of whose forwards may have to be compiled first, which
+    can take minutes, or recorded.
     """
 
     def __init__(

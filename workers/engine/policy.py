@@ -77,12 +77,18 @@ def choose(parked: Sequence[Parked], times: Times) -> list[str]:
     if not parked:
         return []
     line = sorted(parked, key=lambda job: rank(job, times))
-    first = line[0]
-    if first.apart:
-        return [first.job]
-    mates = [job for job in line if job.key == first.key and not job.apart]
-    rows = width(mates, len(line) - len(mates), times)
-    return [mate.job for mate in fill(mates, rows)]
+    group = mates(line)
+    rows = width(group, len(line) - len(group), times)
+    return [mate.job for mate in fill(group, rows)]
+
+
+def mates(line: Sequence[Parked]) -> list[Parked]:
+    """Return who may share a forward with the first in line, the first included."""
+    first, others = line[0], line[1:]
+    return [
+        first,
+        *(job for job in others if job.key == first.key and not (first.apart or job.apart)),
+    ]
 
 
 def width(mates: Sequence[Parked], others: int, times: Times) -> int:

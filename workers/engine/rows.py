@@ -46,7 +46,7 @@ class Entry:
     """One compute method of a loaded module. `key` names it: model, component, method.
 
     `role` is `encoder`, `denoiser`, `control` (a ControlNet) or `decoder`: before, in or after the
-    denoising loop. `wear` dresses the module in the LoRAs of a group. Calls of a `lone` entry share
+    denoising loop. `wear` dresses it in the LoRAs of a group. Calls of a `lone` entry share
     no forward: one job of its model is in flight at a time. Forwards of a `bucketed` one are filled up to a power of two of rows.
     The first forward of a size of a `recorded` one takes several times as long as the others.
     """
@@ -129,7 +129,7 @@ def run(calls: Sequence[Call]) -> list[Any]:
         entry.wear(calls[0].scope.loras)
     if calls[0].scope.reproducible:
         return [_apart(call) for call in calls]
-    result = _forward(entry, join([call.arguments for call in calls], sizes), total)
+    result = _forward(calls[0], join([call.arguments for call in calls], sizes), total)
     start, results = 0, []
     for size in sizes:
         results.append(_cut(result, start, start + size, total))
@@ -142,9 +142,10 @@ def bucket(rows: int) -> int:
     return 1 << (rows - 1).bit_length()
 
 
-def _forward(entry: Entry, arguments: dict[str, Any], size: int) -> Any:
-    """Run `size` rows; where sizes are compiled, filled up to one of them."""
-    filled = bucket(size) if entry.bucketed and not entry.lone else size  # a lone one may mix rows
+def _forward(call: Call, arguments: dict[str, Any], size: int) -> Any:
+    """Run `size` rows as the call's; where sizes are compiled, filled up to one of them."""
+    entry, dressed = call.entry, call.scope.loras  # LoRAs are not compiled; a lone one may mix rows
+    filled = bucket(size) if entry.bucketed and not (entry.lone or dressed) else size
     bound = inspect.BoundArguments(entry.parameters, pad(arguments, size, filled))
     return _cut(entry.run(*bound.args, **bound.kwargs), 0, size, filled)
 
@@ -156,7 +157,7 @@ def _apart(call: Call) -> Any:
     parts, start = [], 0
     for size in sizes:
         part = _cut(call.arguments, start, start + size, call.rows)
-        parts.append(_forward(call.entry, part, size))
+        parts.append(_forward(call, part, size))
         start += size
     return join(parts, sizes)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import inspect
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +12,7 @@ from diffusers import ControlNetModel
 from workers.engine.request import BadRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     import torch
@@ -20,9 +22,10 @@ Loras = tuple[tuple[str, float], ...]
 
 
 class Wardrobe:
-    """The LoRAs of one denoiser. They are state of the module, so a group wears one set at a time.
+    """The LoRAs of one denoiser. They are state of a module, so a group wears one set at a time.
 
-    Each is read from its folder when a job first asks for it. Of those that are not worn, the least
+    What wears them is `module`, the denoiser's twin: the same weights, in modules of its own. So the
+    denoiser itself never changes, and whatever was compiled or recorded of it stays good. Each is read from its folder when a job first asks for it. Of those that are not worn, the least
     recently used ones leave memory once there are more than `kept`, and are read again when a job
     needs them.
     """
@@ -30,7 +33,9 @@ class Wardrobe:
     def __init__(
         self, pipeline: Any, denoiser: str, folders: Mapping[str, Path], kept: int = 16
     ) -> None:
-        self._pipeline = pipeline
+        self.module = twin(getattr(pipeline, denoiser))
+        self._pipeline = copy.copy(pipeline)
+        vars(self._pipeline)[denoiser] = self.module
         self._denoiser = denoiser
         self._folders = folders
         self._kept = kept
@@ -47,10 +52,14 @@ class Wardrobe:
         """Those in memory, the least recently used first."""
         return list(self._loaded)
 
-    @property
-    def dressed(self) -> bool:
-        """Whether the denoiser wears any now."""
-        return bool(self._worn)
+    def either(self, plain: Callable[..., Any]) -> Callable[..., Any]:
+        """Return what stands for the denoiser: calls `plain`, or the twin while it wears any."""
+
+        def run(*args: Any, **kwargs: Any) -> Any:
+            return (self.module if self._worn else plain)(*args, **kwargs)
+
+        run.__signature__ = inspect.signature(self.module.forward)  # type: ignore[attr-defined]
+        return run
 
     def fetch(self, names: list[str]) -> None:
         """Read those that are not in memory; what is worn stays as it is, also if one can't be read."""
@@ -65,7 +74,7 @@ class Wardrobe:
                 self._dress()
 
     def wear(self, loras: Loras) -> None:
-        """Change what the denoiser wears, if it wears something else."""
+        """Change what the twin wears, if it wears something else."""
         if loras == self._worn:
             return
         self._worn = ()
@@ -95,14 +104,24 @@ class Wardrobe:
             del self._loaded[name]
 
     def _dress(self) -> None:
-        module = getattr(self._pipeline, self._denoiser)
         if self._worn:
-            module.enable_lora()
-            module.set_adapters(
+            self.module.enable_lora()
+            self.module.set_adapters(
                 [name for name, _ in self._worn], [scale for _, scale in self._worn]
             )
         elif self._loaded:
-            module.disable_lora()
+            self.module.disable_lora()
+
+
+def twin(module: torch.nn.Module) -> Any:
+    """Return modules of their own around the same parameters and buffers; nothing of them is compiled.
+
+    No parameter asks for a gradient from now on: reading a LoRA would see to that, and so have what was
+    compiled with gradients in mind compiled again.
+    """
+    module.requires_grad_(requires_grad=False)
+    shared = {id(tensor): tensor for tensor in (*module.parameters(), *module.buffers())}
+    return copy.deepcopy(module, memo=shared)
 
 
 def load_controlnet(folder: Path, dtype: torch.dtype) -> Any:

@@ -55,17 +55,14 @@ class _Record:
 class Graphs:
     """Stands for `function`: a module, or one of its methods.
 
-    Calls with tensors elsewhere than on CUDA run as they always did, and so do those for which
-    `plainly` says yes, and those that CUDA refuses to record. `full` is called when memory ends.
+    Calls with tensors elsewhere than on CUDA run as they always did, and so do those that CUDA
+    refuses to record. `full` is called when memory ends.
     """
 
     def __init__(
-        self,
-        function: Callable[..., Any],
-        plainly: Callable[[], bool] = lambda: False,
-        full: Callable[[], None] = lambda: None,
+        self, function: Callable[..., Any], full: Callable[[], None] = lambda: None
     ) -> None:
-        self._function, self._plainly, self._full = function, plainly, full
+        self._function, self._full = function, full
         forward = function.forward if isinstance(function, torch.nn.Module) else function
         self.__signature__ = inspect.signature(forward)
         self._records: OrderedDict[Hashable, _Record | None] = OrderedDict()
@@ -78,7 +75,7 @@ class Graphs:
             key, tensors = described(arguments)
         except Unrecordable:
             return self._function(*args, **kwargs)
-        if self._plainly() or not (tensors and all(tensor.is_cuda for tensor in tensors)):
+        if not (tensors and all(tensor.is_cuda for tensor in tensors)):
             return self._function(*args, **kwargs)
         try:
             record = self._record(key, arguments)

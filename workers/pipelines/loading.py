@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-# Sizes of pictures, times powers of two of rows, times the widths of alike blocks, that are compiled;
-# torch's own limits are 8, and 256 in all.
-COMPILED_SIZES = 512
+# Sizes of pictures, times powers of two of rows, times the widths that a kind of block comes in, that are
+# compiled, of all models of one class together; torch's own limits are 8, and 256 in all.
+COMPILED_SIZES = 2048
 
 
 def load(
@@ -66,7 +66,7 @@ def load(
 def tune(pipeline: Any, *, channels_last: bool, attention: str, compiled: str) -> None:
     """Set how a pipeline that is on its device computes what it computes.
 
-    `compiled` is `whole`, or `blocks`: only those that repeat, each kind of them once, which takes
+    `compiled` is `whole`, or `blocks`: only those that repeat, once for all that are alike, which takes
     seconds for a size where the whole denoiser takes minutes; or empty.
     """
     denoiser = next(getattr(pipeline, part) for part in DENOISERS if part in pipeline.components)

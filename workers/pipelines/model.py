@@ -159,11 +159,11 @@ class _Parts:
         """Its name in the pipeline; empty if it has none."""
         return next((part for part in DENOISERS if part in self.modules), "")
 
-    @property
-    def weights(self) -> Weights:
+    def weights(self, wardrobe: Wardrobe | None) -> Weights:
         """All that has to be on the device."""
-        small = [] if self.decoder is None else [self.decoder]
-        modules = [*self.modules.values(), *self.controlnets.values(), *small]
+        modules = [*self.modules.values(), *self.controlnets.values()]
+        beside = (self.decoder, wardrobe and wardrobe.module)
+        modules += [module for module in beside if module is not None]
         return Weights(modules, self.forget)
 
     def forget(self) -> None:
@@ -171,13 +171,11 @@ class _Parts:
         for graphs in self.recorded or []:
             graphs.forget()
 
-    def faster(
-        self, run: Callable[..., Any], plainly: Callable[[], bool] = lambda: False
-    ) -> Callable[..., Any]:
+    def faster(self, run: Callable[..., Any]) -> Callable[..., Any]:
         """What to call in place of `run`."""
         if self.recorded is None:
             return run
-        self.recorded.append(Graphs(run, plainly, self.forget))
+        self.recorded.append(Graphs(run, self.forget))
         return self.recorded[-1]
 
 
@@ -218,7 +216,7 @@ def _assemble(parts: _Parts, *, batched: bool, bucketed: bool = False) -> Loaded
         batched,
         functools.partial(_assemble, parts, batched=False, bucketed=bucketed),
         parts.colours,
-        parts.weights,
+        parts.weights(wardrobe),
         parts.memo_bytes,
     )
 
@@ -244,9 +242,7 @@ def _options(
         options[parts.denoiser]["bucketed"] = bucketed
     if wardrobe:
         options[parts.denoiser]["wear"] = wardrobe.wear
-        options[parts.denoiser]["faster"] = functools.partial(
-            parts.faster, plainly=lambda: wardrobe.dressed
-        )
+        options[parts.denoiser]["faster"] = lambda run: wardrobe.either(parts.faster(run))
     if parts.decoder is not None:
         options["vae"]["decode"] = SmallDecoder(parts.decoder, parts.pipeline.vae).decode
     return options

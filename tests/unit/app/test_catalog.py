@@ -151,8 +151,8 @@ def test_an_entry_may_name_loras_controlnets_and_speed(tmp_path: Path) -> None:
         ("[quick.loras]\nink = 3\n", "loras.ink"),
         ('[quick.controlnets]\nlines = "nowhere"\n', "controlnets.lines"),
         ('[quick.speed]\ndtype = "int3"\n', "dtype"),
-        ("[quick.speed]\ncompile = 1\n", "compile"),
-        ('[quick.speed]\ncompile = "all"\n', "compile must be blocks, whole"),
+        ("[quick.speed]\ncompile = 1\n", 'compile must be "blocks", "whole", true or false, not 1'),
+        ('[quick.speed]\ncompile = "all"\n', "compile must be .*, not 'all'"),
     ],
 )
 def test_extras_that_are_not_there_stop_the_start(tmp_path: Path, text: str, wanted: str) -> None:

@@ -128,6 +128,21 @@ def test_a_reproducible_job_shares_no_forward(
     engine.add(request("b", reproducible=True, num_inference_steps=3, num_images=3))
     run_until_idle(engine)
     assert sorted(rows) == [2] * 6 + [4] * 3
+    assert engine.stats.forwards["denoiser"] == 6  # each by a turn of its own, three of two parts
+
+
+def test_equal_reproducible_jobs_take_turns(models: dict[str, LoadedModel]) -> None:
+    """However well they would go together: a step is of one of them."""
+    engine = engine_of(models)
+    for name in "ab":
+        engine.add(request(name, reproducible=True, num_inference_steps=4))
+    before = {"a": 0, "b": 0}
+    while not engine.idle:
+        engine.step()
+        done = {name: steps for name, (steps, _) in engine.progress().items()}
+        assert sum(done[name] - before[name] for name in done) <= 1
+        before |= done
+    assert engine.stats.forwards["denoiser"] == 8
 
 
 def test_a_reproducible_call_that_does_not_fit_is_not_cut_smaller(

@@ -167,6 +167,21 @@ def test_other_mappings_keep_their_type() -> None:
     assert type(built) is OrderedDict
 
 
+def test_what_wears_loras_is_not_filled_up() -> None:
+    """It is not compiled, so it would only be slower."""
+    seen: list[int] = []
+
+    def look(sample: torch.Tensor) -> torch.Tensor:
+        seen.append(len(sample))
+        return sample
+
+    entry = Entry.of("model.unet", "denoiser", look, bucketed=True, wear=lambda _: None)
+    for loras in ((), (("ink", 1.0),)):
+        call = Call.bind(entry, (torch.ones(5, 2),), {}, Scope(loras=loras))
+        assert len(rows.run([call])[0]) == 5
+    assert seen == [8, 5]
+
+
 @pytest.mark.parametrize(
     ("options", "alike"),
     [

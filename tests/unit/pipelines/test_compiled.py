@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -10,6 +10,9 @@ import torch
 from tests.unit.engine.families import FAMILIES
 from workers.pipelines.loading import COMPILED_SIZES, repeated, tune
 from workers.pipelines.model import DENOISERS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 BLOCKS = {
     "sd": {"BasicTransformerBlock"},
@@ -24,23 +27,39 @@ def compiled(module: torch.nn.Module) -> list[torch.nn.Module]:
     return [part for part in module.modules() if part._compiled_call_impl is not None]
 
 
+@pytest.fixture(autouse=True)
+def _limits() -> Iterator[None]:
+    """Have torch's own limits before, and again after each test."""
+    with torch._dynamo.config.patch(recompile_limit=8, accumulated_recompile_limit=256):
+        yield
+
+
+def denoiser_of(pipeline: Any) -> Any:
+    """Return the part that is called at each step."""
+    return next(getattr(pipeline, part) for part in DENOISERS if hasattr(pipeline, part))
+
+
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_blocks_that_repeat_are_compiled_or_the_whole_denoiser(family: str) -> None:
-    """Each kind of block is found, in every family; nothing else of the pipeline is touched."""
+def test_the_blocks_that_repeat_are_compiled(family: str) -> None:
+    """Each kind of them is found, in every family; nothing else of the pipeline is touched."""
     pipeline: Any = FAMILIES[family]()
-    denoiser = next(getattr(pipeline, part) for part in DENOISERS if hasattr(pipeline, part))
-    parts = (*pipeline.components.values(),)
-    others = [part for part in parts if isinstance(part, torch.nn.Module) and part is not denoiser]
     tune(pipeline, channels_last=False, attention="", compiled="blocks")
-    assert {type(part).__name__ for part in compiled(denoiser)} == BLOCKS[family]
-    assert compiled(denoiser) == repeated(denoiser)
-    assert not any(compiled(part) for part in others)
-    assert torch._dynamo.config.recompile_limit == COMPILED_SIZES
-    whole: Any = FAMILIES[family]()
-    tune(whole, channels_last=False, attention="", compiled="whole")
-    assert (
-        len(compiled(next(getattr(whole, part) for part in DENOISERS if hasattr(whole, part)))) == 1
-    )
+    parts = [part for part in pipeline.components.values() if isinstance(part, torch.nn.Module)]
+    found = [block for part in parts for block in compiled(part)]
+    assert {type(block).__name__ for block in found} == BLOCKS[family]
+    assert found == repeated(denoiser_of(pipeline))
+    config = torch._dynamo.config
+    assert config.recompile_limit == config.accumulated_recompile_limit == COMPILED_SIZES
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_whole_denoiser_is_compiled_in_one_piece(family: str) -> None:
+    """And nothing else."""
+    pipeline: Any = FAMILIES[family]()
+    tune(pipeline, channels_last=False, attention="", compiled="whole")
+    parts = [part for part in pipeline.components.values() if isinstance(part, torch.nn.Module)]
+    found = [block for part in parts for block in compiled(part)]
+    assert found == [denoiser_of(pipeline)]
 
 
 def test_a_denoiser_without_blocks_is_compiled_whole() -> None:

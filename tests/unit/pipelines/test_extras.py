@@ -245,7 +245,7 @@ def test_loras_leave_memory_and_come_back(tmp_path: Path) -> None:
             assert np.abs(off).max() <= 1, one.id
     assert set(free.wardrobe.loaded) == set("xyz")
     assert len(tight.wardrobe.loaded) == 2
-    held = tight.tasks["text-to-image"].unet._module.peft_config
+    held = tight.wardrobe.module.peft_config
     assert set(held) == set(tight.wardrobe.loaded)
     tight.wardrobe.wear((("x", 1.0), ("y", 0.5), ("z", 1.0)))
     assert set(tight.wardrobe.loaded) == set("xyz")  # what is worn together is kept together

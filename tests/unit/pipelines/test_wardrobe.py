@@ -16,6 +16,7 @@ from tests.unit.engine.test_reproducible import assert_same_bytes
 from tests.unit.pipelines.test_extras import save_lora
 from workers.engine.request import BadRequest
 from workers.pipelines.extras import LORA_FILE
+from workers.pipelines.loading import repeated
 from workers.pipelines.model import wrap
 
 if TYPE_CHECKING:
@@ -60,10 +61,43 @@ def test_a_lora_that_is_gone_when_it_is_put_on_leaves_nothing_on(tmp_path: Path)
     assert np.abs(plain.pixels[0].astype(int) - worn.pixels[0]).max() > 2  # type: ignore[union-attr]
 
 
-def one_job(model: LoadedModel, loras: tuple[tuple[str, float], ...]) -> Any:
+@pytest.mark.parametrize("family", ["sd", "flux"])
+def test_reading_and_wearing_leaves_the_denoiser_as_it_was(family: str, tmp_path: Path) -> None:
+    """The twin has the same weights and moves with them; what is compiled is compiled once, LoRAs or not."""
+    folders = {name: save_lora(family, tmp_path / name, seed) for seed, name in enumerate("xy")}
+    pipeline: Any = FAMILIES[family]()
+    denoiser = pipeline.unet if family == "sd" else pipeline.transformer
+    compiled: list[Any] = []
+
+    def compiler(graph: Any, _: Any) -> Any:
+        compiled.append(graph)
+        return graph.forward
+
+    for block in repeated(denoiser):
+        block.compile(backend=compiler, dynamic=False)
+    model = wrap(pipeline, name=family, loras=folders)
+    modules = {name: type(module) for name, module in denoiser.named_modules()}
+    plain = run_until_idle(one_job(model, (), family))["a"]
+    once = len(compiled)
+    assert once > 0
+    for scale in (1.0, 0.5):
+        worn = run_until_idle(one_job(model, (("x", scale), ("y", 1.0)), family))["a"]
+        assert np.abs(plain.pixels[0].astype(int) - worn.pixels[0]).max() > 2
+    assert_same_bytes(plain, run_until_idle(one_job(model, (), family))["a"])
+    assert len(compiled) == once
+    assert {name: type(module) for name, module in denoiser.named_modules()} == modules
+    assert model.wardrobe is not None
+    pointers = {weight.data_ptr() for weight in model.wardrobe.module.parameters()}
+    assert {weight.data_ptr() for weight in denoiser.parameters()} <= pointers
+    model.weights.move("meta")
+    tensors = (*model.wardrobe.module.parameters(), *model.wardrobe.module.buffers())
+    assert {tensor.device.type for tensor in tensors} == {"meta"}
+
+
+def one_job(model: LoadedModel, loras: tuple[tuple[str, float], ...], family: str = "sd") -> Any:
     """Make an engine with one reproducible job that wears these."""
-    engine = engine_of({"sd": model})
-    engine.add(request("a", loras=loras, seed=3, reproducible=True))
+    engine = engine_of({family: model})
+    engine.add(request("a", family, loras=loras, seed=3, reproducible=True))
     return engine
 
 

@@ -141,6 +141,7 @@ def test_variants_are_rendered_and_held_to_the_plain_pictures(registry: Path) ->
     model = load_catalog(registry / "models.toml").models["scenes"]
     bench = Bench(model, registry, "cpu", 2, 1)
     assert "decoder" in switches(model, "cpu")
+    assert switches(model, "cpu")["compile"] == ["blocks", "whole"]
     plain = bench.measure(PLAIN)
     assert (plain.error, plain.max_off) == ("", 0)
     assert plain.picture_s > 0
