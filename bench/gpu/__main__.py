@@ -38,6 +38,7 @@ def main(argv: list[str]) -> int:
     for part in options.parts:
         say(f"{part} ...")
         parts[part](options)
+        add(options.file, {"commits": {part: commit()}})
     found = json.loads(options.file.read_text())
     if "device" not in found:
         say("the table is made once the part `device` was measured")
@@ -57,7 +58,7 @@ def _device(options: argparse.Namespace) -> None:
     with turn(options.turn):
         rate = steps.matmul_flops(options.device, options.dtype, side)
     name = torch.cuda.get_device_name() if options.device != "cpu" else "cpu"
-    about = {"name": name, "torch": torch.__version__, "matmul_flops": rate, "commit": commit()}
+    about = {"name": name, "torch": torch.__version__, "matmul_flops": rate}
     begin(options.file, name)
     add(options.file, {"device": about})
     say(f"{name}: {rate / 1e12:.0f} TFLOP/s")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bench.engine.report import LEVEL, NAMES, OTHERS
+from bench.engine.report import LEVEL, NAMES, OTHERS, at_commits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -18,7 +18,8 @@ MODES = {
     "channels_last": "eager, channels last",
     "channels_last, graph": "channels last, CUDA graph",
     "eager, graph": "CUDA graph",
-    "compiled, graph": "compiled, CUDA graph",
+    "compiled": "whole compiled",
+    "compiled, graph": "whole compiled, CUDA graph",
     "channels_last regional": "channels last, blocks compiled",
     "channels_last regional, graph": "channels last, blocks compiled, CUDA graph",
     "regional": "blocks compiled",
@@ -37,7 +38,7 @@ def _text(found: Mapping[str, Any]) -> Iterator[str]:
     yield f"# Models of full size on one {device['name']}"
     yield ""
     yield (
-        f"Made by `python -m bench.gpu` with torch {device['torch']}, bf16, random weights: what a forward costs depends "
+        f"Made by `python -m bench.gpu` at commit {at_commits(found['commits'])} with torch {device['torch']}, bf16, random weights: what a forward costs depends "
         "on shapes and number formats alone. The device is in a virtual machine with 16 cores, where launching a kernel is slow "
         "and takes now more, now less: eager forwards of few rows wait for that, not for the device, and their times are as "
         f"good as its mood. What is replayed is not concerned. One matrix product of 8192 x 8192 runs at "
@@ -47,11 +48,15 @@ def _text(found: Mapping[str, Any]) -> Iterator[str]:
     for kind, sizes in found.get("steps", {}).items():
         flops = found.get("flops", {}).get(kind, {})
         yield from _steps(kind, sizes, flops, device["matmul_flops"])
-        yield from _compiling(found.get("compiled_s", {}).get(kind, {}))
-    yield from _latency(found.get("latency", {}))
-    yield from _alone(found.get("alone", {}))
-    yield from _arms(found.get("arms", {}))
-    yield from _exact(found.get("exact", {}))
+    sections = {
+        "compiled_s": _compiling, "latency": _latency, "alone": _alone, "arms": _arms, "exact": _exact,
+    }  # fmt: skip
+    for part, section in sections.items():
+        if found.get(part):
+            yield from section(found[part])
+            if remark := found.get("remarks", {}).get(part):
+                yield remark
+                yield ""
 
 
 def _steps(
@@ -74,14 +79,26 @@ def _steps(
     yield ""
 
 
-def _compiling(sizes: Mapping[str, Any]) -> Iterator[str]:
-    """How long the first forward of a number of rows took; five other programs compiled beside it."""
-    for size, modes in sorted(sizes.items(), key=lambda pair: int(pair[0])):
-        for mode, times in modes.items():
-            each = ", ".join(f"{rows}: {time_s:.0f}" for rows, time_s in times.items())
-            yield f"- Compiling for {size}, {MODES.get(mode, mode)}, seconds by rows: {each}."
-    if sizes:
-        yield ""
+def _compiling(found: Mapping[str, Any]) -> Iterator[str]:
+    rows = sorted({int(n) for _, _, _, times in _modes(found) for n in times})
+    yield "## What compiling takes"
+    yield ""
+    yield "Seconds of the first forward of so many rows."
+    yield ""
+    yield "| | size | how | " + " | ".join(f"{n} row{'s' * (n > 1)}" for n in rows) + " |"
+    yield "|---|---|---|" + "---|" * len(rows)
+    for kind, size, mode, times in _modes(found):
+        cells = [f"{times[str(n)]:.0f}" if str(n) in times else "" for n in rows]
+        yield f"| {kind} | {size} | {MODES.get(mode, mode)} | {' | '.join(cells)} |"
+    yield ""
+
+
+def _modes(found: Mapping[str, Any]) -> Iterator[tuple[str, str, str, Mapping[str, float]]]:
+    """Kind, size, mode and times by rows, in this order."""
+    for kind, sizes in found.items():
+        for size, modes in sorted(sizes.items(), key=lambda pair: int(pair[0])):
+            for mode, times in modes.items():
+                yield kind, size, mode, times
 
 
 def _cell(time_s: float | None, least_s: float) -> str:
@@ -89,8 +106,6 @@ def _cell(time_s: float | None, least_s: float) -> str:
 
 
 def _latency(found: Mapping[str, Any]) -> Iterator[str]:
-    if not found:
-        return
     yield f"## One request of SDXL's size against {TARGET_S * 1e3:.0f} ms"
     yield ""
     yield (
@@ -113,8 +128,6 @@ def _latency(found: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _alone(found: Mapping[str, Any]) -> Iterator[str]:
-    if not found:
-        return
     yield "## What the engine costs one job"
     yield ""
     for name, times in found.items():
@@ -127,8 +140,6 @@ def _alone(found: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _arms(found: Mapping[str, Any]) -> Iterator[str]:
-    if not found:
-        return
     runs = list(found.values())
     names = NAMES | {"graphs": "ours, CUDA graphs"}
     steps_s = [round(pick(run["step_s"] for run in runs) * 1e3) for pick in (min, max)]
@@ -153,10 +164,7 @@ def _arms(found: Mapping[str, Any]) -> Iterator[str]:
             times = {arm: made[figure] for arm, made in run["arms"].items() if figure in made}
             if times:
                 cells = [_arm(arm, times, best) for arm in names]
-                yield f"| {run['mix']} | {run['load']} | {run['seeds']} x {run['jobs']} | {' | '.join(cells)} |"
-        yield ""
-    for about in [run["about"] for run in runs if "about" in run]:
-        yield about
+                yield f"| {run['mix']} | {run['load']} | {run.get('traces', run['seeds'])} x {run['jobs']} | {' | '.join(cells)} |"
         yield ""
 
 
@@ -170,8 +178,6 @@ def _arm(arm: str, found: Mapping[str, float], best: Callable[..., float]) -> st
 
 
 def _exact(found: Mapping[str, Any]) -> Iterator[str]:
-    if not found:
-        return
     yield "## Bits of a reproducible job"
     yield ""
     for name, seen in found.items():

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PROMPT = "a red circle on a blue background"
+SMALL = {"prompt": PROMPT, "width": 64, "height": 64}
 
 
 def test_a_killed_worker_loses_no_job(tmp_path: Path) -> None:
@@ -29,7 +30,7 @@ def test_a_killed_worker_loses_no_job(tmp_path: Path) -> None:
         farm.sdk() as sdk,
     ):
         jobs = sdk.submit_many(
-            [{"prompt": PROMPT, "num_inference_steps": 2 + n % 3, "seed": n} for n in range(200)]
+            [{**SMALL, "num_inference_steps": 2 + n % 3, "seed": n} for n in range(200)]
         )
         eventually(
             lambda: sum(j.status.final for j in sdk.list(limit=200)) > 20, 60, "some are done"

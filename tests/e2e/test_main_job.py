@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tests.e2e.farms import Up
 
 PROMPT = "a red circle on a blue background"
+SMALL = {"prompt": PROMPT, "width": 64, "height": 64}
 
 
 def denoiser(farm: Up, what: str) -> int:
@@ -62,7 +63,7 @@ def test_200_jobs_at_once_share_the_device(farm: Up) -> None:
     rows, forwards = denoiser(farm, "rows"), denoiser(farm, "forwards")
     with farm.sdk() as sdk:
         jobs = sdk.submit_many(
-            [{"prompt": PROMPT, "num_inference_steps": 2 + n % 4, "seed": n} for n in range(200)]
+            [{**SMALL, "num_inference_steps": 2 + n % 4, "seed": n} for n in range(200)]
         )
         ended = list(sdk.as_completed(jobs, timeout_s=240))
     assert sorted(job.id for job in ended) == sorted({job.id for job in jobs})

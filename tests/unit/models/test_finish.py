@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pytest
 import torch
 
+from app.settings import REPOSITORY
 from models.scenes import train
 from models.scenes.finish import FinishCourse, States
 from models.scenes.scene import Backdrop, Scene
-from tests.unit.models.program import run
 
-if TYPE_CHECKING:
-    from pathlib import Path
+SHIPPED = REPOSITORY / "models" / "scenes"
 
 
 def scene(colour: str) -> Scene:
@@ -22,24 +19,11 @@ def scene(colour: str) -> Scene:
 
 
 @pytest.fixture
-def course(made: Path) -> FinishCourse:
-    """The course of a small model, with four states at a time."""
-    parts = train.Parts.shipped(made / "model", torch.device("cpu"))
+def course() -> FinishCourse:
+    """The shipped model's course, with four states at a time."""
+    parts = train.Parts.shipped(SHIPPED, torch.device("cpu"))
     given = (parts.unet, parts.vae, parts.tokenizer, parts.encoder)
     return FinishCourse(*given, batch=4, seed=0, compiled=False)
-
-
-def test_it_can_be_taken_alone(made: Path, tmp_path: Path):
-    """From a shipped model on, with no lesson of the other courses: the denoiser changes, nothing else."""
-    options = ("--denoiser-steps", "0", "--decoder-steps", "0")
-    run(tmp_path, "--start", str(made / "model"), "--out", str(tmp_path / "model"), *options)
-    changed = {
-        part
-        for part in ("unet", "vae", "text_encoder")
-        for old in (made / "model" / part).glob("*.safetensors")
-        if old.read_bytes() != (tmp_path / "model" / part / old.name).read_bytes()
-    }
-    assert changed == {"unet"}
 
 
 def test_it_is_asked_in_the_states_of_its_own_sampling(course: FinishCourse):

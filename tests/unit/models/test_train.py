@@ -49,6 +49,19 @@ def test_a_shipped_model_can_be_taught_further(made: Path, tmp_path: Path):
     assert (new / weights).read_bytes() != (old / weights).read_bytes()
 
 
+def test_the_last_course_can_be_taken_alone(made: Path, tmp_path: Path):
+    """From a shipped model on, with no lesson of the other courses: the denoiser changes, nothing else."""
+    options = ("--denoiser-steps", "0", "--decoder-steps", "0")
+    run(tmp_path, "--start", str(made / "model"), "--out", str(tmp_path / "model"), *options)
+    changed = {
+        part
+        for part in ("unet", "vae", "text_encoder")
+        for old in (made / "model" / part).glob("*.safetensors")
+        if old.read_bytes() != (tmp_path / "model" / part / old.name).read_bytes()
+    }
+    assert changed == {"unet"}
+
+
 def test_a_turbo_model_is_a_stock_pipeline(made: Path, tmp_path: Path):
     """The student is written beside the parts it shares, and draws in one step without guidance."""
     turbo = tmp_path / "turbo"
