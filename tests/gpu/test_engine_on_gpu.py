@@ -111,15 +111,18 @@ def test_a_reproducible_job_has_the_same_bits_in_any_company(
     assert np.array_equal(resumed(models, replace(asked)), truth)
 
 
+@pytest.mark.parametrize("graphs", [False, True])
 @pytest.mark.parametrize("compiled", ["blocks", "whole"])
 @pytest.mark.parametrize("family", ["sd", "flux"])
-def test_a_compiled_model_draws_what_the_eager_one_does(family: str, compiled: str) -> None:
+def test_a_compiled_model_draws_what_the_eager_one_does(
+    family: str, compiled: str, *, graphs: bool
+) -> None:
     """Filled up to compiled sizes, one after another and together: within 2 of 255."""
     stock: Any = FAMILIES[family]().to("cuda")
     asked = [request(f"{n}", family, seed=n, num_inference_steps=3 + n) for n in range(3)]
     eager = run(engine_of({family: wrap(stock, name=family)}), asked)
     tune(stock, channels_last=family == "sd", attention="", compiled=compiled)
-    engine = engine_of({family: wrap(stock, name=family, bucketed=True)}, max_rows=4)
+    engine = engine_of({family: wrap(stock, name=family, bucketed=True, graphs=graphs)}, max_rows=4)
     engine.warm_up(asked[0])
     made = run(engine, asked)
     assert max(int(np.abs(made[n].astype(int) - eager[n]).max()) for n in eager) <= 2
