@@ -136,7 +136,7 @@ def first_come(parked: Sequence[Parked], times: policy.Times) -> list[str]:
     if not parked:
         return []
     line = sorted(parked, key=lambda job: -job.waited_s)
-    mates = [job for job in policy.mates(line) if job.rows == line[0].rows]
+    mates = [job for job in policy.mates_of(line) if job.rows == line[0].rows]
     return [job.job for job in policy.fill(mates, times.limit(line[0].key))]
 
 
@@ -145,7 +145,7 @@ def without_cap(parked: Sequence[Parked], times: policy.Times) -> list[str]:
     if not parked:
         return []
     line = sorted(parked, key=lambda job: policy.rank(job, times))
-    mates = policy.mates(line)
+    mates = policy.mates_of(line)
     return [job.job for job in policy.fill(mates, times.limit(line[0].key))]
 
 
@@ -154,7 +154,7 @@ def without_fewest_first(parked: Sequence[Parked], times: policy.Times) -> list[
     if not parked:
         return []
     line = sorted(parked, key=lambda job: -job.waited_s)
-    mates = policy.mates(line)
+    mates = policy.mates_of(line)
     rows = policy.width(mates, len(line) - len(mates), times)
     return [job.job for job in policy.fill(mates, rows)]
 

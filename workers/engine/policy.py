@@ -77,12 +77,12 @@ def choose(parked: Sequence[Parked], times: Times) -> list[str]:
     if not parked:
         return []
     line = sorted(parked, key=lambda job: rank(job, times))
-    group = mates(line)
+    group = mates_of(line)
     rows = width(group, len(line) - len(group), times)
     return [mate.job for mate in fill(group, rows)]
 
 
-def mates(line: Sequence[Parked]) -> list[Parked]:
+def mates_of(line: Sequence[Parked]) -> list[Parked]:
     """Return who may share a forward with the first in line, the first included."""
     first, others = line[0], line[1:]
     return [

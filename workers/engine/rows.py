@@ -46,9 +46,10 @@ class Entry:
     """One compute method of a loaded module. `key` names it: model, component, method.
 
     `role` is `encoder`, `denoiser`, `control` (a ControlNet) or `decoder`: before, in or after the
-    denoising loop. `wear` dresses it in the LoRAs of a group. Calls of a `lone` entry share
-    no forward: one job of its model is in flight at a time. Forwards of a `bucketed` one are filled up to a power of two of rows.
-    The first forward of a size of a `recorded` one takes several times as long as the others.
+    denoising loop. `wear` has it run with the LoRAs of a group. Calls of a `lone` entry share no forward:
+    one job of its model is in flight at a time. Forwards of a `bucketed` one, which is compiled, are filled
+    up to a power of two of rows. The first forward of a size of a `recorded` one takes several times as
+    long as the others.
     """
 
     key: str

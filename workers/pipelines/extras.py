@@ -25,9 +25,9 @@ class Wardrobe:
     """The LoRAs of one denoiser. They are state of a module, so a group wears one set at a time.
 
     What wears them is `module`, the denoiser's twin: the same weights, in modules of its own. So the
-    denoiser itself never changes, and whatever was compiled or recorded of it stays good. Each is read from its folder when a job first asks for it. Of those that are not worn, the least
-    recently used ones leave memory once there are more than `kept`, and are read again when a job
-    needs them.
+    denoiser itself never changes, and whatever was compiled or recorded of it stays good. Each is read
+    from its folder when a job first asks for it. Of those that are not worn, the least recently used
+    ones leave memory once there are more than `kept`, and are read again when a job needs them.
     """
 
     def __init__(
