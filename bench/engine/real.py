@@ -8,6 +8,7 @@ through those pauses.
 from __future__ import annotations
 
 import copy
+import statistics
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 FOLDER = REPOSITORY / "models" / "scenes"
 PROMPTS = ("a red circle on a blue background", "two green stars", "a yellow ring", "a black cross")
 THREADS = 4
+ALONE = 5
+"""Times that a job alone is timed."""
 Pixels = dict[str, "NDArray[np.uint8]"]
 
 
@@ -141,15 +144,15 @@ class Stage:
         return ended
 
     def serial_s(self, steps: int, rows: int) -> float:
-        """Return the seconds of one job alone: the better of two."""
+        """Return the seconds of one job alone: the median of some, once it is warm."""
         from bench.engine.traces import Ask  # noqa: PLC0415 - a type elsewhere
 
         times = []
-        for _ in range(2):
+        for _ in range(1 + ALONE):
             clock = self.clock()
             self.call([Ask("job 0", 0.0, steps, rows)])
             times.append(clock.now())
-        return min(times)
+        return statistics.median(times[1:])
 
     def threads(self, trace: Sequence[Ask]) -> dict[str, float]:
         """Render each job in a thread, with a pipeline of its own around the shared modules."""

@@ -133,7 +133,7 @@ def _cpu(cpu: Mapping[str, Any]) -> Iterator[str]:
     worst = {arm: max(run["arms"][arm]["distance"] for run in cpu["runs"]) for arm in NAMES}
     yield (
         f"{cpu['jobs']} jobs of {cpu['size']}x{cpu['size']} a trace, {cpu['seeds']} seeds, a guided step "
-        f"alone {cpu['step_s'] * 1e3:.0f} ms, torch on one thread. Every arm renders each trace in turn. "
+        f"alone {cpu['step_s'] * 1e3:.0f} ms, torch on one thread. Every arm renders each trace in turn, each trace beginning with another. "
         "Largest difference of any pixel from one at a time, of 255: "
         + ", ".join(f"{NAMES[arm]} {distance}" for arm, distance in worst.items())
         + "."
