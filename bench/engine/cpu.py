@@ -30,7 +30,8 @@ def run(jobs: int, seeds: int, size: int, say: Callable[[str], None]) -> dict[st
                 stage, traces, lambda text, at=f"{mix}, load {load}": say(f"{at}, {text}")
             )
             runs.append({"mix": mix, "load": load, "arms": arms})
-    return {"jobs": jobs, "seeds": seeds, "size": size, "step_s": alone_s[2], "runs": runs}
+    about = {"jobs": jobs, "seeds": seeds, "size": size, "step_s": alone_s[2], "rotated": True}
+    return about | {"runs": runs}
 
 
 def _trace(

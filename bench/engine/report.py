@@ -38,7 +38,7 @@ def write(result: Mapping[str, Any], file: Path) -> None:
         _plot(result["cpu"]["runs"], "scenes on this machine's processor", file, "cpu")
 
 
-def at_commits(made: Mapping[str, str]) -> str:
+def _commits(made: Mapping[str, str]) -> str:
     """Name the commit of each part, or the one of all."""
     if len(set(made.values())) == 1:
         return next(iter(made.values()))
@@ -50,7 +50,7 @@ def _text(result: Mapping[str, Any]) -> Iterator[str]:
     yield "# The engine's scheduling beside what one would do instead"
     yield ""
     yield (
-        f"Made by `make bench-engine` at commit {at_commits(result['commits'])} on {machine['cpu']}, "
+        f"Made by `make bench-engine` at commit {_commits(result['commits'])} on {machine['cpu']}, "
         f"{machine['cores']} cores, load average {machine['load_average']}: the machine was shared "
         "with other heavy work, so only ratios within one table mean anything."
     )
@@ -133,7 +133,7 @@ def _cpu(cpu: Mapping[str, Any]) -> Iterator[str]:
     worst = {arm: max(run["arms"][arm]["distance"] for run in cpu["runs"]) for arm in NAMES}
     yield (
         f"{cpu['jobs']} jobs of {cpu['size']}x{cpu['size']} a trace, {cpu['seeds']} seeds, a guided step "
-        f"alone {cpu['step_s'] * 1e3:.0f} ms, torch on one thread. Every arm renders each trace in turn, each trace beginning with another. "
+        f"alone {cpu['step_s'] * 1e3:.0f} ms, torch on one thread. Every arm renders each trace in turn{', each trace beginning with another' * cpu.get('rotated', False)}. "
         "Largest difference of any pixel from one at a time, of 255: "
         + ", ".join(f"{NAMES[arm]} {distance}" for arm, distance in worst.items())
         + "."

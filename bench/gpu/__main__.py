@@ -38,7 +38,6 @@ def main(argv: list[str]) -> int:
     for part in options.parts:
         say(f"{part} ...")
         parts[part](options)
-        add(options.file, {"commits": {part: commit()}})
     found = json.loads(options.file.read_text())
     if "device" not in found:
         say("the table is made once the part `device` was measured")
@@ -58,7 +57,7 @@ def _device(options: argparse.Namespace) -> None:
     with turn(options.turn):
         rate = steps.matmul_flops(options.device, options.dtype, side)
     name = torch.cuda.get_device_name() if options.device != "cpu" else "cpu"
-    about = {"name": name, "torch": torch.__version__, "matmul_flops": rate}
+    about = {"name": name, "torch": torch.__version__, "matmul_flops": rate, "commit": commit()}
     begin(options.file, name)
     add(options.file, {"device": about})
     say(f"{name}: {rate / 1e12:.0f} TFLOP/s")
@@ -83,7 +82,8 @@ def _steps(options: argparse.Namespace) -> None:
             with turn(options.turn):
                 found = steps.times(denoiser, size, options.rows, graph=graph)
             mode = f"{options.mode}, graph" if graph else options.mode
-            add(options.file, {"steps": {options.model: {str(size): {mode: _by_name(found)}}}})
+            times = {"steps": {options.model: {str(size): {mode: _by_name(found)}}}}
+            add(options.file, times | {"commits": {f"{options.model} {size} {mode}": commit()}})
             say(f"{options.model} {size} {mode}: " + _in_ms(found))
 
 
@@ -97,7 +97,7 @@ def _arms(options: argparse.Namespace) -> None:
                 found = serving.arms(
                     here, mix, load, jobs=options.jobs, seeds=options.seeds, say=say
                 )
-                about = {"size": options.sizes[0], "mix": mix, "load": load}
+                about = {"size": options.sizes[0], "mix": mix, "load": load, "commit": commit()}
                 add(options.file, {"arms": {f"{mix} {load}": about | found}})
 
 
@@ -107,7 +107,7 @@ def _alone(options: argparse.Namespace) -> None:
     for name, model in list(serving.variants(here, options.device, options.dtype).items())[:2]:
         with turn(options.turn):
             found = serving.alone(here, model)
-        add(options.file, {"alone": {f"{options.sizes[0]}, {name}": found}})
+        add(options.file, {"alone": {f"{options.sizes[0]}, {name}": found | {"commit": commit()}}})
         say(f"one job through the engine / bare, {name}: {found['ratio']:.3f}")
 
 
@@ -117,7 +117,7 @@ def _exact(options: argparse.Namespace) -> None:
     for name, model in list(serving.variants(here, options.device, options.dtype).items())[:2]:
         with turn(options.turn):
             found = serving.exact(here, model, options.among)
-        add(options.file, {"exact": {f"{options.sizes[0]}, {name}": found}})
+        add(options.file, {"exact": {f"{options.sizes[0]}, {name}": found | {"commit": commit()}}})
         say(f"{name}: {found}")
 
 
@@ -128,7 +128,7 @@ def _latency(options: argparse.Namespace) -> None:
     for name, model in serving.variants(here, options.device, options.dtype).items():
         with turn(options.turn):
             found = serving.latency(here, model, (1, 4), options.rounds)
-        add(options.file, {"latency": {f"{size}, {name}": found}})
+        add(options.file, {"latency": {f"{size}, {name}": found | {"commit": commit()}}})
         say(f"{size}, {name}: {found}")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bench.engine.report import LEVEL, NAMES, OTHERS, at_commits
+from bench.engine.report import LEVEL, NAMES, OTHERS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -38,7 +38,7 @@ def _text(found: Mapping[str, Any]) -> Iterator[str]:
     yield f"# Models of full size on one {device['name']}"
     yield ""
     yield (
-        f"Made by `python -m bench.gpu` at commit {at_commits(found['commits'])} with torch {device['torch']}, bf16, random weights: what a forward costs depends "
+        f"Made by `python -m bench.gpu` at commit {device['commit']} with torch {device['torch']}, bf16, random weights: what a forward costs depends "
         "on shapes and number formats alone. The device is in a virtual machine with 16 cores, where launching a kernel is slow "
         "and takes now more, now less: eager forwards of few rows wait for that, not for the device, and their times are as "
         f"good as its mood. What is replayed is not concerned. One matrix product of 8192 x 8192 runs at "
@@ -54,9 +54,19 @@ def _text(found: Mapping[str, Any]) -> Iterator[str]:
     for part, section in sections.items():
         if found.get(part):
             yield from section(found[part])
-            if remark := found.get("remarks", {}).get(part):
+            about = found.get("about", {}).get(part, "")
+            for remark in filter(None, (about, *_remarks(found[part], device["commit"]))):
                 yield remark
                 yield ""
+
+
+def _remarks(found: Mapping[str, Any], commit: str) -> Iterator[str]:
+    """What entries say of themselves, and which of them were measured with another state of the project."""
+    for name, entry in found.items():
+        if about := entry.get("about"):
+            yield f"`{name}`: {about}"
+        if entry.get("commit", commit) != commit:
+            yield f"`{name}` is of commit {entry['commit']} (`+`: and what was not committed yet)."
 
 
 def _steps(
@@ -117,7 +127,7 @@ def _latency(found: Mapping[str, Any]) -> Iterator[str]:
     yield "| size, decoder | 1 step | 4 steps | JPEG | WebP | PNG | 1 step to JPEG | 4 steps to JPEG |"
     yield "|---|---|---|---|---|---|---|---|"
     for name, times in found.items():
-        ms = {key: 1e3 * value for key, value in times.items()}
+        ms = {key: 1e3 * times[key] for key in times if key.endswith("_s")}
         ends = [ms[f"{steps}_steps_s"] + ms["jpeg_s"] for steps in (1, 4)]
         met = [f"**{end:.0f}**" if end <= 1e3 * TARGET_S else f"{end:.0f}" for end in ends]
         yield (

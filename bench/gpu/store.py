@@ -33,15 +33,10 @@ def begin(file: Path, device: str) -> None:
 
 
 def add(file: Path, found: dict[str, Any]) -> None:
-    """Put figures beside those that are there; tables in tables are merged.
-
-    What was remarked on a part by hand holds no longer once something of it is measured again.
-    """
+    """Put figures beside those that are there; tables in tables are merged."""
     file.parent.mkdir(parents=True, exist_ok=True)
     with turn(file.with_suffix(".lock")):
         known = json.loads(file.read_text()) if file.exists() else {}
-        for part in found:
-            known.get("remarks", {}).pop(part, None)
         file.write_text(json.dumps(_merged(known, found), indent=1) + "\n")
 
 

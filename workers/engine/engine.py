@@ -250,7 +250,7 @@ class Engine:
         """Run, time and count one forward; each call pays for its rows."""
         entry, count = calls[0].entry, sum(call.rows for call in calls)
         started_s = self._clock()
-        if entry.bucketed or entry.recorded:
+        if calls[0].plain and (entry.bucketed or entry.recorded):
             self.compiling |= not self._costs.seen(calls[0].signature, entry.alike(count))
         results = self._weigh(calls, count)
         if self._on_cuda:
@@ -269,7 +269,8 @@ class Engine:
         """Run; where memory counts, learn what a forward of this size takes."""
         entry, key, peaks = calls[0].entry, calls[0].signature, self._costs.peaks
         # What is compiled must not be looked into, but its allocations can be seen on CUDA.
-        measurable = self._on_cuda or not (entry.bucketed or peaks.known(key, count))
+        compiled = entry.bucketed and calls[0].plain
+        measurable = self._on_cuda or not (compiled or peaks.known(key, count))
         if peaks.free_bytes is None or not measurable:
             return rows.run(calls)
         results: list[Any]

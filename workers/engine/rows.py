@@ -47,8 +47,8 @@ class Entry:
 
     `role` is `encoder`, `denoiser`, `control` (a ControlNet) or `decoder`: before, in or after the
     denoising loop. `wear` has it run with the LoRAs of a group. Calls of a `lone` entry share no forward:
-    one job of its model is in flight at a time. Forwards of a `bucketed` one, which is compiled, are filled
-    up to a power of two of rows. The first forward of a size of a `recorded` one takes several times as
+    one job of its model is in flight at a time, as it may mix rows. Forwards of a `bucketed` one, which is
+    compiled, are filled up to a power of two of rows, unless it is lone. The first forward of a size of a `recorded` one takes several times as
     long as the others.
     """
 
@@ -107,6 +107,11 @@ class Call:
         return cls(entry, scope, arguments, rows, signature)
 
     @property
+    def plain(self) -> bool:
+        """Whether it wears no LoRAs: forwards that do are neither compiled nor recorded."""
+        return not self.scope.loras
+
+    @property
     def device(self) -> torch.device:
         """Where the call's tensors are."""
         first = _first_tensor(self.arguments)
@@ -145,8 +150,8 @@ def bucket(rows: int) -> int:
 
 def _forward(call: Call, arguments: dict[str, Any], size: int) -> Any:
     """Run `size` rows as the call's; where sizes are compiled, filled up to one of them."""
-    entry, dressed = call.entry, call.scope.loras  # LoRAs are not compiled; a lone one may mix rows
-    filled = bucket(size) if entry.bucketed and not (entry.lone or dressed) else size
+    entry = call.entry
+    filled = bucket(size) if entry.bucketed and call.plain and not entry.lone else size
     bound = inspect.BoundArguments(entry.parameters, pad(arguments, size, filled))
     return _cut(entry.run(*bound.args, **bound.kwargs), 0, size, filled)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from diffusers import ControlNetModel
 
+from workers.engine import faults
 from workers.engine.request import BadRequest
 
 if TYPE_CHECKING:
@@ -52,11 +53,21 @@ class Wardrobe:
         """Those in memory, the least recently used first."""
         return list(self._loaded)
 
-    def either(self, plain: Callable[..., Any]) -> Callable[..., Any]:
-        """Return what stands for the denoiser: calls `plain`, or the twin while it wears any."""
+    def either(self, plain: Callable[..., Any], full: Callable[[], None]) -> Callable[..., Any]:
+        """Return what stands for the denoiser: calls `plain`, or the twin while it wears any.
+
+        `full` is called when memory ends under the twin.
+        """
 
         def run(*args: Any, **kwargs: Any) -> Any:
-            return (self.module if self._worn else plain)(*args, **kwargs)
+            if not self._worn:
+                return plain(*args, **kwargs)
+            try:
+                return self.module(*args, **kwargs)
+            except RuntimeError as error:
+                if faults.out_of_memory(error):
+                    full()
+                raise
 
         run.__signature__ = inspect.signature(self.module.forward)  # type: ignore[attr-defined]
         return run
@@ -120,7 +131,9 @@ def twin(module: torch.nn.Module) -> Any:
     compiled with gradients in mind compiled again.
     """
     module.requires_grad_(requires_grad=False)
-    shared = {id(tensor): tensor for tensor in (*module.parameters(), *module.buffers())}
+    shared: dict[int, Any] = {id(weight): weight for weight in module.parameters()}
+    # A move puts other buffers in the place of a module's own: what holds them is shared, too.
+    shared |= {id(part._buffers): part._buffers for part in module.modules()}  # noqa: SLF001
     return copy.deepcopy(module, memo=shared)
 
 

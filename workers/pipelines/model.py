@@ -123,15 +123,16 @@ def wrap(
     `graphs` forwards on CUDA are recorded and replayed.
     """
     modules = _modules(pipeline)
+    denoiser = next((part for part in DENOISERS if part in modules), "")
     parts = _Parts(
         pipeline,
         name,
         modules,
-        loras or {},
+        denoiser,
+        Wardrobe(pipeline, denoiser, loras, loras_kept) if loras else None,
         controlnets or {},
         colours or _colours(pipeline, modules),
         decoder,
-        loras_kept,
         memo_bytes,
         [] if graphs else None,
     )
@@ -145,24 +146,21 @@ class _Parts:
     pipeline: Any
     name: str
     modules: Mapping[str, Any]
-    loras: Mapping[str, Path]
+    denoiser: str
+    """Its name in the pipeline; empty if it has none."""
+    wardrobe: Wardrobe | None
     controlnets: Mapping[str, Any]
     colours: Callable[[], Colours | None] | None
     decoder: Any
-    loras_kept: int
     memo_bytes: int
     recorded: list[Graphs] | None
     """What replays its forwards; None where they are launched kernel by kernel."""
 
     @property
-    def denoiser(self) -> str:
-        """Its name in the pipeline; empty if it has none."""
-        return next((part for part in DENOISERS if part in self.modules), "")
-
-    def weights(self, wardrobe: Wardrobe | None) -> Weights:
+    def weights(self) -> Weights:
         """All that has to be on the device."""
         modules = [*self.modules.values(), *self.controlnets.values()]
-        beside = (self.decoder, wardrobe and wardrobe.module)
+        beside = (self.decoder, self.wardrobe and self.wardrobe.module)
         modules += [module for module in beside if module is not None]
         return Weights(modules, self.forget)
 
@@ -183,10 +181,7 @@ def _assemble(parts: _Parts, *, batched: bool, bucketed: bool = False) -> Loaded
     """Put proxies in the place of the modules, for each task and each ControlNet."""
     pipeline, name = parts.pipeline, parts.name
     parts.forget()  # what was recorded while the model was tried otherwise
-    wardrobe = (
-        Wardrobe(pipeline, parts.denoiser, parts.loras, parts.loras_kept) if parts.loras else None
-    )
-    options = _options(parts, wardrobe, bucketed=bucketed, lone=not batched)
+    options = _options(parts, bucketed=bucketed, lone=not batched)
     proxies = {
         part: _proxy(name, part, made, **options[part]) for part, made in parts.modules.items()
     }
@@ -211,12 +206,12 @@ def _assemble(parts: _Parts, *, batched: bool, bucketed: bool = False) -> Loaded
         families.tasks(pipeline, proxies),
         schedulers.build(pipeline.scheduler),
         _size_multiple(pipeline, parts.modules),
-        wardrobe,
+        parts.wardrobe,
         controlled,
         batched,
         functools.partial(_assemble, parts, batched=False, bucketed=bucketed),
         parts.colours,
-        parts.weights(wardrobe),
+        parts.weights,
         parts.memo_bytes,
     )
 
@@ -230,9 +225,7 @@ def _modules(pipeline: Any) -> dict[str, Any]:
     }
 
 
-def _options(
-    parts: _Parts, wardrobe: Wardrobe | None, *, bucketed: bool, lone: bool
-) -> dict[str, dict[str, Any]]:
+def _options(parts: _Parts, *, bucketed: bool, lone: bool) -> dict[str, dict[str, Any]]:
     """How each module's calls are to run: alone or not, and what is special about some."""
     options: dict[str, dict[str, Any]] = {
         part: {"lone": lone, "faster": parts.faster, "recorded": parts.recorded is not None}
@@ -240,9 +233,11 @@ def _options(
     }
     if parts.denoiser:
         options[parts.denoiser]["bucketed"] = bucketed
-    if wardrobe:
+    if wardrobe := parts.wardrobe:
         options[parts.denoiser]["wear"] = wardrobe.wear
-        options[parts.denoiser]["faster"] = lambda run: wardrobe.either(parts.faster(run))
+        options[parts.denoiser]["faster"] = lambda run: wardrobe.either(
+            parts.faster(run), parts.forget
+        )
     if parts.decoder is not None:
         options["vae"]["decode"] = SmallDecoder(parts.decoder, parts.pipeline.vae).decode
     return options

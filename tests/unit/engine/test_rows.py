@@ -179,6 +179,7 @@ def test_what_wears_loras_is_not_filled_up() -> None:
     for loras in ((), (("ink", 1.0),)):
         call = Call.bind(entry, (torch.ones(5, 2),), {}, Scope(loras=loras))
         assert len(rows.run([call])[0]) == 5
+        assert call.plain is not bool(loras)
     assert seen == [8, 5]
 
 

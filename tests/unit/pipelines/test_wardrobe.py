@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import torch
 from diffusers.utils.state_dict_utils import convert_state_dict_to_diffusers
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
@@ -61,7 +62,7 @@ def test_a_lora_that_is_gone_when_it_is_put_on_leaves_nothing_on(tmp_path: Path)
     assert np.abs(plain.pixels[0].astype(int) - worn.pixels[0]).max() > 2  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize("family", ["sd", "flux"])
+@pytest.mark.parametrize("family", ["sd", "sd3", "flux"])
 def test_reading_and_wearing_leaves_the_denoiser_as_it_was(family: str, tmp_path: Path) -> None:
     """The twin has the same weights and moves with them; what is compiled is compiled once, LoRAs or not."""
     folders = {name: save_lora(family, tmp_path / name, seed) for seed, name in enumerate("xy")}
@@ -92,6 +93,38 @@ def test_reading_and_wearing_leaves_the_denoiser_as_it_was(family: str, tmp_path
     model.weights.move("meta")
     tensors = (*model.wardrobe.module.parameters(), *model.wardrobe.module.buffers())
     assert {tensor.device.type for tensor in tensors} == {"meta"}
+    shared = {id(buffer) for buffer in denoiser.buffers()}
+    assert shared == {id(buffer) for buffer in model.wardrobe.module.buffers()}
+    assert shared or family != "sd3"  # whose positions are one
+
+
+def test_served_one_at_a_time_a_model_has_the_same_loras(tmp_path: Path) -> None:
+    """What wears them is known to the shelf since before: it moves with the model."""
+    model = wrap(FAMILIES["sd"](), name="sd", loras={"x": save_lora("sd", tmp_path / "x", 0)})
+    alone = model.alone()
+    assert alone.wardrobe is model.wardrobe
+    assert alone.wardrobe is not None
+    before = model.weights.size_bytes
+    run_until_idle(one_job(alone, (("x", 1.0),)))
+    assert model.weights.size_bytes > before
+
+
+def test_memory_that_ends_under_the_twin_has_the_records_go(tmp_path: Path) -> None:
+    """They hold what it needs, and the engine tries once more."""
+    model = wrap(FAMILIES["sd"](), name="sd", loras={"x": save_lora("sd", tmp_path / "x", 0)})
+    assert model.wardrobe is not None
+    told: list[str] = []
+    run = model.wardrobe.either(lambda: "plain", lambda: told.append("full"))
+    assert run() == "plain"
+
+    def full(*_: Any) -> None:
+        raise torch.OutOfMemoryError("no room")
+
+    model.wardrobe.module.register_forward_pre_hook(full)
+    model.wardrobe.wear((("x", 1.0),))
+    with pytest.raises(torch.OutOfMemoryError):
+        run(None)
+    assert told == ["full"]
 
 
 def one_job(model: LoadedModel, loras: tuple[tuple[str, float], ...], family: str = "sd") -> Any:
