@@ -6,7 +6,7 @@ import random
 import subprocess
 import sys
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -23,10 +23,17 @@ from tests.unit.engine.alone import (
     stock_pixels,
 )
 from tests.unit.engine.families import FAMILIES
+from tests.unit.pipelines.test_extras import save_lora
 from workers.engine.request import Finished
 from workers.pipelines.loading import tune
-from workers.pipelines.model import wrap
+from workers.pipelines.model import DENOISERS, wrap
 from workers.pipelines.schedulers import DIFFUSION, FLOW
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+    from pathlib import Path
+
+    from workers.pipelines.model import LoadedModel
 
 pytestmark = [
     pytest.mark.gpu,
@@ -122,10 +129,42 @@ def test_a_compiled_model_draws_what_the_eager_one_does(
     asked = [request(f"{n}", family, seed=n, num_inference_steps=3 + n) for n in range(3)]
     eager = run(engine_of({family: wrap(stock, name=family)}), asked)
     tune(stock, channels_last=family == "sd", attention="", compiled=compiled)
-    engine = engine_of({family: wrap(stock, name=family, bucketed=True, graphs=graphs)}, max_rows=4)
+    model = wrap(stock, name=family, bucketed=True, graphs=graphs)
+    engine = engine_of({family: model}, max_rows=4)
     engine.warm_up(asked[0])
     made = run(engine, asked)
+    assert bool(records(model)) is graphs
     assert max(int(np.abs(made[n].astype(int) - eager[n]).max()) for n in eager) <= 2
+
+
+@pytest.mark.parametrize("family", ["sd", "flux"])
+def test_loras_come_and_go_beside_recorded_forwards(family: str, tmp_path: Path) -> None:
+    """Reading and wearing one, and a move to the host and back, leave the plain picture as it was."""
+    folder = save_lora(family, tmp_path / "x", 0)
+    stock: Any = FAMILIES[family]().to("cuda")
+    model = wrap(stock, name=family, graphs=True, loras={"x": folder})
+    plain, worn = request("plain", family), request("worn", family, loras=(("x", 1.0),))
+    first = run(engine_of({family: model}), [plain])["plain"]
+    recorded = records(model)
+    assert recorded
+    dressed = run(engine_of({family: model}), [worn])["worn"]
+    assert np.abs(dressed.astype(int) - first).max() > 2
+    assert np.array_equal(run(engine_of({family: model}), [plain])["plain"], first)
+    assert records(model) == recorded
+    for device in ("cpu", "cuda"):
+        model.weights.move(device)
+    assert np.array_equal(run(engine_of({family: model}), [worn])["worn"], dressed)
+    assert np.array_equal(run(engine_of({family: model}), [plain])["plain"], first)
+
+
+def records(model: LoadedModel) -> list[Hashable]:
+    """Return the sizes of the denoiser's forwards that are recorded."""
+    parts = model.tasks["text-to-image"].components
+    denoiser = next(parts[name] for name in DENOISERS if name in parts)
+    run = denoiser._entries["forward"].run
+    graphs = getattr(run, "plain", run)  # what stands before it chooses who wears LoRAs
+    made = getattr(graphs, "_records", {})
+    return [size for size, record in made.items() if record is not None]
 
 
 def test_a_poisoned_device_is_found_out() -> None:
