@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from bench.engine.measure import averaged, figures
 from bench.engine.real import Stage, furthest
 from bench.engine.traces import LOADS, MIXES, burst, poisson
@@ -19,6 +21,7 @@ STRIDE = 3
 
 def run(jobs: int, seeds: int, size: int, say: Callable[[str], None]) -> dict[str, Any]:
     """Render traces of every mix at every load under each arm."""
+    torch.set_num_threads(1)  # processor time counts what threads wait for one another
     stage = Stage.of_scenes(size)
     alone_s = {rows: stage.serial_s(10, rows) / 10 for rows in (1, 2)}
     say(f"a step alone takes {alone_s[2] * 1e3:.0f} ms with guidance")
