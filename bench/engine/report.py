@@ -130,10 +130,11 @@ def _more(runs: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 def _cpu(cpu: Mapping[str, Any]) -> Iterator[str]:
     yield "## `scenes` on this machine's processor, in seconds of processor time"
     yield ""
+    order = ", each trace beginning with another" if cpu.get("rotated") else ""
     worst = {arm: max(run["arms"][arm]["distance"] for run in cpu["runs"]) for arm in NAMES}
     yield (
         f"{cpu['jobs']} jobs of {cpu['size']}x{cpu['size']} a trace, {cpu['seeds']} seeds, a guided step "
-        f"alone {cpu['step_s'] * 1e3:.0f} ms, torch on one thread. Every arm renders each trace in turn{', each trace beginning with another' * cpu.get('rotated', False)}. "
+        f"alone {cpu['step_s'] * 1e3:.0f} ms, torch on one thread. Every arm renders each trace in turn{order}. "
         "Largest difference of any pixel from one at a time, of 255: "
         + ", ".join(f"{NAMES[arm]} {distance}" for arm, distance in worst.items())
         + "."

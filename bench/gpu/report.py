@@ -48,6 +48,10 @@ def _text(found: Mapping[str, Any]) -> Iterator[str]:
     for kind, sizes in found.get("steps", {}).items():
         flops = found.get("flops", {}).get(kind, {})
         yield from _steps(kind, sizes, flops, device["matmul_flops"])
+    of = {name: {"commit": commit} for name, commit in found.get("commits", {}).items()}
+    for remark in _remarks(of, device["commit"]):
+        yield remark
+        yield ""
     sections = {
         "compiled_s": _compiling, "latency": _latency, "alone": _alone, "arms": _arms, "exact": _exact,
     }  # fmt: skip

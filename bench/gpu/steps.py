@@ -10,6 +10,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench.gpu import big
+from workers.pipelines.loading import have_compiled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -20,7 +21,6 @@ REPEATS = 5
 WARM = 2
 MODES = ("eager", "channels_last", "compiled", "regional", "channels_last regional")
 """How a denoiser computes; `regional`: only the blocks that repeat are compiled."""
-RECOMPILES = 256
 
 
 def matmul_flops(device: str, dtype: torch.dtype, side: int = SIDE) -> float:
@@ -65,13 +65,12 @@ class Denoiser:
         """Set how it computes: one of `MODES`."""
         if mode not in MODES:
             raise ValueError(f"there is no mode {mode!r}")
-        torch._dynamo.config.recompile_limit = RECOMPILES  # noqa: SLF001 - its documented place
         if "channels_last" in mode:
             self.module.to(memory_format=torch.channels_last)
         if "compiled" in mode:
-            self.module.compile(dynamic=False)
+            have_compiled(self.module, "whole")
         if "regional" in mode:
-            self.module.compile_repeated_blocks(dynamic=False)
+            have_compiled(self.module, "blocks")
 
     def inputs(self, size: int, rows: int) -> dict[str, Any]:
         """What a forward of `rows` pictures of `size` x `size` pixels is called with."""

@@ -25,15 +25,14 @@ from tests.unit.engine.alone import (
 from tests.unit.engine.families import FAMILIES
 from tests.unit.pipelines.test_extras import save_lora
 from workers.engine.request import Finished
+from workers.pipelines.graphs import Graphs
 from workers.pipelines.loading import tune
-from workers.pipelines.model import DENOISERS, wrap
+from workers.pipelines.model import wrap
 from workers.pipelines.schedulers import DIFFUSION, FLOW
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Callable, Hashable
     from pathlib import Path
-
-    from workers.pipelines.model import LoadedModel
 
 pytestmark = [
     pytest.mark.gpu,
@@ -122,7 +121,7 @@ def test_a_reproducible_job_has_the_same_bits_in_any_company(
 @pytest.mark.parametrize("compiled", ["blocks", "whole"])
 @pytest.mark.parametrize("family", ["sd", "flux"])
 def test_a_compiled_model_draws_what_the_eager_one_does(
-    family: str, compiled: str, *, graphs: bool
+    family: str, compiled: str, records: Callable[[], list[Hashable]], *, graphs: bool
 ) -> None:
     """Filled up to compiled sizes, one after another and together: within 2 of 255."""
     stock: Any = FAMILIES[family]().to("cuda")
@@ -133,38 +132,48 @@ def test_a_compiled_model_draws_what_the_eager_one_does(
     engine = engine_of({family: model}, max_rows=4)
     engine.warm_up(asked[0])
     made = run(engine, asked)
-    assert bool(records(model)) is graphs
+    assert bool(records()) is graphs
     assert max(int(np.abs(made[n].astype(int) - eager[n]).max()) for n in eager) <= 2
 
 
 @pytest.mark.parametrize("family", ["sd", "flux"])
-def test_loras_come_and_go_beside_recorded_forwards(family: str, tmp_path: Path) -> None:
+def test_loras_come_and_go_beside_recorded_forwards(
+    family: str, records: Callable[[], list[Hashable]], tmp_path: Path
+) -> None:
     """Reading and wearing one, and a move to the host and back, leave the plain picture as it was."""
     folder = save_lora(family, tmp_path / "x", 0)
     stock: Any = FAMILIES[family]().to("cuda")
     model = wrap(stock, name=family, graphs=True, loras={"x": folder})
     plain, worn = request("plain", family), request("worn", family, loras=(("x", 1.0),))
     first = run(engine_of({family: model}), [plain])["plain"]
-    recorded = records(model)
+    recorded = records()
     assert recorded
     dressed = run(engine_of({family: model}), [worn])["worn"]
     assert np.abs(dressed.astype(int) - first).max() > 2
     assert np.array_equal(run(engine_of({family: model}), [plain])["plain"], first)
-    assert records(model) == recorded
+    assert records() == recorded
     for device in ("cpu", "cuda"):
         model.weights.move(device)
     assert np.array_equal(run(engine_of({family: model}), [worn])["worn"], dressed)
     assert np.array_equal(run(engine_of({family: model}), [plain])["plain"], first)
 
 
-def records(model: LoadedModel) -> list[Hashable]:
-    """Return the sizes of the denoiser's forwards that are recorded."""
-    parts = model.tasks["text-to-image"].components
-    denoiser = next(parts[name] for name in DENOISERS if name in parts)
-    run = denoiser._entries["forward"].run
-    graphs = getattr(run, "plain", run)  # what stands before it chooses who wears LoRAs
-    made = getattr(graphs, "_records", {})
-    return [size for size, record in made.items() if record is not None]
+@pytest.fixture
+def records(monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[Hashable]]:
+    """Tell which sizes of which forwards are recorded, of all models that the test makes."""
+    made: list[Graphs] = []
+
+    def note(*given: Any) -> Graphs:
+        made.append(Graphs(*given))
+        return made[-1]
+
+    monkeypatch.setattr("workers.pipelines.model.Graphs", note)
+    return lambda: [
+        (n, size)
+        for n, graphs in enumerate(made)
+        for size, found in graphs._records.items()
+        if found
+    ]
 
 
 def test_a_poisoned_device_is_found_out() -> None:

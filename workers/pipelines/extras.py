@@ -69,7 +69,6 @@ class Wardrobe:
                     full()
                 raise
 
-        run.plain = plain  # type: ignore[attr-defined]
         run.__signature__ = inspect.signature(self.module.forward)  # type: ignore[attr-defined]
         return run
 

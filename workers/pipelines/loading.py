@@ -76,12 +76,17 @@ def tune(pipeline: Any, *, channels_last: bool, attention: str, compiled: str) -
     if attention:
         denoiser.set_attention_backend(attention)
     if compiled:
-        # Beyond its limits torch goes back to eager.
-        torch._dynamo.config.recompile_limit = COMPILED_SIZES  # noqa: SLF001 - its documented place
-        torch._dynamo.config.accumulated_recompile_limit = COMPILED_SIZES  # noqa: SLF001
-        blocks = repeated(denoiser) if compiled == "blocks" else []
-        for module in blocks or [denoiser]:
-            module.compile(dynamic=False)
+        have_compiled(denoiser, compiled)
+
+
+def have_compiled(denoiser: Any, how: str) -> None:
+    """Have a denoiser compiled when it is next called: `whole`, or its `blocks` where it has some."""
+    # Beyond its limits torch goes back to eager.
+    torch._dynamo.config.recompile_limit = COMPILED_SIZES  # noqa: SLF001 - its documented place
+    torch._dynamo.config.accumulated_recompile_limit = COMPILED_SIZES  # noqa: SLF001
+    blocks = repeated(denoiser) if how == "blocks" else []
+    for module in blocks or [denoiser]:
+        module.compile(dynamic=False)
 
 
 def repeated(denoiser: Any) -> list[Any]:

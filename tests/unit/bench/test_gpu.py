@@ -83,3 +83,16 @@ def test_an_unknown_part_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["speed"])
     assert "there is no 'speed', but: device, steps" in capsys.readouterr().err
+
+
+def test_a_part_that_is_measured_stands_in_the_table(tmp_path: Path) -> None:
+    """From the command line on, every number of rows with its time."""
+    file = tmp_path / "gpu.json"
+    given = "--miniature --device cpu --dtype float32 --mode eager --sizes 64 --rows 1 2"
+    assert main(["device", "steps", *given.split(), "--file", str(file)]) == 0
+    found = json.loads(file.read_text())
+    assert set(found["steps"]["sdxl"]["64"]["eager"]) == {"1", "2"}
+    assert "| 64 | eager | " in file.with_suffix(".md").read_text()
+    found["commits"]["sdxl 64 eager"] = "another"
+    report.write(found, file)
+    assert "`sdxl 64 eager` is of commit another" in file.with_suffix(".md").read_text()

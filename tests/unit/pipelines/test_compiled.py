@@ -34,6 +34,12 @@ def _limits() -> Iterator[None]:
         yield
 
 
+def found_in(pipeline: Any) -> list[torch.nn.Module]:
+    """Return what of all its parts would be compiled."""
+    parts = [part for part in pipeline.components.values() if isinstance(part, torch.nn.Module)]
+    return [block for part in parts for block in compiled(part)]
+
+
 def denoiser_of(pipeline: Any) -> Any:
     """Return the part that is called at each step."""
     return next(getattr(pipeline, part) for part in DENOISERS if hasattr(pipeline, part))
@@ -44,8 +50,7 @@ def test_the_blocks_that_repeat_are_compiled(family: str) -> None:
     """Each kind of them is found, in every family; nothing else of the pipeline is touched."""
     pipeline: Any = FAMILIES[family]()
     tune(pipeline, channels_last=False, attention="", compiled="blocks")
-    parts = [part for part in pipeline.components.values() if isinstance(part, torch.nn.Module)]
-    found = [block for part in parts for block in compiled(part)]
+    found = found_in(pipeline)
     assert {type(block).__name__ for block in found} == BLOCKS[family]
     assert found == repeated(denoiser_of(pipeline))
     config = torch._dynamo.config
@@ -57,9 +62,7 @@ def test_the_whole_denoiser_is_compiled_in_one_piece(family: str) -> None:
     """And nothing else."""
     pipeline: Any = FAMILIES[family]()
     tune(pipeline, channels_last=False, attention="", compiled="whole")
-    parts = [part for part in pipeline.components.values() if isinstance(part, torch.nn.Module)]
-    found = [block for part in parts for block in compiled(part)]
-    assert found == [denoiser_of(pipeline)]
+    assert found_in(pipeline) == [denoiser_of(pipeline)]
 
 
 def test_a_denoiser_without_blocks_is_compiled_whole() -> None:
