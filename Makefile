@@ -57,7 +57,7 @@ bench-engine: setup ## Replay traces under the engine's policy and its rivals (A
 	@OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m bench.engine $(ARGS)
 
 bench-gpu: setup ## Measure models of full size, random weights, on the GPU at hand (ARGS="--help")
-	@HF_HUB_OFFLINE=1 $(BIN)/python -m bench.gpu device steps latency alone exact arms --graphs $(ARGS)
+	@HF_HUB_OFFLINE=1 $(BIN)/python -m bench.gpu device steps latency alone exact strategies --graphs $(ARGS)
 
 clean: ## Remove what can be made again: .venv, demo/, caches. The data in var/ stays
 	rm -rf .venv demo dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -23,7 +23,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from app.database import create_engine
-from app.jobs import workers
+from app.dispatch import workers
 from renderfarm import Farm
 from renderfarm.errors import RenderfarmError
 from renderfarm.types import ProgressEvent

@@ -12,10 +12,10 @@ from alembic.config import Config
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as NoConnection
 
-from app.settings import REPOSITORY
+from app.config.repository import REPOSITORY
 
 IDLE_S = 2.0
-AWAY = (OperationalError, InterfaceError, NoConnection, psycopg.OperationalError)
+CONNECTION_ERRORS = (OperationalError, InterfaceError, NoConnection, psycopg.OperationalError)
 """What a statement raises while Postgres is out of reach, or has no connection to spare."""
 CONNECTION: dict[str, Any] = {
     "connect_timeout": 5,
@@ -40,7 +40,7 @@ def create_engine(url: str, *, pool_size: int = 10) -> sqlalchemy.Engine:
     return engine
 
 
-def reading(engine: sqlalchemy.Engine) -> sqlalchemy.Engine:
+def autocommit(engine: sqlalchemy.Engine) -> sqlalchemy.Engine:
     """The same engine for statements that stand alone: no BEGIN before and no ROLLBACK after."""
     return engine.execution_options(isolation_level="AUTOCOMMIT")
 
@@ -48,7 +48,7 @@ def reading(engine: sqlalchemy.Engine) -> sqlalchemy.Engine:
 def uptime_s(engine: sqlalchemy.Engine) -> float:
     """How long the server has been up, by its own clock."""
     query = "SELECT extract(epoch FROM clock_timestamp() - pg_postmaster_start_time())"
-    with reading(engine).connect() as connection:
+    with autocommit(engine).connect() as connection:
         return float(connection.execute(sqlalchemy.text(query)).scalar_one())
 
 

@@ -18,7 +18,7 @@ from app.errors import SettingsError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from app.settings import Settings
+    from app.config.settings import Settings
 
 COLUMNS = "uuid,args,state,result,runtime,received,worker"
 FORGET_WORKER_S = 60

@@ -9,11 +9,11 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from app.settings import REPOSITORY
-from bench import main_line
+from app.config.repository import REPOSITORY
 from bench.errors import BenchError
-from bench.plan import PARTS, Plan
-from bench.stage import environment_without_farm
+from bench.farm import main_line
+from bench.farm.plan import PARTS, Plan
+from bench.farm.rig import environment_without_farm
 
 RESULTS = REPOSITORY / "bench" / "results"
 

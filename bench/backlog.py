@@ -19,15 +19,15 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
 
+from app.config.repository import REPOSITORY
 from app.database import create_engine, migrate
-from app.dispatcher import CANDIDATES
-from app.jobs import tenants
-from app.jobs.fairness import Candidate, choose
-from app.jobs.ids import new_id
+from app.dispatch.dispatcher import CANDIDATES
+from app.dispatch.fairness import Candidate, choose
+from app.ids import new_id
 from app.jobs.records import Costs, NewImage, NewJob
 from app.jobs.store import Store
 from app.local.postgres import Postgres
-from app.settings import REPOSITORY
+from app.tenants import tenants
 from bench.machine import commit, machine, versions
 
 if TYPE_CHECKING:

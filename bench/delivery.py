@@ -24,19 +24,19 @@ from typing import TYPE_CHECKING, Any
 import boto3
 import httpx
 
-from app.courier import Courier
+from app.config.repository import REPOSITORY
 from app.database import create_engine, migrate
 from app.local.postgres import Postgres
-from app.results.storage import ObjectStorage
-from app.settings import REPOSITORY
+from app.outbound.client import GuardedBackend, Outbound, Resolver
+from app.storage.objects import ObjectStorage
+from app.webhooks.courier import Courier
 from app.webhooks.deliveries import Outbox
-from app.webhooks.outbound import GuardedBackend, Outbound, Resolver
 from bench import machine
 from bench.figures import compare
 from tests.integration.courier.conftest import fill
 from tests.integration.courier.endpoint import endpoint
-from tests.integration.results import places
-from tests.integration.results.conftest import settings_of
+from tests.integration.storage import places
+from tests.integration.storage.conftest import settings_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -49,7 +49,7 @@ UPLOADERS = 4
 POSTERS = 64
 HEAD = """# Uploads and webhooks beside the bare libraries
 
-Made by `python -m bench.delivery`; do not edit. Medians of {rounds} rounds, both sides in each. {images} images
+Made by `python -m bench.delivery`; do not edit. Medians of {rounds} rounds, both contenders in each. {images} images
 of 1 MB a round to moto's S3, {uploaders} at a time; {webhooks} webhooks a round to one listener, {posters} at a time. Everything
 is on this machine, and the emulator and the listener take their share of it.
 
@@ -165,8 +165,8 @@ def main(argv: Sequence[str]) -> int:
 
 def _rows(found: dict[str, Any]) -> str:
     rows = []
-    for rounds, sides in (("uploads", ("farm", "farm, size only")), ("posts", ("farm",))):
-        for side in sides:
+    for rounds, contenders in (("uploads", ("farm", "farm, size only")), ("posts", ("farm",))):
+        for side in contenders:
             for name, ratio in compare(found[rounds], side, "bare").items():
                 middle = len(found[rounds]) // 2
                 ours, bare = (

@@ -28,7 +28,7 @@ def typical(rows: Sequence[Mapping[str, float]]) -> Figures:
 def ratios(over: Sequence[float], under: Sequence[float]) -> Figures:
     """`over / under`, round by round: its median, and the least and the most that was seen.
 
-    Both sides of one round ran within moments of each other, so what else the machine did
+    Both contenders of one round ran within moments of each other, so what else the machine did
     weighs on both; a ratio of two medians would not have that.
     """
     each = [a / b for a, b in zip(over, under, strict=True)]
@@ -38,7 +38,7 @@ def ratios(over: Sequence[float], under: Sequence[float]) -> Figures:
 def compare(rounds: Sequence[Mapping[str, Mapping[str, float]]], over: str, under: str) -> dict[
     str, Figures
 ]:  # fmt: skip
-    """Ratios of every figure that both sides have in all rounds and that is never 0 below."""
+    """Ratios of every figure that both contenders have in all rounds and that is never 0 below."""
     shared = rounds[0][over].keys() & rounds[0][under].keys()
     columns = {
         name: ([each[over][name] for each in rounds], [each[under][name] for each in rounds])

@@ -21,22 +21,22 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
 
+from app.config.repository import REPOSITORY
 from app.database import create_engine, migrate
-from app.jobs.tenants import ensure_tenant
 from app.local.child import Child
 from app.local.postgres import Postgres
 from app.local.program import Program
 from app.local.roles import COMMAND
-from app.settings import REPOSITORY
+from app.tenants.tenants import ensure_tenant
 from bench import machine, processor
 from bench.errors import BenchError
-from queues import open_queue
+from renderfarm.queues import open_queue
 from tests.contract.queues.conftest import HARNESSES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from app.jobs.tenants import Tenant
+    from app.tenants.tenants import Tenant
     from tests.contract.queues.harness import Harness
 
 SERVICES = ("redis", "sqs", "pubsub", "servicebus")
@@ -85,7 +85,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _service(service: str, count: int, postgres: Postgres, folder: str) -> dict[str, Any]:
-    """The two sides in turn, each on queues of its own that were filled before its clock starts."""
+    """The two contenders in turn, each on queues of its own that were filled before its clock starts."""
     module, name = HARNESSES[service]
     harness: Harness = getattr(import_module(f"tests.contract.queues.{module}"), name)()
     records = Records(postgres.url)
@@ -215,9 +215,9 @@ def _figures(count: int, took_s: float, used_s: float) -> dict[str, float]:
 
 def _table(found: dict[str, Any]) -> str:
     rows = []
-    for service, sides in found["services"].items():
-        intake, bare = sides["intake"], sides["bare"]
-        rates = f"{intake['per_s']:.0f} | {bare['per_s']:.0f} | {sides['ratio']:.2f}"
+    for service, contenders in found["services"].items():
+        intake, bare = contenders["intake"], contenders["bare"]
+        rates = f"{intake['per_s']:.0f} | {bare['per_s']:.0f} | {contenders['ratio']:.2f}"
         used = f"{intake['cpu_s_per_1000']:.2f} | {bare['cpu_s_per_1000']:.2f}"
         rows.append(f"| {service} | {rates} | {used} |\n")
     return HEAD.format(**found, **found["machine"]) + "".join(rows)

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from app.settings import REPOSITORY
+from app.config.repository import REPOSITORY
 
 PACKAGES = (
     "celery", "diffusers", "fastapi", "httpx", "kombu", "psycopg", "redis", "sqlalchemy", "torch",

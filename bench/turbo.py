@@ -1,4 +1,4 @@
-"""One picture, from the call to its bytes: the model at 20 steps and its turbo student at two.
+"""One picture, from the call to its bytes: the model at 20 steps and its turbo model at two.
 
     python -m bench.turbo [--pictures 20]
 
@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from app.settings import REPOSITORY
+from app.config.repository import REPOSITORY
+from bench.farm.plan import PROMPTS
+from bench.farm.rig import environment_without_farm, farm_up
+from bench.farm.rounds import turned
 from bench.figures import percentile
 from bench.machine import commit, machine, versions
-from bench.plan import PROMPTS
-from bench.rounds import turned
-from bench.stage import environment_without_farm, farm_up
 from models.scenes.evaluate import load
 from renderfarm import Farm
 
@@ -44,7 +44,7 @@ TARGET_MS = 200
 def main(argv: list[str]) -> int:
     """Measure, write `bench/results/turbo.{json,md}` and print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--pictures", type=int, default=20, help="of each arm")
+    parser.add_argument("--pictures", type=int, default=20, help="of each strategy")
     parser.add_argument("--results", type=Path, default=REPOSITORY / "bench" / "results")
     arguments = parser.parse_args(argv)
     environment_without_farm()
@@ -53,9 +53,9 @@ def main(argv: list[str]) -> int:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         access = farm_up(stack, folder / "farm", MODELS / "models.toml", tuple(ASKED), slots=4)
         farm = stack.enter_context(Farm(access["url"], access["api_key"]))
-        arms = {f"farm, {name}": through(farm, name) for name in ASKED}
-        arms |= {f"bare, {name}": bare(name) for name in ASKED}
-        result["arms"] = measure(arms, arguments.pictures)
+        strategies = {f"farm, {name}": through(farm, name) for name in ASKED}
+        strategies |= {f"bare, {name}": bare(name) for name in ASKED}
+        result["strategies"] = measure(strategies, arguments.pictures)
     arguments.results.mkdir(exist_ok=True)
     (arguments.results / "turbo.json").write_text(json.dumps(result, indent=1) + "\n")
     (arguments.results / "turbo.md").write_text(page(result))
@@ -87,14 +87,14 @@ def bare(model: str) -> Callable[[str, int], bytes]:
 
 
 def measure(
-    arms: Mapping[str, Callable[[str, int], bytes]], pictures: int
+    strategies: Mapping[str, Callable[[str, int], bytes]], pictures: int
 ) -> dict[str, list[float]]:
-    """Seconds of each picture by arm, after one of each that does not count."""
-    took: dict[str, list[float]] = {name: [] for name in arms}
+    """Seconds of each picture by strategy, after one of each that does not count."""
+    took: dict[str, list[float]] = {name: [] for name in strategies}
     for number in range(-1, pictures):
-        for name in turned(list(arms), number):
+        for name in turned(list(strategies), number):
             began = time.perf_counter()
-            arms[name](PROMPTS[number % len(PROMPTS)], 1000 + number)
+            strategies[name](PROMPTS[number % len(PROMPTS)], 1000 + number)
             if number >= 0:
                 took[name].append(time.perf_counter() - began)
     return took
@@ -102,19 +102,19 @@ def measure(
 
 def page(result: Mapping[str, Any]) -> str:
     """The table: medians, 95th percentiles, and each picture's ratio to the bare model's."""
-    arms: Mapping[str, Sequence[float]] = result["arms"]
-    base = arms["bare, scenes"]
+    strategies: Mapping[str, Sequence[float]] = result["strategies"]
+    base = strategies["bare, scenes"]
     rows = [
         f"| {name} | {_ms(statistics.median(took))} | {_ms(percentile(took, 95))} "
         f"| {statistics.median(a / b for a, b in zip(took, base, strict=True)):.2f} |"
-        for name, took in arms.items()
+        for name, took in strategies.items()
     ]
-    within = statistics.median(arms["farm, scenes-turbo"]) * 1000 <= TARGET_MS
+    within = statistics.median(strategies["farm, scenes-turbo"]) * 1000 <= TARGET_MS
     about = result["machine"]
     return f"""# One picture, from the call to its bytes
 
 Made by `python -m bench.turbo` at commit {result["commit"]} on {about["cpu"]}, {about["cores"]} cores, load
-average {about["load_average"][0]}. {len(base)} pictures of 128x128 of each arm, one at a time, in turns; `scenes` at
+average {about["load_average"][0]}. {len(base)} pictures of 128x128 of each strategy, one at a time, in turns; `scenes` at
 20 steps with guidance, `scenes-turbo` at 2 without.
 
 | | median | 95th percentile | times the bare `scenes`, median |

@@ -8,7 +8,7 @@ import sqlalchemy
 from alembic import context
 
 from app.database import driver_url
-from app.jobs.tables import metadata
+from app.tables import metadata
 
 MIGRATION_LOCK = 7_236_001  # any fixed number: the advisory lock that migrations take
 

@@ -1,12 +1,12 @@
 """Queues of four services and one in memory, with one behaviour; both ends, send and receive.
 
->>> from queues import open_queue
+>>> from renderfarm.queues import open_queue
 >>> with open_queue("sqs://eu-central-1/renders") as queue:
 ...     job_id = queue.send({"prompt": "a red circle on a blue background"})
 """
 
-from queues.base import Message, Outgoing, Queue
-from queues.errors import (
+from renderfarm.queues.base import Message, Outgoing, Queue
+from renderfarm.queues.errors import (
     BadAddress,
     MissingExtra,
     NotSent,
@@ -14,7 +14,7 @@ from queues.errors import (
     Refused,
     Unavailable,
 )
-from queues.opening import open_queue
+from renderfarm.queues.registry import open_queue
 
 __all__ = [
     "BadAddress",

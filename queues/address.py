@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from queues.errors import BadAddress
+from renderfarm.queues.errors import BadAddress
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -9,8 +9,8 @@ from abc import abstractmethod
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from queues import envelope
-from queues.errors import NotSent
+from renderfarm.queues import envelope
+from renderfarm.queues.errors import NotSent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

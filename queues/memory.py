@@ -11,12 +11,12 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from queues.base import Message, Outgoing, Queue, refuse
+from renderfarm.queues.base import Message, Outgoing, Queue, refuse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from queues.address import Address
+    from renderfarm.queues.address import Address
 
 LIMIT_BYTES = 1_048_576
 

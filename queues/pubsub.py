@@ -24,16 +24,16 @@ from google.pubsub_v1.services.publisher.transports import PublisherGrpcTranspor
 from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcTransport
 from google.pubsub_v1.types import PubsubMessage
 
-from queues.base import REASON, Message, Outgoing, Queue, refuse
-from queues.errors import BadAddress, Refused, Unavailable
-from queues.pubsub_stream import Stream
+from renderfarm.queues.base import REASON, Message, Outgoing, Queue, refuse
+from renderfarm.queues.errors import BadAddress, Refused, Unavailable
+from renderfarm.queues.pubsub_stream import Stream
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from google.pubsub_v1.types import ReceivedMessage
 
-    from queues.address import Address
+    from renderfarm.queues.address import Address
 
 LIMIT_BYTES = 10_000_000
 BATCH = 1000
@@ -42,7 +42,7 @@ MAX_DELAY_S = 600
 CALL_TIMEOUT_S = 5.0
 OPENING_S = 1.0
 """How long a receive waits for a stream that was just opened, though it need not wait at all."""
-AWAY = (
+CONNECTION_ERRORS = (
     exceptions.ServerError,
     exceptions.TooManyRequests,
     exceptions.RetryError,
@@ -102,7 +102,9 @@ class PubSubQueue(Queue):
             left_s = max(OPENING_S if fresh else 0.0, deadline - time.monotonic())
             if fetched := stream.take(limit, left_s):
                 return self._hand_out(fetched)
-            if stream.fault is not None and (fresh or not isinstance(stream.fault, AWAY)):
+            if stream.fault is not None and (
+                fresh or not isinstance(stream.fault, CONNECTION_ERRORS)
+            ):
                 with _errors(self._path):
                     raise stream.fault
             if not stream.ended or (fresh and stream.fault is None):
@@ -253,7 +255,7 @@ def _emulator() -> grpc.Channel | None:
 def _errors(name: str) -> Iterator[None]:
     try:
         yield
-    except AWAY as error:
+    except CONNECTION_ERRORS as error:
         raise Unavailable(f"Pub/Sub does not serve {name} now: {error}") from error
     except (exceptions.GoogleAPIError, GoogleAuthError) as error:
         raise Refused(f"Pub/Sub refused {name}: {error}") from error

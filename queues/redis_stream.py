@@ -16,14 +16,14 @@ from redis import Redis, exceptions
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
-from queues.base import Message, Outgoing, Queue, refuse
-from queues.errors import Refused, Unavailable
-from queues.redis_scripts import RECEIVE, SETTLE
+from renderfarm.queues.base import Message, Outgoing, Queue, refuse
+from renderfarm.queues.errors import Refused, Unavailable
+from renderfarm.queues.redis_scripts import RECEIVE, SETTLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from queues.address import Address
+    from renderfarm.queues.address import Address
 
 GROUP = "renderfarm"
 LIMIT_BYTES = 1_048_576

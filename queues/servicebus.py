@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from azure.servicebus import ServiceBusClient, exceptions
 
-from queues import servicebus_message as convert
-from queues.base import Message, Outgoing, Queue, refuse
-from queues.errors import BadAddress, MissingExtra, Refused, Unavailable
+from renderfarm.queues import servicebus_message as convert
+from renderfarm.queues.base import Message, Outgoing, Queue, refuse
+from renderfarm.queues.errors import BadAddress, MissingExtra, Refused, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
         ServiceBusSender,
     )
 
-    from queues.address import Address
+    from renderfarm.queues.address import Address
 
 LEAST_WAIT_S = 0.2
 MAX_WAIT_S = 1.0

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from azure.servicebus import ServiceBusMessage, ServiceBusReceivedMessage
 from azure.servicebus.amqp import AmqpMessageBodyType
 
-from queues.base import Message, Outgoing
+from renderfarm.queues.base import Message, Outgoing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -21,14 +21,14 @@ from botocore.exceptions import (  # type: ignore[import-untyped]
 )
 from botocore.exceptions import ConnectionError as NoConnection
 
-from queues import sqs_entries as entries
-from queues.base import REASON, Message, Outgoing, Queue, refuse
-from queues.errors import BadAddress, Refused, Unavailable
+from renderfarm.queues import sqs_entries as entries
+from renderfarm.queues.base import REASON, Message, Outgoing, Queue, refuse
+from renderfarm.queues.errors import BadAddress, Refused, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from queues.address import Address
+    from renderfarm.queues.address import Address
 
 MAX_WAIT_S = 20
 MAX_DELAY_S = 43_200

@@ -6,7 +6,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
-from queues.base import Message, Outgoing
+from renderfarm.queues.base import Message, Outgoing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from renderfarm import _calls, errors
+from renderfarm._flows import failure
 from renderfarm._preview import Preview
-from renderfarm._scripts import failure
 from renderfarm.types import Event, Job, Progress, ProgressEvent, StateEvent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from renderfarm._scripts import Policy, Reply
+    from renderfarm._flows import Policy, Reply
 
 SILENCE_S = 60.0
 """A stream without a byte for so long is dead: a farm sends a comment every few seconds."""

@@ -6,7 +6,7 @@ import base64
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
-from renderfarm import _views
+from renderfarm import _files
 
 if TYPE_CHECKING:
     import os
@@ -37,11 +37,11 @@ class Preview:
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the file, whole or not at all, into a folder that exists; gives its path."""
-        return _views.write(_views.writable(path), self.data)
+        return _files.write(_files.writable(path), self.data)
 
     def pil(self) -> PIL.Image.Image:
         """Open with Pillow (`pip install 'renderfarm[images]'`)."""
-        return _views.pil(self.data)
+        return _files.pil(self.data)
 
     def __repr__(self) -> str:
         return f"<Preview {self.content_type} {len(self.data)} bytes>"

@@ -1,4 +1,4 @@
-"""`AsyncFarm`, the client that awaits: the twin of `client`; what both do is in `_scripts`."""
+"""`AsyncFarm`, the client that awaits: the twin of `client`; what both do is in `_flows`."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import random
 import time
 from typing import TYPE_CHECKING, Self, Unpack
 
-from renderfarm import _address, _calls, _events, _scripts, _views
-from renderfarm._wire import AsyncWire, Limits
+from renderfarm import _address, _calls, _events, _files, _flows, _views
+from renderfarm._transport import AsyncTransport, Limits
 from renderfarm.types import StateEvent
 
 if TYPE_CHECKING:
@@ -27,43 +27,49 @@ if TYPE_CHECKING:
 class AsyncImage(_views.ImageView):
     """One image of a finished job, still on the farm's storage."""
 
-    def __init__(self, wire: AsyncWire, job_id: str, index: int, info: types.Image) -> None:
+    def __init__(self, wire: AsyncTransport, job_id: str, index: int, info: types.Image) -> None:
         self.info = info
-        self._wire = wire
+        self._transport = wire
         self._job_id = job_id
         self._index = index
 
     async def bytes(self) -> bytes:
         """Download the file. Raises DownloadError if it does not arrive whole."""
-        policy = self._wire.limits.policy
-        return await self._wire.run(_scripts.download(self._job_id, self._index, self.info, policy))
+        policy = self._transport.limits.policy
+        return await self._transport.run(
+            _flows.download(self._job_id, self._index, self.info, policy)
+        )
 
     async def save(self, path: str | os.PathLike[str]) -> Path:
         """Download into a file, whole or not at all, whose folder exists; gives its path."""
-        path = _views.writable(path)
-        return await asyncio.to_thread(_views.write, path, await self.bytes())
+        path = _files.writable(path)
+        return await asyncio.to_thread(_files.write, path, await self.bytes())
 
     async def pil(self) -> PIL.Image.Image:
         """Download and open with Pillow (`pip install 'renderfarm[images]'`)."""
-        return _views.pil(await self.bytes())
+        return _files.pil(await self.bytes())
 
 
 class AsyncJob(_views.JobView):
     """A handle on one job. It knows what the farm said last, and asks again when told to."""
 
-    def __init__(self, wire: AsyncWire, snapshot: types.Job) -> None:
+    def __init__(self, wire: AsyncTransport, snapshot: types.Job) -> None:
         self.snapshot = snapshot
-        self._wire = wire
+        self._transport = wire
 
     @property
     def images(self) -> tuple[AsyncImage, ...]:
         """The images, in the order of their seeds; none before the job succeeded."""
         infos = enumerate(self.snapshot.images)
-        return tuple(AsyncImage(self._wire, self.id, index, info) for index, info in infos)
+        return tuple(AsyncImage(self._transport, self.id, index, info) for index, info in infos)
 
     async def refresh(self) -> Self:
         """Ask the farm how the job stands."""
-        self._see(await self._wire.run(_scripts.ask(_calls.job(self.id), self._wire.limits.policy)))
+        self._see(
+            await self._transport.run(
+                _flows.ask(_calls.job(self.id), self._transport.limits.policy)
+            )
+        )
         return self
 
     async def wait(self, timeout: float | None = None) -> Self:  # noqa: ASYNC109 - held by the farm
@@ -72,15 +78,15 @@ class AsyncJob(_views.JobView):
         Raises JobFailed, JobCancelled or JobExpired when it ended otherwise, WaitTimeout when it
         goes on. A farm that is away meanwhile is waited for too.
         """
-        limits = self._wire.limits
+        limits = self._transport.limits
         timeout_s = limits.wait_s if timeout is None else timeout
-        job = await self._wire.run(_scripts.wait(self.id, timeout_s, self._see, limits.policy))
-        _scripts.succeeded(job)
+        job = await self._transport.run(_flows.wait(self.id, timeout_s, self._see, limits.policy))
+        _flows.succeeded(job)
         return self
 
     async def cancel(self) -> Self:
         """Cancel it. Raises Conflict if it has ended otherwise."""
-        self._see(await self._wire.run(_scripts.cancel(self.id, self._wire.limits.policy)))
+        self._see(await self._transport.run(_flows.cancel(self.id, self._transport.limits.policy)))
         return self
 
     async def events(self, timeout_s: float | None = None) -> AsyncIterator[types.Event]:
@@ -88,10 +94,10 @@ class AsyncJob(_views.JobView):
 
         Connects again by itself. Raises WaitTimeout after `timeout_s` (None: the farm's `wait_s`).
         """
-        limits = self._wire.limits
+        limits = self._transport.limits
         timeout_s = limits.wait_s if timeout_s is None else timeout_s
         follow = _events.Follow(self.snapshot, timeout_s, limits.policy)
-        async for event in self._wire.stream(follow):
+        async for event in self._transport.stream(follow):
             if isinstance(event, StateEvent):
                 self._see(event.job)
             yield event
@@ -124,13 +130,15 @@ class AsyncFarm:
         jitter: Callable[[], float] = random.random,
     ) -> None:
         address = _address.find(url, api_key, os.environ, given=transport is not None)
-        self._policy = _scripts.Policy(max_retries, clock=clock, random=jitter)
-        self._wire = AsyncWire(address, Limits(timeout_s, wait_s, self._policy), transport, sleep)
+        self._policy = _flows.Policy(max_retries, clock=clock, random=jitter)
+        self._transport = AsyncTransport(
+            address, Limits(timeout_s, wait_s, self._policy), transport, sleep
+        )
 
     @property
     def url(self) -> str:
         """Where the farm is."""
-        return self._wire.address.url
+        return self._transport.address.url
 
     async def submit(
         self,
@@ -149,8 +157,10 @@ class AsyncFarm:
     async def submit_many(self, requests: Iterable[str | JobRequest]) -> tuple[AsyncJob, ...]:
         """Hand in many, as prompts or whole requests; every 1,000 are accepted all or not at all."""
         calls = _calls.submit_many(requests)
-        accepted = [await self._wire.run(_scripts.ask(call, self._policy)) for call in calls]
-        return tuple(AsyncJob(self._wire, snapshot) for batch in accepted for snapshot in batch)
+        accepted = [await self._transport.run(_flows.ask(call, self._policy)) for call in calls]
+        return tuple(
+            AsyncJob(self._transport, snapshot) for batch in accepted for snapshot in batch
+        )
 
     async def render(
         self,
@@ -163,15 +173,15 @@ class AsyncFarm:
 
         For several at once: `(await (await farm.submit(prompt, num_images=4)).wait()).images`.
         """
-        _scripts.one_image(fields)
+        _flows.one_image(fields)
         job = await self.submit(prompt, **fields)
         return (await job.wait(timeout_s)).images[0]
 
     async def job(self, job_id: str, *, appear_s: float | None = None) -> AsyncJob:
         """Find a job by its id, as `Farm.job`. Raises NotFound."""
-        wait_s = _scripts.appearance_s(job_id, time.time()) if appear_s is None else appear_s
+        wait_s = _flows.appearance_s(job_id, time.time()) if appear_s is None else appear_s
         return AsyncJob(
-            self._wire, await self._wire.run(_scripts.find(job_id, wait_s, self._policy))
+            self._transport, await self._transport.run(_flows.find(job_id, wait_s, self._policy))
         )
 
     async def list(
@@ -184,9 +194,9 @@ class AsyncFarm:
         """Yield jobs, newest first: all of them, or `limit`. Pages are fetched as you go."""
         listing = _calls.Listing(status, model, limit)
         while call := listing.next_call():
-            page = await self._wire.run(_scripts.ask(call, self._policy))
+            page = await self._transport.run(_flows.ask(call, self._policy))
             for snapshot in listing.take(page):
-                yield AsyncJob(self._wire, snapshot)
+                yield AsyncJob(self._transport, snapshot)
 
     async def wait(self, job: AsyncJob | str, timeout: float | None = None) -> AsyncJob:  # noqa: ASYNC109
         """`AsyncJob.wait`, by handle or id."""
@@ -215,25 +225,25 @@ class AsyncFarm:
             if job.done:
                 yield job
         handles = {job.id: job for job in jobs if not job.done}
-        timeout_s = self._wire.limits.wait_s if timeout_s is None else timeout_s
-        race = _scripts.Race(handles, timeout_s, self._policy)
+        timeout_s = self._transport.limits.wait_s if timeout_s is None else timeout_s
+        race = _flows.Race(handles, timeout_s, self._policy)
         while race.pending:
-            for snapshot in await self._wire.run(race.round()):
+            for snapshot in await self._transport.run(race.round()):
                 job = handles[snapshot.id]
                 job.snapshot = snapshot
                 yield job
 
     async def models(self) -> tuple[types.Model, ...]:
         """What the farm serves, with what each model accepts."""
-        return await self._wire.run(_scripts.ask(_calls.models(), self._policy))
+        return await self._transport.run(_flows.ask(_calls.models(), self._policy))
 
     async def upload(self, data: bytes) -> str:
         """Put a picture into the farm's store; name the answer as `image`, `mask` or `control_image`."""
-        return await self._wire.run(_scripts.upload(data, self._policy))
+        return await self._transport.run(_flows.upload(data, self._policy))
 
     async def close(self) -> None:
         """Close the connections. Jobs go on by themselves."""
-        await self._wire.close()
+        await self._transport.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -250,7 +260,7 @@ class AsyncFarm:
         return f"<AsyncFarm {self.url}>"
 
     async def _ask(self, call: _calls.Call[types.Job]) -> AsyncJob:
-        return AsyncJob(self._wire, await self._wire.run(_scripts.ask(call, self._policy)))
+        return AsyncJob(self._transport, await self._transport.run(_flows.ask(call, self._policy)))
 
     async def _known(self, job: AsyncJob | str) -> AsyncJob:
         return job if isinstance(job, AsyncJob) else await self.job(job)

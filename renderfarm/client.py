@@ -1,4 +1,4 @@
-"""`Farm`, the client that blocks. `async_client` has its twin; what both do is in `_scripts`."""
+"""`Farm`, the client that blocks. `async_client` has its twin; what both do is in `_flows`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import random
 import time
 from typing import TYPE_CHECKING, Self, Unpack
 
-from renderfarm import _address, _calls, _events, _scripts, _views
-from renderfarm._wire import Limits, Wire
+from renderfarm import _address, _calls, _events, _files, _flows, _views
+from renderfarm._transport import Limits, Transport
 from renderfarm.types import StateEvent
 
 if TYPE_CHECKING:
@@ -26,42 +26,44 @@ if TYPE_CHECKING:
 class Image(_views.ImageView):
     """One image of a finished job, still on the farm's storage."""
 
-    def __init__(self, wire: Wire, job_id: str, index: int, info: types.Image) -> None:
+    def __init__(self, wire: Transport, job_id: str, index: int, info: types.Image) -> None:
         self.info = info
-        self._wire = wire
+        self._transport = wire
         self._job_id = job_id
         self._index = index
 
     def bytes(self) -> bytes:
         """Download the file. Raises DownloadError if it does not arrive whole."""
-        policy = self._wire.limits.policy
-        return self._wire.run(_scripts.download(self._job_id, self._index, self.info, policy))
+        policy = self._transport.limits.policy
+        return self._transport.run(_flows.download(self._job_id, self._index, self.info, policy))
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Download into a file, whole or not at all, whose folder exists; gives its path."""
-        return _views.write(_views.writable(path), self.bytes())
+        return _files.write(_files.writable(path), self.bytes())
 
     def pil(self) -> PIL.Image.Image:
         """Download and open with Pillow (`pip install 'renderfarm[images]'`)."""
-        return _views.pil(self.bytes())
+        return _files.pil(self.bytes())
 
 
 class Job(_views.JobView):
     """A handle on one job. It knows what the farm said last, and asks again when told to."""
 
-    def __init__(self, wire: Wire, snapshot: types.Job) -> None:
+    def __init__(self, wire: Transport, snapshot: types.Job) -> None:
         self.snapshot = snapshot
-        self._wire = wire
+        self._transport = wire
 
     @property
     def images(self) -> tuple[Image, ...]:
         """The images, in the order of their seeds; none before the job succeeded."""
         infos = enumerate(self.snapshot.images)
-        return tuple(Image(self._wire, self.id, index, info) for index, info in infos)
+        return tuple(Image(self._transport, self.id, index, info) for index, info in infos)
 
     def refresh(self) -> Self:
         """Ask the farm how the job stands."""
-        self._see(self._wire.run(_scripts.ask(_calls.job(self.id), self._wire.limits.policy)))
+        self._see(
+            self._transport.run(_flows.ask(_calls.job(self.id), self._transport.limits.policy))
+        )
         return self
 
     def wait(self, timeout: float | None = None) -> Self:
@@ -70,15 +72,15 @@ class Job(_views.JobView):
         Raises JobFailed, JobCancelled or JobExpired when it ended otherwise, WaitTimeout when it
         goes on. A farm that is away meanwhile is waited for too.
         """
-        limits = self._wire.limits
+        limits = self._transport.limits
         timeout_s = limits.wait_s if timeout is None else timeout
-        job = self._wire.run(_scripts.wait(self.id, timeout_s, self._see, limits.policy))
-        _scripts.succeeded(job)
+        job = self._transport.run(_flows.wait(self.id, timeout_s, self._see, limits.policy))
+        _flows.succeeded(job)
         return self
 
     def cancel(self) -> Self:
         """Cancel it. Raises Conflict if it has ended otherwise."""
-        self._see(self._wire.run(_scripts.cancel(self.id, self._wire.limits.policy)))
+        self._see(self._transport.run(_flows.cancel(self.id, self._transport.limits.policy)))
         return self
 
     def events(self, timeout_s: float | None = None) -> Iterator[types.Event]:
@@ -86,9 +88,11 @@ class Job(_views.JobView):
 
         Connects again by itself. Raises WaitTimeout after `timeout_s` (None: the farm's `wait_s`).
         """
-        limits = self._wire.limits
+        limits = self._transport.limits
         timeout_s = limits.wait_s if timeout_s is None else timeout_s
-        for event in self._wire.stream(_events.Follow(self.snapshot, timeout_s, limits.policy)):
+        for event in self._transport.stream(
+            _events.Follow(self.snapshot, timeout_s, limits.policy)
+        ):
             if isinstance(event, StateEvent):
                 self._see(event.job)
             yield event
@@ -121,13 +125,15 @@ class Farm:
         jitter: Callable[[], float] = random.random,
     ) -> None:
         address = _address.find(url, api_key, os.environ, given=transport is not None)
-        self._policy = _scripts.Policy(max_retries, clock=clock, random=jitter)
-        self._wire = Wire(address, Limits(timeout_s, wait_s, self._policy), transport, sleep)
+        self._policy = _flows.Policy(max_retries, clock=clock, random=jitter)
+        self._transport = Transport(
+            address, Limits(timeout_s, wait_s, self._policy), transport, sleep
+        )
 
     @property
     def url(self) -> str:
         """Where the farm is."""
-        return self._wire.address.url
+        return self._transport.address.url
 
     def submit(
         self,
@@ -146,8 +152,8 @@ class Farm:
     def submit_many(self, requests: Iterable[str | JobRequest]) -> tuple[Job, ...]:
         """Hand in many, as prompts or whole requests; every 1,000 are accepted all or not at all."""
         calls = _calls.submit_many(requests)
-        accepted = [self._wire.run(_scripts.ask(call, self._policy)) for call in calls]
-        return tuple(Job(self._wire, snapshot) for batch in accepted for snapshot in batch)
+        accepted = [self._transport.run(_flows.ask(call, self._policy)) for call in calls]
+        return tuple(Job(self._transport, snapshot) for batch in accepted for snapshot in batch)
 
     def render(
         self,
@@ -160,7 +166,7 @@ class Farm:
 
         For several at once: `farm.submit(prompt, num_images=4).wait().images`.
         """
-        _scripts.one_image(fields)
+        _flows.one_image(fields)
         return self.submit(prompt, **fields).wait(timeout_s).images[0]
 
     def job(self, job_id: str, *, appear_s: float | None = None) -> Job:
@@ -169,8 +175,8 @@ class Farm:
         A job that was just sent onto a queue may take a moment to appear: it is looked for during
         `appear_s` (None: 10 seconds if the id was made in the last minute).
         """
-        wait_s = _scripts.appearance_s(job_id, time.time()) if appear_s is None else appear_s
-        return Job(self._wire, self._wire.run(_scripts.find(job_id, wait_s, self._policy)))
+        wait_s = _flows.appearance_s(job_id, time.time()) if appear_s is None else appear_s
+        return Job(self._transport, self._transport.run(_flows.find(job_id, wait_s, self._policy)))
 
     def list(
         self,
@@ -182,9 +188,9 @@ class Farm:
         """Yield jobs, newest first: all of them, or `limit`. Pages are fetched as you go."""
         listing = _calls.Listing(status, model, limit)
         while call := listing.next_call():
-            page = self._wire.run(_scripts.ask(call, self._policy))
+            page = self._transport.run(_flows.ask(call, self._policy))
             for snapshot in listing.take(page):
-                yield Job(self._wire, snapshot)
+                yield Job(self._transport, snapshot)
 
     def wait(self, job: Job | str, timeout: float | None = None) -> Job:
         """`Job.wait`, by handle or id."""
@@ -206,25 +212,25 @@ class Farm:
         jobs = tuple(jobs)
         yield from (job for job in jobs if job.done)
         handles = {job.id: job for job in jobs if not job.done}
-        timeout_s = self._wire.limits.wait_s if timeout_s is None else timeout_s
-        race = _scripts.Race(handles, timeout_s, self._policy)
+        timeout_s = self._transport.limits.wait_s if timeout_s is None else timeout_s
+        race = _flows.Race(handles, timeout_s, self._policy)
         while race.pending:
-            for snapshot in self._wire.run(race.round()):
+            for snapshot in self._transport.run(race.round()):
                 job = handles[snapshot.id]
                 job.snapshot = snapshot
                 yield job
 
     def models(self) -> tuple[types.Model, ...]:
         """What the farm serves, with what each model accepts."""
-        return self._wire.run(_scripts.ask(_calls.models(), self._policy))
+        return self._transport.run(_flows.ask(_calls.models(), self._policy))
 
     def upload(self, data: bytes) -> str:
         """Put a picture into the farm's store; name the answer as `image`, `mask` or `control_image`."""
-        return self._wire.run(_scripts.upload(data, self._policy))
+        return self._transport.run(_flows.upload(data, self._policy))
 
     def close(self) -> None:
         """Close the connections. Jobs go on by themselves."""
-        self._wire.close()
+        self._transport.close()
 
     def __enter__(self) -> Self:
         return self
@@ -241,7 +247,7 @@ class Farm:
         return f"<Farm {self.url}>"
 
     def _ask(self, call: _calls.Call[types.Job]) -> Job:
-        return Job(self._wire, self._wire.run(_scripts.ask(call, self._policy)))
+        return Job(self._transport, self._transport.run(_flows.ask(call, self._policy)))
 
     def _known(self, job: Job | str) -> Job:
         return job if isinstance(job, Job) else self.job(job)

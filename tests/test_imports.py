@@ -34,7 +34,7 @@ def loaded_by(module: str) -> set[str]:
     return set(json.loads(run.stdout))
 
 
-@pytest.mark.parametrize("module", ["renderfarm", "queues", "renderfarm.testing"])
+@pytest.mark.parametrize("module", ["renderfarm", "renderfarm.queues", "renderfarm.testing"])
 def test_what_customers_install_loads_nothing_of_the_farms(module: str) -> None:
     """The SDK and the queue adapters pull in neither `app` nor torch nor any server's library."""
     assert not loaded_by(module) & (HEAVY | {"app", "workers", "boto3", "redis"})
@@ -42,7 +42,7 @@ def test_what_customers_install_loads_nothing_of_the_farms(module: str) -> None:
 
 def test_the_control_plane_never_loads_torch() -> None:
     """A role without a device starts without torch."""
-    roles = "app.api.application, app.dispatcher, app.courier, app.intake.role"
+    roles = "app.api.application, app.dispatch.dispatcher, app.webhooks.courier, app.intake.role"
     assert not loaded_by(roles) & {"torch", "diffusers", "transformers", "workers"}
 
 

@@ -1,4 +1,4 @@
-"""Run one worker: `python -m workers`. Settings come from the environment; see `app.settings`."""
+"""Run one worker: `python -m workers`. Settings come from the environment; see `app.config.settings`."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import warnings
 
 from app import log
 from app.broker import create_app, queue_of
-from app.catalog import load_catalog
+from app.catalog.load import load_catalog
+from app.config.settings import Settings
 from app.errors import FarmError
-from app.settings import Settings
-from app.threads import wait_briefly
 from workers import tasks
-from workers.bootstep import Farm
+from workers.bootstep import WorkerStep
+from workers.device.threads import wait_briefly
 
 
 def main() -> None:
@@ -28,7 +28,7 @@ def main() -> None:
     app = create_app(settings.broker_url)
     app.farm_settings, app.farm_catalog = settings, catalog
     tasks.register(app)
-    app.steps["worker"].add(Farm)
+    app.steps["worker"].add(WorkerStep)
     warnings.filterwarnings("ignore", message=".*superuser privileges")  # usual in a container
     app.worker_main([
         "--quiet",

@@ -19,22 +19,22 @@ from celery import bootsteps
 from sqlalchemy.exc import DBAPIError
 
 from app.database import create_engine
-from app.jobs import tenants
-from app.jobs import workers as records
+from app.dispatch import workers as records
 from app.jobs.store import Store
-from app.results.storage import ObjectStorage
-from workers import moderation
-from workers.credentials import Credentials
-from workers.lease import Keeper
-from workers.models import device_of, engine_of
-from workers.previews import Previewer
-from workers.revisions import Revisions
-from workers.runtime import Runtime
-from workers.slot import Slot
+from app.storage.objects import ObjectStorage
+from app.tenants import tenants
+from workers.device.build import device_of, engine_of
+from workers.device.runtime import Runtime
+from workers.images import moderation
+from workers.images.credentials import Credentials
+from workers.images.revisions import Revisions
+from workers.slots.lease import LeaseRenewer
+from workers.slots.previews import Previewer
+from workers.slots.slot import Slot
 
 if TYPE_CHECKING:
-    from app.catalog import Catalog
-    from app.settings import Settings
+    from app.catalog.entries import Catalog
+    from app.config.settings import Settings
 
 log = structlog.get_logger("workers")
 BEAT_S = 3.0
@@ -42,7 +42,7 @@ GRACE_S = 5.0
 DEVICE_LOST_EXIT = 70  # EX_SOFTWARE: the supervisor starts a fresh process
 
 
-class Farm(bootsteps.StartStopStep):  # type: ignore[misc,unused-ignore]
+class WorkerStep(bootsteps.StartStopStep):  # type: ignore[misc,unused-ignore]
     """The engine, the leases and the heartbeat of one worker process."""
 
     requires = ("celery.worker.components:Pool",)
@@ -56,7 +56,7 @@ class Farm(bootsteps.StartStopStep):  # type: ignore[misc,unused-ignore]
         self._runtime = Runtime(
             engine_of(self._catalog, settings.max_rows, settings.device_memory_mb)
         )
-        self._keeper = Keeper(self._store, self._runtime, settings)
+        self._keeper = LeaseRenewer(self._store, self._runtime, settings)
         self._previewer = Previewer(self._runtime, self._keeper, settings.broker_url)
         self._worker = records.Worker(
             id=f"{platform.node()}:{os.getpid()}:{int(time.time())}",

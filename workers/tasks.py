@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from app.broker import TASK
-from workers.runtime import RenderFailed
+from workers.errors import RenderFailed
 
 if TYPE_CHECKING:
     from celery import Celery

@@ -23,24 +23,24 @@ from app.api import (
     uploads,
     usage,
 )
+from app.api.admission import AdmissionControl
 from app.api.context import Context
-from app.api.crowd import Crowd
 from app.api.hub import Hub
 from app.api.previews import Previews
-from app.catalog import load_catalog
+from app.catalog.load import load_catalog
 from app.database import create_engine
 from app.errors import FieldError, InvalidRequest
-from app.jobs.accept import Door
+from app.jobs.accept import AcceptContext
 from app.jobs.queries import Queries
 from app.jobs.store import Store
-from app.results.storage import ObjectStorage
+from app.storage.objects import ObjectStorage
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from fastapi import Request
 
-    from app.settings import Settings
+    from app.config.settings import Settings
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -57,7 +57,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     app = FastAPI(title="Renderfarm", version="1", lifespan=lifespan)
     app.state.context = context
-    app.state.crowd = Crowd()
+    app.state.admission = AdmissionControl()
     health.count_requests(app)
     problems.install(app)
     app.add_exception_handler(RequestValidationError, _bad_query)
@@ -79,7 +79,7 @@ def compose(settings: Settings) -> Context:
         store=store,
         queries=queries,
         catalog=catalog,
-        door=Door(
+        door=AcceptContext(
             store,
             catalog,
             settings.webhook_allow_private,

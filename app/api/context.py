@@ -10,22 +10,23 @@ from fastapi import Depends, Request
 from starlette.concurrency import run_in_threadpool
 
 from app.errors import NotFound, TooLarge, Unauthorized
-from app.jobs import limits, present, tenants
+from app.jobs import present
 from app.jobs.request import LIMIT_BYTES
-from app.jobs.tenants import Tenant
+from app.tenants import limits, tenants
+from app.tenants.tenants import Tenant
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from app.api.hub import Hub
     from app.api.previews import Previews
-    from app.catalog import Catalog
-    from app.jobs.accept import Door
+    from app.catalog.entries import Catalog
+    from app.config.settings import Settings
+    from app.jobs.accept import AcceptContext
     from app.jobs.queries import Queries
     from app.jobs.records import Row
     from app.jobs.store import Store
-    from app.results.storage import Storage
-    from app.settings import Settings
+    from app.storage.objects import Storage
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ class Context:
     store: Store
     queries: Queries
     catalog: Catalog
-    door: Door
+    door: AcceptContext
     storage: Storage
     hub: Hub
     previews: Previews

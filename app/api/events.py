@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from uuid import UUID
 
-    from app.jobs.tenants import Tenant
+    from app.tenants.tenants import Tenant
 
 router = APIRouter(prefix="/v1", tags=["jobs"])
 QUIET_S = 15.0

@@ -16,12 +16,12 @@ from starlette.concurrency import run_in_threadpool
 
 from app.api.context import Ctx, body
 from app.errors import NotFound, Refused
-from app.results.signing import as_upload, verify
-from app.results.storage import IMMUTABLE
-from app.results.uploads import LIMIT_UPLOAD_BYTES
+from app.storage.objects import IMMUTABLE
+from app.storage.signing import as_upload, verify
+from app.storage.uploads import LIMIT_UPLOAD_BYTES
 
 if TYPE_CHECKING:
-    from app.settings import Settings
+    from app.config.settings import Settings
 
 router = APIRouter(tags=["files"])
 CONTENT_TYPES = {

@@ -17,7 +17,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.api.context import Context, Ctx, Who
-from app.jobs import workers
+from app.dispatch import workers
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

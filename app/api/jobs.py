@@ -11,18 +11,18 @@ from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 
+from app import trace
+from app.api.admission import Admitted
 from app.api.context import Context, Ctx, Who, as_id, body
-from app.api.crowd import Inside
 from app.api.hub import POLL_S, look_again
 from app.errors import FieldError, InvalidJson, InvalidRequest, NotCancellable
-from app.jobs import trace
 from app.jobs.accept import Submission, accept
 from app.jobs.request import LIMIT_BYTES, JobRequest, parse
 from renderfarm.types import Status
 
 if TYPE_CHECKING:
     from app.jobs.records import Stored
-    from app.jobs.tenants import Tenant
+    from app.tenants.tenants import Tenant
 
 router = APIRouter(prefix="/v1", tags=["jobs"])
 MAX_BATCH = 1000
@@ -42,7 +42,7 @@ _BODY: dict[str, Any] = {
 async def submit(
     request: Request,
     context: Ctx,
-    _: Inside,
+    _: Admitted,
     tenant: Who,
     key: Key = None,
     traceparent: Trace = None,
@@ -66,7 +66,7 @@ async def submit(
 async def submit_batch(
     request: Request,
     context: Ctx,
-    _: Inside,
+    _: Admitted,
     tenant: Who,
     key: Key = None,
     traceparent: Trace = None,

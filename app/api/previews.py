@@ -1,6 +1,6 @@
 """Previews of jobs under way, from the broker: one subscription per process, however many watch.
 
-Workers make previews of jobs that somebody watches, and of no others; see `workers.previews`. While
+Workers make previews of jobs that somebody watches, and of no others; see `workers.slots.previews`. While
 the broker is away there are none, and nothing else is missing.
 """
 

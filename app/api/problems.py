@@ -13,7 +13,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 
 from app.errors import Refused, Unavailable
-from app.results.storage import StorageError
+from app.storage.objects import StorageError
 
 if TYPE_CHECKING:
     from fastapi import FastAPI, Request

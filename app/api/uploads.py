@@ -10,7 +10,7 @@ from starlette.concurrency import run_in_threadpool
 
 from app.api.context import Ctx, Who
 from app.errors import NotFound
-from app.results import uploads
+from app.storage import uploads
 
 router = APIRouter(prefix="/v1", tags=["uploads"])
 

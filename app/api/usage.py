@@ -10,8 +10,8 @@ from starlette.concurrency import run_in_threadpool
 
 from app.api.context import Ctx, Who
 from app.errors import FieldError, InvalidRequest
-from app.jobs import usage
-from app.jobs.usage import GROUPS, Span
+from app.tenants import usage
+from app.tenants.usage import GROUPS, Span
 
 router = APIRouter(prefix="/v1", tags=["usage"])
 Since = Annotated[date | None, Query(alias="from")]

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from app.cli.operate import reach
-from app.jobs.tenants import DEFAULT_TENANT, find_by_name
+from app.tenants.tenants import DEFAULT_TENANT, find_by_name
 from app.webhooks.history import Filter, History
 
 if TYPE_CHECKING:

@@ -12,12 +12,11 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.broker import connect
-from app.catalog import load_catalog
+from app.catalog.load import load_catalog
+from app.config.settings import Settings, models_file
 from app.database import create_engine
+from app.dispatch import workers
 from app.errors import FarmError
-from app.jobs import workers
-from app.settings import Settings, models_file
-from app.threads import wait_briefly
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,7 +42,6 @@ def doctor(
         argv += [f"--skip={switch}" for switch in skip]
         argv += [f"--steps={steps}"] if steps else []
         argv += [f"--tolerance={tolerance}"] if tolerance is not None else []
-        wait_briefly(os.environ)  # as in a worker
         os.execv(sys.executable, argv)  # noqa: S606 - the control plane never imports torch
     checks: dict[str, Callable[[], str]] = {
         "models": _models,

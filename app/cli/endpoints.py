@@ -13,8 +13,8 @@ from rich.table import Table
 
 from app.cli.deliveries import TENANT, shown
 from app.cli.operate import reach
-from app.jobs.tenants import find_by_name
-from app.settings import Settings
+from app.config.settings import Settings
+from app.tenants.tenants import find_by_name
 from app.webhooks.endpoints import (
     MAX_GRACE_S,
     EndpointChange,

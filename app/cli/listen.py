@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from app.cli.operate import reach
-from app.jobs.tenants import DEFAULT_TENANT, find_by_name
-from app.settings import Settings
+from app.config.settings import Settings
+from app.tenants.tenants import DEFAULT_TENANT, find_by_name
 from app.webhooks.endpoints import EndpointRequest, Endpoints, parse
 from renderfarm.errors import WebhookError
 from renderfarm.webhooks import verify

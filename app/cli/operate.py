@@ -11,12 +11,12 @@ from rich.console import Console
 from rich.table import Table
 from sqlalchemy.exc import OperationalError
 
+from app.config.settings import Settings
 from app.database import create_engine
-from app.jobs import tenants
-from app.jobs import workers as records
+from app.dispatch import workers as records
 from app.jobs.audit import INVARIANTS
 from app.jobs.audit import audit as find_breaches
-from app.settings import Settings
+from app.tenants import tenants
 
 if TYPE_CHECKING:
     from uuid import UUID

@@ -9,15 +9,15 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from app.catalog import load_catalog
+from app.catalog.load import load_catalog
 from app.cli.operate import reach
+from app.config.settings import Settings
+from app.config.sources import Source
 from app.errors import Refused
+from app.intake.rejects import Rejects
 from app.intake.replay import replay
 from app.intake.role import door_of
-from app.jobs.rejects import Rejects
-from app.jobs.tenants import find_by_name
-from app.settings import Settings
-from app.sources import Source
+from app.tenants.tenants import find_by_name
 
 if TYPE_CHECKING:
     from uuid import UUID

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from app import log
+from app.config.settings import Settings
 from app.errors import FarmError
-from app.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,7 +69,7 @@ def intake(settings: Settings) -> None:
 @_role
 def dispatcher(settings: Settings) -> None:
     """Run the dispatcher and the reaper. Several may run; one leads."""
-    from app import dispatcher as role  # noqa: PLC0415
+    from app.dispatch import dispatcher as role  # noqa: PLC0415
 
     role.run(settings, stop_on_signals())
 
@@ -78,7 +78,7 @@ def dispatcher(settings: Settings) -> None:
 @_role
 def courier(settings: Settings) -> None:
     """Run the courier, which delivers webhooks. Any number may run."""
-    from app import courier as role  # noqa: PLC0415
+    from app.webhooks import courier as role  # noqa: PLC0415
 
     role.run(settings)
 

@@ -10,9 +10,9 @@ from rich.table import Table
 
 from app.api.usage import groups_of
 from app.cli.operate import reach
-from app.jobs import tenants as records
-from app.jobs import usage as used
-from app.jobs.usage import FIGURES, Span
+from app.tenants import tenants as records
+from app.tenants import usage as used
+from app.tenants.usage import FIGURES, Span
 
 if TYPE_CHECKING:
     from datetime import datetime

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from app.catalog import load_catalog
+from app.catalog.load import load_catalog
+from app.config.settings import Settings
 from app.errors import FarmError
 from app.local.farm import Access, Farm, Options
 from app.local.lock import only_farm
 from app.local.output import Output, wants_colour
-from app.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable

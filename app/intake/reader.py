@@ -16,17 +16,17 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.errors import NotFound
 from app.intake import pacing
-from app.intake.hand import Hand
+from app.intake.in_flight import InFlightMessages
 from app.intake.sorting import Bad, Good, Outcome, admit, sort
-from queues import QueueError
+from renderfarm.queues import QueueError
 
 if TYPE_CHECKING:
     import threading
     from collections.abc import Sequence
 
     from app.intake.records import Records
-    from app.jobs.tenants import Tenant
-    from queues import Message, Queue
+    from app.tenants.tenants import Tenant
+    from renderfarm.queues import Message, Queue
 
 log = structlog.get_logger("app.intake")
 WAIT_S = 2.0
@@ -55,7 +55,7 @@ class Reader:
         self._records = records
         self._stop = stop
         self._wait_s = wait_s
-        self._hand = Hand(queue, name)
+        self._hand = InFlightMessages(queue, name)
         self._tenant: Tenant | None = None
         self._free = 0
         self._looked_at = 0.0
@@ -79,7 +79,7 @@ class Reader:
         self.close()
 
     def close(self) -> None:
-        """Hand back at once what is in hand, and give the queue up. Again: does nothing."""
+        """InFlightMessages back at once what is in hand, and give the queue up. Again: does nothing."""
         if left := self._hand.close():
             try:
                 self._queue.retry(left)

@@ -7,21 +7,22 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import DataError
 
-from app.database import reading
+from app import trace
+from app.database import autocommit
 from app.errors import Unstorable
+from app.intake.rejects import NewReject, Rejects
 from app.intake.sorting import Bad, submission
-from app.jobs import tenants, trace
 from app.jobs.accept import check
-from app.jobs.rejects import NewReject, Rejects
+from app.tenants import tenants
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from app.jobs.accept import Door
+    from app.config.sources import Source
+    from app.jobs.accept import AcceptContext
     from app.jobs.records import NewJob
-    from app.jobs.tenants import Tenant
-    from app.sources import Source
-    from queues import Message
+    from app.tenants.tenants import Tenant
+    from renderfarm.queues import Message
 
 _WAITING = text("""
 SELECT count(*) FROM (SELECT 1 FROM jobs WHERE tenant_id = :tenant_id AND status = 'queued'
@@ -32,7 +33,7 @@ SELECT count(*) FROM (SELECT 1 FROM jobs WHERE tenant_id = :tenant_id AND status
 class Records:
     """The database, as one source sees it. Safe from any thread."""
 
-    def __init__(self, engine: Engine, door: Door, source: Source) -> None:
+    def __init__(self, engine: Engine, door: AcceptContext, source: Source) -> None:
         self._engine = engine
         self._door = door
         self._rejects = Rejects(engine)
@@ -42,7 +43,7 @@ class Records:
         """The source's tenant, and how many more of its jobs may wait. Raises `NotFound`."""
         tenant = tenants.find_by_name(self._engine, self._source.tenant)
         values = {"tenant_id": tenant.id, "most": tenant.max_queued}
-        with reading(self._engine).connect() as connection:
+        with autocommit(self._engine).connect() as connection:
             waiting = connection.execute(_WAITING, values).scalar_one()
         return tenant, tenant.max_queued - waiting
 

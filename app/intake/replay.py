@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from app import trace
 from app.errors import Refused
 from app.intake.sorting import submission
-from app.jobs import trace
 from app.jobs.accept import accept
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from uuid import UUID
 
-    from app.jobs.accept import Door
-    from app.jobs.rejects import Rejects
-    from app.jobs.tenants import Tenant
+    from app.intake.rejects import Rejects
+    from app.jobs.accept import AcceptContext
+    from app.tenants.tenants import Tenant
 
 
 class Incomplete(Refused):
@@ -25,7 +25,11 @@ class Incomplete(Refused):
 
 
 def replay(
-    rejects: Rejects, door: Door, tenant: Tenant, row: Mapping[str, Any], body: bytes | None = None
+    rejects: Rejects,
+    door: AcceptContext,
+    tenant: Tenant,
+    row: Mapping[str, Any],
+    body: bytes | None = None,
 ) -> UUID:
     """Submit a refused message again, mended as `body` or as it was; the job's id.
 

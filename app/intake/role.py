@@ -8,25 +8,25 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from app.catalog import load_catalog
+from app.catalog.load import load_catalog
+from app.config.sources import VARIABLE
 from app.database import create_engine
 from app.errors import CatalogError, SettingsError
 from app.intake.reader import WAIT_S, Reader
 from app.intake.records import Records
-from app.jobs.accept import Door
+from app.jobs.accept import AcceptContext
 from app.jobs.store import Store
-from app.sources import VARIABLE
-from queues import QueueError, open_queue
+from renderfarm.queues import QueueError, open_queue
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sqlalchemy import Engine
 
-    from app.catalog import Catalog
-    from app.settings import Settings
-    from app.sources import Source
-    from queues import Queue
+    from app.catalog.entries import Catalog
+    from app.config.settings import Settings
+    from app.config.sources import Source
+    from renderfarm.queues import Queue
 
 log = structlog.get_logger("app.intake")
 STOP_S = 5.0
@@ -61,13 +61,13 @@ def open_readers(
     ]
 
 
-def door_of(settings: Settings, engine: Engine, catalog: Catalog, source: Source) -> Door:
+def door_of(settings: Settings, engine: Engine, catalog: Catalog, source: Source) -> AcceptContext:
     """The way in for a source, with its defaults; raises `SettingsError` for its model."""
     try:
         preferred = catalog.preferring(source.model) if source.model else catalog
     except CatalogError as error:
         raise SettingsError(f"{VARIABLE}: {source.name}: {error}") from error
-    return Door(
+    return AcceptContext(
         Store(engine),
         preferred,
         settings.webhook_allow_private,

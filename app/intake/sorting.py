@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from app import trace
 from app.errors import OverQuota, Refused, UnknownModel
-from app.jobs import trace
 from app.jobs.accept import Submission
 from app.jobs.request import QueueMessage, parse
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from app.jobs.records import NewJob
-    from queues import Message
+    from renderfarm.queues import Message
 
 log = structlog.get_logger("app.intake")
 MAX_DETAIL_CHARS = 1000

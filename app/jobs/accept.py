@@ -12,28 +12,28 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from app.errors import FieldError, InvalidRequest
+from app.ids import new_id
 from app.jobs.cache import key_of, repeatable
-from app.jobs.ids import new_id
 from app.jobs.records import NewJob
 from app.jobs.request import JobRequest, QueueMessage, complete, digest
-from app.results import uploads
-from app.webhooks.outbound import ForbiddenUrl, check_url
+from app.outbound.client import ForbiddenUrl, check_url
+from app.storage import uploads
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from uuid import UUID
 
-    from app.catalog import Catalog
+    from app.catalog.entries import Catalog
     from app.jobs.records import Stored
     from app.jobs.store import Store
-    from app.jobs.tenants import Tenant
+    from app.tenants.tenants import Tenant
 
 MAX_KEY_CHARS = 255
 PICTURES = ("image", "mask", "control_image")
 
 
 @dataclass(frozen=True, slots=True)
-class Door:
+class AcceptContext:
     """What accepting needs: the records, the catalog, and whether webhooks may go to private hosts.
 
     A request that names no model gets the catalog's default, one that names no priority, `priority`.
@@ -57,7 +57,7 @@ class Submission:
 
 
 def accept(
-    door: Door,
+    door: AcceptContext,
     tenant: Tenant,
     submissions: Sequence[Submission],
     *,
@@ -79,7 +79,7 @@ def accept(
     return door.store.insert(new, tenant.max_queued)
 
 
-def check(door: Door, tenant: Tenant, submission: Submission) -> NewJob:
+def check(door: AcceptContext, tenant: Tenant, submission: Submission) -> NewJob:
     """What the records are to hold for a submission; raises `InvalidRequest`. Stores nothing."""
     request, key = submission.request, submission.key
     if key is not None and not 0 < len(key) <= MAX_KEY_CHARS:
@@ -113,16 +113,16 @@ def check(door: Door, tenant: Tenant, submission: Submission) -> NewJob:
     )
 
 
-def _check_picture(field: str, where: str, door: Door) -> None:
+def _check_picture(field: str, where: str, door: AcceptContext) -> None:
     if where.startswith(("http://", "https://")):
         _check_url(field, where, door)
 
 
-def _too_old(where: str, door: Door) -> bool:
+def _too_old(where: str, door: AcceptContext) -> bool:
     return uploads.is_name(where) and uploads.made_at(where) + door.keep_uploads_s < time.time()
 
 
-def _check_url(field: str, url: str, door: Door) -> None:
+def _check_url(field: str, url: str, door: AcceptContext) -> None:
     try:
         check_url(url, allow_private=door.webhook_allow_private)
     except ForbiddenUrl as error:

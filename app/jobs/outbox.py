@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, text
 
+from app.ids import new_id
 from app.jobs import present
-from app.jobs.ids import new_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

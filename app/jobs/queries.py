@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Engine, text
 
-from app.database import reading
+from app.database import autocommit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,7 +36,7 @@ class Queries:
     """Reads jobs. Safe from any thread."""
 
     def __init__(self, engine: Engine) -> None:
-        self._engine = reading(engine)
+        self._engine = autocommit(engine)
 
     def job(self, tenant_id: UUID, job_id: UUID) -> tuple[Row, list[Row]] | None:
         """The job's row and its images', or none if the tenant has no such job."""

@@ -57,7 +57,7 @@ class Claim:
     tenant_id: UUID
     attempt: int
     request: Mapping[str, Any]
-    alone: bool
+    exclusive: bool
     checkpoint: str | None = None
 
 

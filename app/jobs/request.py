@@ -16,12 +16,12 @@ from uuid import UUID  # noqa: TC003 - pydantic reads it off the annotation
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from app.errors import FieldError, InvalidJson, InvalidRequest, TooLarge, UnknownModel
-from app.results.uploads import is_name
+from app.storage.uploads import is_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from app.catalog import Catalog, Model
+    from app.catalog.entries import Catalog, Model
 
 LIMIT_BYTES = 262_144
 LIMIT_METADATA_BYTES = 16_384

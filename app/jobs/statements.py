@@ -84,7 +84,7 @@ CLAIM = _move(
            lease_until = now() + make_interval(secs => :lease_s), started_at = now(),
            hinted_at = NULL, step = 0
        WHERE id = :id AND status = 'queued' AND run_after <= now() AND deadline_at > now()
-         AND (CAST(:alone AS boolean) IS NULL OR (crashes > 0) = :alone)""",
+         AND (CAST(:exclusive AS boolean) IS NULL OR (crashes > 0) = :exclusive)""",
     "'running'",
     "jsonb_build_object('worker', worker_id)",
 ).replace(

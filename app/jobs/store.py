@@ -13,19 +13,20 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Engine, text
 
-from app.database import reading
+from app.database import autocommit
 from app.errors import IdempotencyConflict
-from app.jobs import limits, outbox, statements
-from app.jobs.limits import Quota, over_queued
-from app.jobs.notices import Notices, moved
+from app.jobs import outbox, statements
 from app.jobs.records import Claim, Costs, Failure, NewImage, NewJob, Row, Stored
 from app.jobs.states import retry_delay_s
+from app.notify import Notices, moved
+from app.tenants import limits
+from app.tenants.limits import Quota, over_queued
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from uuid import UUID
 
-    from app.jobs.tenants import Tenant
+    from app.tenants.tenants import Tenant
 
 
 class Store:
@@ -71,7 +72,7 @@ class Store:
 
     def _repeats(self, new: Sequence[NewJob], max_queued: int) -> list[Stored]:
         """The jobs that were stored before under these keys; `OverQuota` if some were not."""
-        with reading(self._engine).connect() as connection:
+        with autocommit(self._engine).connect() as connection:
             rows = _by_key(connection, new)
             if any(job.idempotency_key not in rows for job in new):
                 raise over_queued(max_queued)
@@ -80,7 +81,7 @@ class Store:
 
     def holds(self, tenant_id: UUID, key: str) -> bool:
         """Whether the tenant has a job under this idempotency key."""
-        with reading(self._engine).connect() as connection:
+        with autocommit(self._engine).connect() as connection:
             wanted = {"tenant": tenant_id, "key": key}
             query = "SELECT FROM jobs WHERE tenant_id = :tenant AND idempotency_key = :key"
             return connection.execute(text(query), wanted).one_or_none() is not None
@@ -90,7 +91,7 @@ class Store:
         limits.check_day(self._engine, tenant)
 
     def claim(
-        self, job_id: UUID, worker_id: str, lease_s: float, *, alone: bool | None = None
+        self, job_id: UUID, worker_id: str, lease_s: float, *, exclusive: bool | None = None
     ) -> Claim | None:
         """Queued -> running, for this worker; none if another has it or it is not due.
 
@@ -98,7 +99,7 @@ class Store:
         claimed, suspects or all others; None, either.
         """
         with self._engine.begin() as connection:
-            values = {"id": job_id, "worker": worker_id, "lease_s": lease_s, "alone": alone}
+            values = {"id": job_id, "worker": worker_id, "lease_s": lease_s, "exclusive": exclusive}
             rows = _run(connection, statements.CLAIM, **values)
             if not rows:
                 return None
@@ -113,14 +114,14 @@ class Store:
             r["tenant_id"],
             r["attempt"],
             r["request"],
-            alone=r["crashes"] > 0,
+            exclusive=r["crashes"] > 0,
             checkpoint=r["checkpoint"],
         )
 
     def is_suspect(self, job_id: UUID) -> bool:
         """Whether the job waits and must run alone, because a worker was lost over it."""
         query = "SELECT id FROM jobs WHERE id = :id AND status = 'queued' AND crashes > 0"
-        with reading(self._engine).connect() as connection:
+        with autocommit(self._engine).connect() as connection:
             return bool(_run(connection, query, id=job_id))
 
     def renew(self, held: Mapping[tuple[UUID, int], int], lease_s: float) -> set[tuple[UUID, int]]:

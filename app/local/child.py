@@ -38,7 +38,7 @@ class Child:
         with self.log.open("ab") as output:
             self._begin = output.tell()
             self._process = subprocess.Popen(
-                self.program.tethered,
+                self.program.guarded_argv,
                 env=self.program.variables,
                 stdin=subprocess.DEVNULL,
                 stdout=output,

@@ -8,13 +8,13 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from app.database import create_engine, migrate
-from app.jobs.tenants import ensure_default
 from app.local import ports
 from app.local.postgres import Postgres
 from app.local.redis import Redis
 from app.local.roles import Roles
 from app.local.secret import kept, private_json
 from app.local.supervisor import Supervisor
+from app.tenants.tenants import ensure_default
 
 if TYPE_CHECKING:
     from collections.abc import Callable

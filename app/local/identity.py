@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 NAMESPACE = ("unshare", "--user", "--map-user=1000", "--map-group=1000")
 NOBODY = ("setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups")
-DIES_WITH_US = ("--pdeathsig", "INT")  # a change of user forgets the tether: tie again
+DIES_WITH_US = ("--pdeathsig", "INT")  # a change of user forgets the die_with_parent: tie again
 NOBODY_UID = 65534
 
 

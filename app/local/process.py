@@ -114,7 +114,7 @@ class Process:
         )
         try:
             process = await asyncio.create_subprocess_exec(
-                *self.program.tethered,
+                *self.program.guarded_argv,
                 env=self.program.variables,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=writing,

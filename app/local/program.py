@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from app.local import tether
+from app.local import die_with_parent
 from app.local.errors import ProgramMissingError
 
 if TYPE_CHECKING:
@@ -39,10 +39,17 @@ class Program:
     orphan_signal: signal.Signals = signal.SIGKILL
 
     @property
-    def tethered(self) -> tuple[str, ...]:
+    def guarded_argv(self) -> tuple[str, ...]:
         """The command line that also ends the program when this process ends."""
         number = str(int(self.orphan_signal))
-        return (sys.executable, "-IS", tether.__file__, number, str(os.getpid()), *self.argv)
+        return (
+            sys.executable,
+            "-IS",
+            die_with_parent.__file__,
+            number,
+            str(os.getpid()),
+            *self.argv,
+        )
 
     @property
     def variables(self) -> dict[str, str]:

@@ -8,10 +8,10 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from app.config.repository import REPOSITORY
+from app.config.sources import VARIABLE
 from app.local import ports
 from app.local.program import Program
-from app.settings import REPOSITORY
-from app.sources import VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -1,7 +1,7 @@
 """Starts processes in tiers, keeps them running, and stops them in reverse.
 
 A tier is what was started together: it starts when the tier before it is ready, and stops when the
-tier after it has ended. If this process is killed, its children end too: see `tether`.
+tier after it has ended. If this process is killed, its children end too: see `die_with_parent`.
 """
 
 from __future__ import annotations

@@ -8,12 +8,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sqlalchemy import Connection, Engine, text
 
 from app.errors import FieldError, InvalidRequest, NotFound
-from app.jobs.ids import new_id
+from app.ids import new_id
 from app.jobs.request import EventName  # noqa: TC001 - pydantic reads it off the annotation
-from app.jobs.tenants import new_secret
+from app.outbound.client import ForbiddenUrl, check_url
+from app.tenants.tenants import new_secret
 from app.webhooks.deliveries import LEASE_S
 from app.webhooks.health import DISABLED, give_up
-from app.webhooks.outbound import ForbiddenUrl, check_url
 
 if TYPE_CHECKING:
     from uuid import UUID

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import structlog
 from sqlalchemy import Connection, text
 
-from app.jobs.ids import new_id
+from app.ids import new_id
 from app.webhooks.schedule import GONE, Answered, Unanswered
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Engine, text
 
 from app.errors import NotFound
-from app.jobs.notices import Notices
+from app.notify import Notices
 
 if TYPE_CHECKING:
     from datetime import datetime

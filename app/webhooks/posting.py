@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from app.jobs import trace
+from app import trace
 from app.jobs.present import with_urls
-from app.webhooks.outbound import Outbound, OutboundError
+from app.outbound.client import Outbound, OutboundError
+from app.outbound.urls import ForbiddenUrl
 from app.webhooks.schedule import Answer, Answered, Unanswered, Unsendable, retry_after_s
-from app.webhooks.urls import ForbiddenUrl
 from renderfarm.webhooks import sign
 
 if TYPE_CHECKING:

@@ -9,11 +9,11 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from app.settings import REPOSITORY
+from app.config.repository import REPOSITORY
 from bench.engine import report
 from bench.engine.devices import DEVICES
 from bench.engine.measure import averaged, figures
-from bench.engine.simulate import ARMS
+from bench.engine.simulate import STRATEGIES
 from bench.engine.traces import LOADS, MIXES, burst, poisson
 from bench.machine import commit, machine, versions
 
@@ -61,18 +61,22 @@ def on_devices(jobs: int) -> Iterator[dict[str, Any]]:
         for mix in MIXES:
             for load in LOADS:
                 _say(f"{device.name}, {mix}, load {load}")
-                arms = {arm: _seeds(device, mix, load, arm, jobs) for arm in ARMS}
-                yield {"device": device.name, "mix": mix, "load": load, "arms": arms}
+                strategies = {
+                    strategy: _seeds(device, mix, load, strategy, jobs) for strategy in STRATEGIES
+                }
+                yield {"device": device.name, "mix": mix, "load": load, "strategies": strategies}
 
 
-def _seeds(device: Device, mix: str, load: float | str, arm: str, jobs: int) -> dict[str, float]:
+def _seeds(
+    device: Device, mix: str, load: float | str, strategy: str, jobs: int
+) -> dict[str, float]:
     runs = []
     for seed in range(SEEDS):
         if isinstance(load, str):
             trace = burst(BURST_JOBS, mix, seed)
         else:
             trace = poisson(jobs, load, mix, seed, lambda ask: ask.steps * device.seconds(ask.rows))
-        runs.append(figures(trace, ARMS[arm](trace, device.seconds)))
+        runs.append(figures(trace, STRATEGIES[strategy](trace, device.seconds)))
     return averaged(runs)
 
 

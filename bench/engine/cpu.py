@@ -1,4 +1,4 @@
-"""The arms on this machine's processor, in processor time: each renders every trace."""
+"""The strategies on this machine's processor, in processor time: each renders every trace."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from bench.engine.measure import averaged, figures
-from bench.engine.real import Stage, furthest
+from bench.engine.real import Rig, furthest
 from bench.engine.traces import LOADS, MIXES, burst, poisson
 
 if TYPE_CHECKING:
@@ -15,24 +15,24 @@ if TYPE_CHECKING:
 
     from bench.engine.traces import Ask
 
-# The arm that begins is so many further on at the next trace: rivals are apart, ours stand side by side.
+# The strategy that begins is so many further on at the next trace: rivals are apart, ours stand side by side.
 STRIDE = 3
 
 
 def run(jobs: int, seeds: int, size: int, say: Callable[[str], None]) -> dict[str, Any]:
-    """Render traces of every mix at every load under each arm."""
+    """Render traces of every mix at every load under each strategy."""
     torch.set_num_threads(1)  # processor time counts what threads wait for one another
-    stage = Stage.of_scenes(size)
+    stage = Rig.of_scenes(size)
     alone_s = {rows: stage.serial_s(10, rows) / 10 for rows in (1, 2)}
     say(f"a step alone takes {alone_s[2] * 1e3:.0f} ms with guidance")
     runs = []
     for mix in MIXES:
         for load in LOADS:
             traces = [_trace(mix, load, jobs, seed, alone_s) for seed in range(seeds)]
-            arms = render_all(
+            strategies = render_all(
                 stage, traces, lambda text, at=f"{mix}, load {load}": say(f"{at}, {text}")
             )
-            runs.append({"mix": mix, "load": load, "arms": arms})
+            runs.append({"mix": mix, "load": load, "strategies": strategies})
     about = {"jobs": jobs, "seeds": seeds, "size": size, "step_s": alone_s[2], "rotated": True}
     return about | {"runs": runs}
 
@@ -46,22 +46,26 @@ def _trace(
 
 
 def render_all(
-    stage: Stage, traces: Sequence[Sequence[Ask]], say: Callable[[str], None]
+    stage: Rig, traces: Sequence[Sequence[Ask]], say: Callable[[str], None]
 ) -> dict[str, dict[str, float]]:
-    """Each arm's figures, with how far its pixels are from the first's.
+    """Each strategy's figures, with how far its pixels are from the first's.
 
-    Each trace begins with another arm, so that a slow hour of the machine is not always the same one's.
+    Each trace begins with another strategy, so that a slow hour of the machine is not always the same one's.
     """
-    arms = list(stage.arms)
-    runs: dict[str, list[dict[str, float]]] = {arm: [] for arm in arms}
-    worst: dict[str, int] = dict.fromkeys(arms, 0)
+    strategies = list(stage.strategies)
+    runs: dict[str, list[dict[str, float]]] = {strategy: [] for strategy in strategies}
+    worst: dict[str, int] = dict.fromkeys(strategies, 0)
     for seed, trace in enumerate(traces):
         pixels = {}
-        first = seed * STRIDE % len(arms)
-        for arm in arms[first:] + arms[:first]:
-            runs[arm].append(figures(trace, stage.arms[arm](trace)))
-            pixels[arm] = stage.pixels
-            say(f"seed {seed}, {arm}: mean {runs[arm][-1]['mean_s']:.2f} s")
-        for arm in arms:
-            worst[arm] = max(worst[arm], furthest(pixels[arms[0]], pixels[arm]))
-    return {arm: averaged(each) | {"distance": worst[arm]} for arm, each in runs.items()}
+        first = seed * STRIDE % len(strategies)
+        for strategy in strategies[first:] + strategies[:first]:
+            runs[strategy].append(figures(trace, stage.strategies[strategy](trace)))
+            pixels[strategy] = stage.pixels
+            say(f"seed {seed}, {strategy}: mean {runs[strategy][-1]['mean_s']:.2f} s")
+        for strategy in strategies:
+            worst[strategy] = max(
+                worst[strategy], furthest(pixels[strategies[0]], pixels[strategy])
+            )
+    return {
+        strategy: averaged(each) | {"distance": worst[strategy]} for strategy, each in runs.items()
+    }

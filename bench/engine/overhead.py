@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from bench.engine.real import Stage
+from bench.engine.real import Rig
 from bench.engine.traces import Ask
 from workers.engine.engine import Engine
 from workers.engine.park import Proxy
 from workers.engine.request import Request
-from workers.engine.rows import Entry
+from workers.engine.rows import ModuleMethod
 from workers.pipelines.view import PipelineView
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def alone() -> float:
 
     Who goes first takes turns, for the second finds the caches warm.
     """
-    stage = Stage.of_scenes(128)
+    stage = Rig.of_scenes(128)
     ask = Ask("job 0", 0.0, STEPS, 2)
     engine = Engine({"scenes": stage.model})
 
@@ -73,7 +73,7 @@ class _Loop:
     memo_bytes = 0
 
     def __init__(self) -> None:
-        entry = Entry.of("loop.unet.forward", "denoiser", torch.nn.Identity())
+        entry = ModuleMethod.of("loop.unet.forward", "denoiser", torch.nn.Identity())
         self._unet = Proxy(entry.run, {"forward": entry})
 
     def __call__(self, steps: int, output_type: str) -> SimpleNamespace:

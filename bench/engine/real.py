@@ -1,4 +1,4 @@
-"""The same arms with a model that is there, on this machine.
+"""The same strategies with a model that is there, on this machine.
 
 On a processor time is this process's processor time, plus the pauses in which nobody waits: what else
 the machine does at the time does not count. On an accelerator it is the time of day, without sleeping
@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from diffusers import DiffusionPipeline
 
-from app.settings import REPOSITORY
+from app.config.repository import REPOSITORY
 from bench.engine.simulate import CHOICES, MAX_ROWS, WINDOW_S
 from workers.engine.engine import Engine
 from workers.engine.request import Finished, Request
@@ -77,8 +77,8 @@ class PerThread:
         return getattr(self._own(), name)
 
 
-class Stage:
-    """The model, loaded once for all arms, and what each arm made of the last trace.
+class Rig:
+    """The model, loaded once for all strategies, and what each strategy made of the last trace.
 
     `pipeline` is the stock one, `model` the same as the engine serves it, `size` the pixels of a
     picture's side.
@@ -100,7 +100,7 @@ class Stage:
             if part.startswith("tokenizer")
         }
         self.pixels: Pixels = {}
-        self.arms: dict[str, Callable[[Sequence[Ask]], dict[str, float]]] = {
+        self.strategies: dict[str, Callable[[Sequence[Ask]], dict[str, float]]] = {
             "serial": self.serial,
             "threads": self.threads,
             "window": self.window,
@@ -108,7 +108,7 @@ class Stage:
         }
 
     @classmethod
-    def of_scenes(cls, size: int) -> Stage:
+    def of_scenes(cls, size: int) -> Rig:
         """The model that ships, on the processor."""
         pipeline = DiffusionPipeline.from_pretrained(
             FOLDER, dtype=torch.float32, local_files_only=True
@@ -196,10 +196,10 @@ class Stage:
     def engine(
         self, choose: Any, model: LoadedModel | None = None
     ) -> Callable[[Sequence[Ask]], dict[str, float]]:
-        """Make an arm of the engine under a policy; with another model of the same name if one is given."""
+        """Make an strategy of the engine under a policy; with another model of the same name if one is given."""
         models = {self.model.name: model or self.model}
 
-        def arm(trace: Sequence[Ask]) -> dict[str, float]:
+        def strategy(trace: Sequence[Ask]) -> dict[str, float]:
             clock = self.clock()
             engine = Engine(models, max_rows=MAX_ROWS, clock=clock.now, choose=choose)
             engine.warm_up(self.request(trace[0]))
@@ -218,7 +218,7 @@ class Stage:
                     ended[outcome.id] = clock.now() - began_s
             return ended
 
-        return arm
+        return strategy
 
     def call(self, batch: Sequence[Ask]) -> None:
         """Call the stock pipeline for jobs of equal steps and guidance."""

@@ -87,18 +87,18 @@ def _legend() -> Iterator[str]:
 def _tables(runs: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     behind = 0
     for figure, title in (("mean_s", "Mean"), ("p95_s", "95th percentile")):
-        arms = list(runs[0]["arms"])
-        yield f"| {title} | load | " + " | ".join(NAMES[arm] for arm in arms) + " |"
-        yield "|---|---|" + "---|" * len(arms)
+        strategies = list(runs[0]["strategies"])
+        yield f"| {title} | load | " + " | ".join(NAMES[strategy] for strategy in strategies) + " |"
+        yield "|---|---|" + "---|" * len(strategies)
         for run in runs:
-            best = min(run["arms"][arm][figure] for arm in OTHERS)
-            worse = run["arms"]["ours"][figure] > LEVEL * best
+            best = min(run["strategies"][strategy][figure] for strategy in OTHERS)
+            worse = run["strategies"]["ours"][figure] > LEVEL * best
             behind += worse
             cells = [
-                f"**{run['arms'][arm][figure]:.2f}**"
-                if arm == "ours" and worse
-                else f"{run['arms'][arm][figure]:.2f}"
-                for arm in arms
+                f"**{run['strategies'][strategy][figure]:.2f}**"
+                if strategy == "ours" and worse
+                else f"{run['strategies'][strategy][figure]:.2f}"
+                for strategy in strategies
             ]
             yield f"| {run['mix']} | {run['load']} | " + " | ".join(cells) + " |"
         yield ""
@@ -112,17 +112,17 @@ def _more(runs: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     shown = ("serial", "first-come", "ours")
     yield (
         "| | load | "
-        + " | ".join(f"p50 / p99 / images/s, {NAMES[arm]}" for arm in shown)
+        + " | ".join(f"p50 / p99 / images/s, {NAMES[strategy]}" for strategy in shown)
         + (" | first picture: one at a time / first come / ours |")
     )
     yield "|---|---|" + "---|" * (len(shown) + 1)
     for run in runs:
-        arms = run["arms"]
+        strategies = run["strategies"]
         cells = [
-            f"{arms[arm]['p50_s']:.2f} / {arms[arm]['p99_s']:.2f} / {arms[arm]['images_per_s']:.2f}"
-            for arm in shown
+            f"{strategies[strategy]['p50_s']:.2f} / {strategies[strategy]['p99_s']:.2f} / {strategies[strategy]['images_per_s']:.2f}"
+            for strategy in shown
         ]
-        first = " / ".join(f"{arms[arm]['first_s']:.2f}" for arm in shown)
+        first = " / ".join(f"{strategies[strategy]['first_s']:.2f}" for strategy in shown)
         yield f"| {run['mix']} | {run['load']} | " + " | ".join(cells) + f" | {first} |"
     yield ""
 
@@ -131,12 +131,15 @@ def _cpu(cpu: Mapping[str, Any]) -> Iterator[str]:
     yield "## `scenes` on this machine's processor, in seconds of processor time"
     yield ""
     order = ", each trace beginning with another" if cpu.get("rotated") else ""
-    worst = {arm: max(run["arms"][arm]["distance"] for run in cpu["runs"]) for arm in NAMES}
+    worst = {
+        strategy: max(run["strategies"][strategy]["distance"] for run in cpu["runs"])
+        for strategy in NAMES
+    }
     yield (
         f"{cpu['jobs']} jobs of {cpu['size']}x{cpu['size']} a trace, {cpu['seeds']} seeds, a guided step "
-        f"alone {cpu['step_s'] * 1e3:.0f} ms, torch on one thread. Every arm renders each trace in turn{order}. "
+        f"alone {cpu['step_s'] * 1e3:.0f} ms, torch on one thread. Every strategy renders each trace in turn{order}. "
         "Largest difference of any pixel from one at a time, of 255: "
-        + ", ".join(f"{NAMES[arm]} {distance}" for arm, distance in worst.items())
+        + ", ".join(f"{NAMES[strategy]} {distance}" for strategy, distance in worst.items())
         + "."
     )
     yield ""
@@ -167,12 +170,12 @@ def _plot(runs: Sequence[Mapping[str, Any]], title: str, file: Path, name: str) 
         mine = [run for run in runs if run["mix"] == mix]
         for row, figure_name in enumerate(("mean_s", "p95_s")):
             axis = axes[row][column]
-            for arm in mine[0]["arms"]:
+            for strategy in mine[0]["strategies"]:
                 axis.plot(
                     [str(run["load"]) for run in mine],
-                    [run["arms"][arm][figure_name] for run in mine],
-                    label=NAMES[arm], color=COLOURS[arm], marker="o", markersize=3,
-                    linewidth=2.4 if arm == "ours" else 1.2,
+                    [run["strategies"][strategy][figure_name] for run in mine],
+                    label=NAMES[strategy], color=COLOURS[strategy], marker="o", markersize=3,
+                    linewidth=2.4 if strategy == "ours" else 1.2,
                 )  # fmt: skip
             axis.set_yscale("log")
             axis.set_title(f"steps {mix}: {'mean' if row == 0 else '95th percentile'}", fontsize=9)

@@ -1,6 +1,6 @@
 """Replay a trace on a device model under a policy. No torch, no sleeping: time is a number.
 
-The arms that batch step by step use `workers.engine.policy` and `workers.engine.cost` themselves,
+The strategies that batch step by step use `workers.engine.policy` and `workers.engine.cost` themselves,
 as the engine does; they learn T(rows) from what they run, from nothing.
 """
 
@@ -36,7 +36,7 @@ class _Job:
 def steps_with(choose: Choose, *, warm: bool = True) -> Arm:
     """Batch step by step, under a policy; `warm` measures T(rows) before the first job."""
 
-    def arm(trace: Sequence[Ask], seconds: Seconds) -> dict[str, float]:
+    def strategy(trace: Sequence[Ask], seconds: Seconds) -> dict[str, float]:
         costs = Costs(MAX_ROWS)
         if warm:
             _warm_up(costs, trace, seconds)
@@ -61,7 +61,7 @@ def steps_with(choose: Choose, *, warm: bool = True) -> Arm:
                     del here[job.ask.name]
         return ended
 
-    return arm
+    return strategy
 
 
 def _parked(job: _Job, now_s: float) -> Parked:
@@ -165,7 +165,7 @@ CHOICES: dict[str, Choose] = {
     "no-cap": without_cap,
     "no-fewest-first": without_fewest_first,
 }
-ARMS: dict[str, Arm] = {
+STRATEGIES: dict[str, Arm] = {
     "serial": serial,
     "threads": threads,
     "window": window,

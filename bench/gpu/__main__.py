@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from app.settings import REPOSITORY
+from app.config.repository import REPOSITORY
 from bench.gpu import big, report, serving, steps
 from bench.gpu.store import add, begin, turn
 from bench.machine import commit
 
 if TYPE_CHECKING:
-    from bench.engine.real import Stage
+    from bench.engine.real import Rig
 
 FILE = REPOSITORY / "bench" / "results" / "gpu.json"
-PARTS = ("device", "steps", "arms", "alone", "exact", "latency")
+PARTS = ("device", "steps", "strategies", "alone", "exact", "latency")
 
 
 def main(argv: list[str]) -> int:
@@ -30,7 +30,7 @@ def main(argv: list[str]) -> int:
     parts = {
         "device": _device,
         "steps": _steps,
-        "arms": _arms,
+        "strategies": _strategies,
         "alone": _alone,
         "exact": _exact,
         "latency": _latency,
@@ -69,7 +69,7 @@ def _steps(options: argparse.Namespace) -> None:
     compiles = "compiled" in options.mode or "regional" in options.mode
     for size in () if compiles else options.sizes:
         add(options.file, {"flops": {options.model: {str(size): denoiser.flops(size)}}})
-    denoiser.dress(options.mode)
+    denoiser.apply(options.mode)
     for size in options.sizes if compiles else ():
         for rows in options.rows:
             began = time.perf_counter()
@@ -87,18 +87,18 @@ def _steps(options: argparse.Namespace) -> None:
             say(f"{options.model} {size} {mode}: " + _in_ms(found))
 
 
-def _arms(options: argparse.Namespace) -> None:
-    """The engine's arms on traces: those asked for, each kept as soon as it is rendered."""
+def _strategies(options: argparse.Namespace) -> None:
+    """The engine's strategies on traces: those asked for, each kept as soon as it is rendered."""
     here = _stage(options, options.sizes[0])
     with turn(options.turn):
         serving.warm(here)
         for mix in options.mixes:
             for load in options.loads:
-                found = serving.arms(
+                found = serving.strategies(
                     here, mix, load, jobs=options.jobs, seeds=options.seeds, say=say
                 )
                 about = {"size": options.sizes[0], "mix": mix, "load": load, "commit": commit()}
-                add(options.file, {"arms": {f"{mix} {load}": about | found}})
+                add(options.file, {"strategies": {f"{mix} {load}": about | found}})
 
 
 def _alone(options: argparse.Namespace) -> None:
@@ -132,7 +132,7 @@ def _latency(options: argparse.Namespace) -> None:
         say(f"{size}, {name}: {found}")
 
 
-def _stage(options: argparse.Namespace, size: int) -> Stage:
+def _stage(options: argparse.Namespace, size: int) -> Rig:
     channels_last = options.mode == "channels_last"
     given = size, options.device, options.dtype, options.scale
     return serving.stage(*given, channels_last=channels_last)

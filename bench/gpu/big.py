@@ -11,7 +11,7 @@ import torch
 import transformers
 from transformers import CLIPTextConfig, CLIPTokenizer
 
-from app.settings import REPOSITORY
+from app.config.repository import REPOSITORY
 
 if TYPE_CHECKING:
     from collections.abc import Callable

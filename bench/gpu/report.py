@@ -53,7 +53,7 @@ def _text(found: Mapping[str, Any]) -> Iterator[str]:
         yield remark
         yield ""
     sections = {
-        "compiled_s": _compiling, "latency": _latency, "alone": _alone, "arms": _arms, "exact": _exact,
+        "compiled_s": _compiling, "latency": _latency, "alone": _alone, "strategies": _strategies, "exact": _exact,
     }  # fmt: skip
     for part, section in sections.items():
         if found.get(part):
@@ -153,17 +153,19 @@ def _alone(found: Mapping[str, Any]) -> Iterator[str]:
     yield ""
 
 
-def _arms(found: Mapping[str, Any]) -> Iterator[str]:
+def _strategies(found: Mapping[str, Any]) -> Iterator[str]:
     runs = list(found.values())
     names = NAMES | {"graphs": "ours, CUDA graphs"}
     steps_s = [round(pick(run["step_s"] for run in runs) * 1e3) for pick in (min, max)]
-    furthest = max(arm.get("distance", 0) for run in runs for arm in run["arms"].values())
-    yield f"## The arms of the engine's benchmark, {runs[0]['size']} x {runs[0]['size']}"
+    furthest = max(
+        strategy.get("distance", 0) for run in runs for strategy in run["strategies"].values()
+    )
+    yield f"## The strategies of the engine's benchmark, {runs[0]['size']} x {runs[0]['size']}"
     yield ""
     yield (
-        f"Seconds of the time of day; one guided step alone took {steps_s[0]} to {steps_s[1]} ms. All arms launch kernel by "
+        f"Seconds of the time of day; one guided step alone took {steps_s[0]} to {steps_s[1]} ms. All strategies launch kernel by "
         "kernel but the last, whose forwards of these sizes were recorded before: each that is new costs about four. The "
-        "engine's arms encode each of the four prompts once, the others encode them for each job. Largest difference of any "
+        "engine's strategies encode each of the four prompts once, the others encode them for each job. Largest difference of any "
         f"pixel from one at a time, of 255, in bf16: {furthest}. **Bold**: ours is behind the best of the four others by more "
         "than 2 %."
     )
@@ -175,20 +177,24 @@ def _arms(found: Mapping[str, Any]) -> Iterator[str]:
         yield f"| {title} | load | traces x jobs | " + " | ".join(names.values()) + " |"
         yield "|---|---|---|" + "---|" * len(names)
         for run in runs:
-            times = {arm: made[figure] for arm, made in run["arms"].items() if figure in made}
+            times = {
+                strategy: made[figure]
+                for strategy, made in run["strategies"].items()
+                if figure in made
+            }
             if times:
-                cells = [_arm(arm, times, best) for arm in names]
+                cells = [_arm(strategy, times, best) for strategy in names]
                 yield f"| {run['mix']} | {run['load']} | {run.get('traces', run['seeds'])} x {run['jobs']} | {' | '.join(cells)} |"
         yield ""
 
 
-def _arm(arm: str, found: Mapping[str, float], best: Callable[..., float]) -> str:
-    if arm not in found:
+def _arm(strategy: str, found: Mapping[str, float], best: Callable[..., float]) -> str:
+    if strategy not in found:
         return ""
     ours, rival = found["ours"], best(found[other] for other in OTHERS)
     level = max(ours, rival) <= LEVEL * min(ours, rival)
-    behind = arm == "ours" and not level and best(ours, rival) == rival
-    return f"**{found[arm]:.2f}**" if behind else f"{found[arm]:.2f}"
+    behind = strategy == "ours" and not level and best(ours, rival) == rival
+    return f"**{found[strategy]:.2f}**" if behind else f"{found[strategy]:.2f}"
 
 
 def _exact(found: Mapping[str, Any]) -> Iterator[str]:

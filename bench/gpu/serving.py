@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench.engine.cpu import render_all
-from bench.engine.real import Stage
+from bench.engine.real import Rig
 from bench.engine.simulate import MAX_ROWS
 from bench.engine.traces import Ask, burst, poisson
 from bench.gpu import big
-from workers.encode import encode
 from workers.engine import policy
 from workers.engine.engine import Engine
 from workers.engine.request import Finished, Request
+from workers.images.encode import encode
 from workers.pipelines.loading import tune
 from workers.pipelines.model import wrap
 
@@ -37,16 +37,16 @@ FORMATS = ("png", "webp", "jpeg")
 
 def stage(
     size: int, device: str, dtype: torch.dtype, scale: big.Scale, *, channels_last: bool
-) -> Stage:
-    """SDXL with random weights, as it is and as the engine serves it: with one arm more, that replays graphs."""
+) -> Rig:
+    """SDXL with random weights, as it is and as the engine serves it: with one strategy more, that replays graphs."""
     pipeline = big.sdxl(device, dtype, scale)
     tune(pipeline, channels_last=channels_last, attention="", compiled="")
-    here = Stage(size, pipeline, wrap(pipeline, name=NAME), time.perf_counter)
-    here.arms[GRAPHS] = here.engine(policy.choose, wrap(pipeline, name=NAME, graphs=True))
+    here = Rig(size, pipeline, wrap(pipeline, name=NAME), time.perf_counter)
+    here.strategies[GRAPHS] = here.engine(policy.choose, wrap(pipeline, name=NAME, graphs=True))
     return here
 
 
-def variants(here: Stage, device: str, dtype: torch.dtype) -> dict[str, LoadedModel]:
+def variants(here: Rig, device: str, dtype: torch.dtype) -> dict[str, LoadedModel]:
     """The same pipeline served in the ways that one request is timed in."""
     pipeline = here.pipeline
     small = big.small_decoder(device, dtype)
@@ -57,8 +57,8 @@ def variants(here: Stage, device: str, dtype: torch.dtype) -> dict[str, LoadedMo
     }
 
 
-def arms(
-    here: Stage,
+def strategies(
+    here: Rig,
     mix: str,
     load: float | str,
     *,
@@ -66,7 +66,7 @@ def arms(
     seeds: int,
     say: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Render so many traces of a mix at a load under each arm, in the time of day."""
+    """Render so many traces of a mix at a load under each strategy, in the time of day."""
     alone_s = {rows: here.serial_s(10, rows) / 10 for rows in (1, 2)}
     say(f"a step alone takes {alone_s[2] * 1e3:.1f} ms with guidance")
     if isinstance(load, str):
@@ -77,34 +77,34 @@ def arms(
             for seed in range(seeds)
         ]
     for trace in traces:
-        here.arms[GRAPHS](trace)  # so that every size is recorded
+        here.strategies[GRAPHS](trace)  # so that every size is recorded
     rendered = render_all(here, traces, lambda text: say(f"{mix}, {load}, {text}"))
-    return {"jobs": jobs, "seeds": seeds, "step_s": alone_s[2], "arms": rendered}
+    return {"jobs": jobs, "seeds": seeds, "step_s": alone_s[2], "strategies": rendered}
 
 
-def warm(here: Stage) -> None:
+def warm(here: Rig) -> None:
     """Run every number of rows once: libraries choose their kernels then, and allocators grow."""
     for rows in range(1, MAX_ROWS + 1):
         here.call([Ask(f"job {n}", 0.0, 1, 1) for n in range(rows)])
     trace = burst(8, "4-4-4-50", 0)
-    for arm in ("threads", "window", "ours"):
-        here.arms[arm]([replace(ask, steps=2) for ask in trace])
+    for strategy in ("threads", "window", "ours"):
+        here.strategies[strategy]([replace(ask, steps=2) for ask in trace])
 
 
-def alone(here: Stage, model: LoadedModel, steps: int = 20) -> dict[str, float]:
+def alone(here: Rig, model: LoadedModel, steps: int = 20) -> dict[str, float]:
     """The time of day of one job through the engine over the bare pipeline's, in pairs that take turns."""
     ask = Ask("job 0", 0.0, steps, 2)
     engine = Engine({NAME: model})
-    sides = {
+    contenders = {
         "bare": lambda: here.call([ask]),
         "ours": lambda: run(engine, [here.request(ask)]),
     }
-    for side in sides.values():
+    for side in contenders.values():
         side()
     pairs = []
     for n in range(ROUNDS):
         order = ("bare", "ours") if n % 2 else ("ours", "bare")
-        pairs.append({name: _took_s(sides[name]) for name in order})
+        pairs.append({name: _took_s(contenders[name]) for name in order})
     ratios = [pair["ours"] / pair["bare"] for pair in pairs]
     return {
         "ratio": statistics.median(ratios),
@@ -114,7 +114,7 @@ def alone(here: Stage, model: LoadedModel, steps: int = 20) -> dict[str, float]:
     }
 
 
-def exact(here: Stage, model: LoadedModel, mixes: int, steps: int = 6) -> dict[str, Any]:
+def exact(here: Rig, model: LoadedModel, mixes: int, steps: int = 6) -> dict[str, Any]:
     """Render one reproducible request among strangers, and resumed half-way, and compare the bits.
 
     Beside it the same without the flag: how far off is any pixel, of 255?
@@ -160,7 +160,7 @@ def resumed(models: dict[str, Any], asked: Request) -> Any:
     return _finish(other)[asked.id]
 
 
-def latency(here: Stage, model: LoadedModel, steps: Sequence[int], rounds: int) -> dict[str, float]:
+def latency(here: Rig, model: LoadedModel, steps: Sequence[int], rounds: int) -> dict[str, float]:
     """Seconds of one request without guidance, from its prompt to its pixels, and of encoding those."""
     engine = Engine({NAME: model})
     found: dict[str, float] = {}

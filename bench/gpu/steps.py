@@ -10,7 +10,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench.gpu import big
-from workers.pipelines.loading import have_compiled
+from workers.pipelines.loading import compile_denoiser
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -61,16 +61,16 @@ class Denoiser:
             else big.on(device, dtype, lambda: big.flux(scale))
         )
 
-    def dress(self, mode: str) -> None:
+    def apply(self, mode: str) -> None:
         """Set how it computes: one of `MODES`."""
         if mode not in MODES:
             raise ValueError(f"there is no mode {mode!r}")
         if "channels_last" in mode:
             self.module.to(memory_format=torch.channels_last)
         if "compiled" in mode:
-            have_compiled(self.module, "whole")
+            compile_denoiser(self.module, "whole")
         if "regional" in mode:
-            have_compiled(self.module, "blocks")
+            compile_denoiser(self.module, "blocks")
 
     def inputs(self, size: int, rows: int) -> dict[str, Any]:
         """What a forward of `rows` pictures of `size` x `size` pixels is called with."""

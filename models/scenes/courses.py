@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.scenes import autoencoder as eyes
-from models.scenes import denoiser
+from models.scenes import autoencoder, denoiser
 from models.scenes.captions import caption
 from models.scenes.pool import Pool, render
 from models.scenes.precision import onto
@@ -49,7 +48,7 @@ class WordCourse:
         self.rng = random.Random(seed)
         self.encoder = encoder
         self.heads = Heads(encoder.config.hidden_size).to(encoder.device)
-        self.student: nn.Module = nn.ModuleDict({"encoder": encoder, "heads": self.heads})
+        self.model: nn.Module = nn.ModuleDict({"encoder": encoder, "heads": self.heads})
 
     def loss(self, step: int) -> Tensor:
         """Cross-entropy of all heads, read at the caption's end and at a random place after it."""
@@ -87,7 +86,6 @@ class PictureCourse:
         self.name = "decoder" if decoder_only else "autoencoder"
         self.drawn: tuple[Tensor, Tensor] | None = None
         self.model, self.batch, self.pool = model, batch, 80 * batch
-        self.student: nn.Module = model
         model.encoder.requires_grad_(not decoder_only)
         self.rng = random.Random(seed)
         self.decoder = _faster(model.decoder, compiled=compiled)
@@ -114,14 +112,16 @@ class PictureCourse:
             latents = self.model.encoder(chosen)
         if self.drawn is not None:
             chosen, latents = _half_of(self.drawn, chosen, latents)
-        windows = eyes.edge_windows(chosen, self.WINDOW)
+        windows = autoencoder.edge_windows(chosen, self.WINDOW)
         cut = torch.stack(
             [x[:, top, left] for x, (top, left) in zip(latents, windows, strict=True)]
         )
-        wanted, judged = eyes.cut_outs(chosen, windows)
-        decoded = self.decoder(eyes.noisy(cut).contiguous(memory_format=torch.channels_last))
-        error = eyes.reconstruction_loss(torch.where(judged, decoded.float(), wanted), wanted)
-        learned = latents[:, eyes.FIXED :].float()
+        wanted, judged = autoencoder.cut_outs(chosen, windows)
+        decoded = self.decoder(autoencoder.noisy(cut).contiguous(memory_format=torch.channels_last))
+        error = autoencoder.reconstruction_loss(
+            torch.where(judged, decoded.float(), wanted), wanted
+        )
+        learned = latents[:, autoencoder.FIXED :].float()
         loss: Tensor = error + 0.1 * (learned.mean().square() + (learned.std() - 1).square())
         return loss
 
@@ -152,7 +152,7 @@ class DenoiserCourse:
         compiled: bool,
         singles_until: int = 0,
     ) -> None:
-        self.student: nn.Module = unet.requires_grad_(True)
+        self.model: nn.Module = unet.requires_grad_(True)
         self.vae, self.device = vae, unet.device
         self.tokenizer, self.encoder = tokenizer, encoder
         self.batch, self.singles_until = batch, singles_until

@@ -32,7 +32,7 @@ SAMPLERS = (DPMSolverMultistepScheduler, EulerDiscreteScheduler)
 AT_FIRST, KEPT = 8, 16
 """Batches drawn before the first lesson, and batches whose states are kept before the oldest leave."""
 RENEWED = 50
-"""Lessons before one more batch is drawn."""
+"""Trainer before one more batch is drawn."""
 
 
 class FinishCourse(DenoiserCourse):
@@ -86,7 +86,7 @@ class FinishCourse(DenoiserCourse):
             self.own.add(scenes, seen, step, pictures)
             twice = torch.cat([seen, seen]).contiguous(memory_format=torch.channels_last)
             without, with_words = (
-                self.student(twice, step, encoder_hidden_states=words, return_dict=False)[0]
+                self.model(twice, step, encoder_hidden_states=words, return_dict=False)[0]
                 .float()
                 .chunk(2)
             )

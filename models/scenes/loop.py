@@ -23,7 +23,7 @@ class Course(Protocol):
     """Something to be learned."""
 
     name: str
-    student: nn.Module
+    model: nn.Module
     """What is trained: those of its parameters that want gradients."""
 
     def loss(self, step: int) -> Tensor:
@@ -71,13 +71,13 @@ def meet(parameters: list[nn.Parameter]) -> None:
         parameter.copy_(part.view(parameter.shape))
 
 
-class Lessons:
+class Trainer:
     """A course under way: its optimiser, average and place in the plan, kept in one file."""
 
     def __init__(self, course: Course, plan: Plan, folder: Path, seed: int) -> None:
         self.course, self.plan, self.seed = course, plan, seed
         self.file, self.log = folder / f"{course.name}.pt", folder / f"{course.name}.jsonl"
-        self.parameters = [p for p in course.student.parameters() if p.requires_grad]
+        self.parameters = [p for p in course.model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(
             self.parameters,
             plan.rate,
@@ -96,7 +96,7 @@ class Lessons:
 
     def _resume(self) -> None:
         state = torch.load(self.file, map_location=self.device)
-        self.course.student.load_state_dict(state["student"])
+        self.course.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.average.weights, self.step = state["average"], state["step"]
 
@@ -105,7 +105,7 @@ class Lessons:
         if self.rank:
             return
         state = {
-            "student": self.course.student.state_dict(),
+            "model": self.course.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "average": self.average.weights,
             "step": self.step,
@@ -114,7 +114,7 @@ class Lessons:
         self.file.with_suffix(".new").replace(self.file)
 
     def run(self) -> None:
-        """Teach from the last checkpoint to the plan's end; the student then holds the average."""
+        """Teach from the last checkpoint to the plan's end; the model then holds the average."""
         if self.step < self.plan.steps:
             self._teach()
         self.average.apply()

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from diffusers import ControlNetModel, StableDiffusionControlNetPipeline
 
-from models.scenes import autoencoder as eyes
+from models.scenes import autoencoder
 from models.scenes.captions import caption
 from models.scenes.draw import draw
 from models.scenes.evaluate import HOME, Pictures, Setting, load, sample, to_bytes
@@ -53,7 +53,7 @@ def guided(count: int, folder: Path) -> tuple[list[str], Tensor, Pictures, Pictu
     rng = random.Random(10)
     scenes = [sample_scene(rng, SCATTERED) for _ in range(count)]
     captions = [caption(scene, rng) for scene in scenes]
-    edges = eyes.outlines(draw(scenes, [scatter(scene, rng) for scene in scenes]))
+    edges = autoencoder.outlines(draw(scenes, [scatter(scene, rng) for scene in scenes]))
     pipeline = load()
     before = sample(pipeline, captions, Setting())
     control = ControlNetModel.from_pretrained(folder, dtype=torch.float32)
@@ -69,7 +69,7 @@ def edge_match(edges: Tensor, pictures: Pictures) -> float:
     """Share of the asked edge pixels that are edge pixels of the pictures."""
     drawn = torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1
     asked = edges[:, :1].bool()
-    return float(eyes.edges(drawn).bool()[asked].float().mean())
+    return float(autoencoder.edges(drawn).bool()[asked].float().mean())
 
 
 def interleaved(*rows: Any) -> list[Any]:

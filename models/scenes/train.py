@@ -18,23 +18,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from diffusers import AutoencoderTiny, StableDiffusionPipeline, UNet2DConditionModel
 from torch import distributed
 from torch.multiprocessing.spawn import spawn
 
-from models.scenes import autoencoder as eyes
-from models.scenes import denoiser, variants, words
+from models.scenes import variants
 from models.scenes.courses import DenoiserCourse, PictureCourse, WordCourse
 from models.scenes.drawn import drawn
 from models.scenes.export import assemble, export, export_controlnet, export_lora
 from models.scenes.finish import FinishCourse
-from models.scenes.loop import Course, Lessons, Plan
+from models.scenes.loop import Course, Plan, Trainer
+from models.scenes.parts import Parts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from torch import nn
-    from transformers import CLIPTextModel, CLIPTokenizer
 
 HOME = Path(__file__).parent
 
@@ -102,43 +100,6 @@ PRESETS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """The four parts of the pipeline, on one device."""
-
-    tokenizer: CLIPTokenizer
-    encoder: CLIPTextModel
-    vae: AutoencoderTiny
-    unet: UNet2DConditionModel
-
-    @classmethod
-    def new(cls, device: torch.device) -> Parts:
-        """Untrained parts."""
-        tokenizer = words.build_tokenizer()
-        encoder = words.build_encoder(tokenizer)
-        return cls(tokenizer, encoder, eyes.build(), denoiser.build()).on(device)
-
-    @classmethod
-    def shipped(cls, folder: Path, device: torch.device) -> Parts:
-        """The parts of a model made before, to be taught further."""
-        made = StableDiffusionPipeline.from_pretrained(
-            folder, dtype=torch.float32, safety_checker=None
-        )
-        eyes.keep_averages(made.vae)
-        return cls(made.tokenizer, made.text_encoder, made.vae, made.unet).on(device)
-
-    def with_new_denoiser(self, device: torch.device) -> Parts:
-        """The same words and autoencoder, with a denoiser that knows nothing yet."""
-        return replace(self, unet=denoiser.build()).on(device)
-
-    def on(self, device: torch.device) -> Parts:
-        """The same parts, moved."""
-        self.encoder.to(device)
-        self.vae.to(device, memory_format=torch.channels_last)
-        self.unet.to(device, memory_format=torch.channels_last)
-        return self
-
-
 MODEL = ("words", "autoencoder", "denoiser", "finish", "decoder")
 VARIANTS: dict[str, Callable[[Parts, int, int], Course]] = {
     "turbo": variants.TurboCourse,
@@ -156,13 +117,13 @@ def main() -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     preset = _preset(options)
     parts = _parts(options, device)
-    student: nn.Module = parts.unet
+    model: nn.Module = parts.unet
     for name in _courses(options):
         if name in SHARED and device.type == "cpu" and preset.workers > 1:
             _teach_together(name, options, preset.workers)
-        student = _teach(name, parts, options, preset)
+        model = _teach(name, parts, options, preset)
     options.out.mkdir(parents=True, exist_ok=True)
-    _write(parts, student, options)
+    _write(parts, model, options)
     print(f"written to {options.out}")
 
 
@@ -172,12 +133,12 @@ def _courses(options: argparse.Namespace) -> tuple[str, ...]:
     return MODEL[2:] if options.start else MODEL
 
 
-def _write(parts: Parts, student: nn.Module, options: argparse.Namespace) -> None:
+def _write(parts: Parts, model: nn.Module, options: argparse.Namespace) -> None:
     """Save what was made in the stock format of its kind."""
     if options.make == "outline":
-        export_lora(student, options.out)
+        export_lora(model, options.out)
     elif options.make == "edges":
-        export_controlnet(student, options.out)
+        export_controlnet(model, options.out)
     elif options.make == "turbo":
         export(variants.turbo_pipeline(parts), options.out)
     else:
@@ -240,8 +201,8 @@ def _teach(
     if isinstance(course, PictureCourse) and course.name == "decoder" and plan.steps:
         pipeline = assemble(parts.vae, parts.tokenizer, parts.encoder, parts.unet)
         course.drawn = drawn(pipeline, preset.drawn, options.seed, options.work / "drawn.pt")
-    Lessons(course, plan, options.work, options.seed).run()
-    return course.student.requires_grad_(False).eval()
+    Trainer(course, plan, options.work, options.seed).run()
+    return course.model.requires_grad_(False).eval()
 
 
 def _course(name: str, parts: Parts, preset: Preset, seed: int) -> Course:
@@ -288,7 +249,7 @@ def _worker(rank: int, workers: int, name: str, options: argparse.Namespace) -> 
     courses = _courses(options)
     for before in courses[: courses.index(name)]:
         course = _course(before, parts, preset, options.seed)
-        Lessons(course, getattr(preset, before), options.work, options.seed).run()
+        Trainer(course, getattr(preset, before), options.work, options.seed).run()
     _teach(name, parts, options, preset, rank)
     distributed.destroy_process_group()
 

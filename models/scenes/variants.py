@@ -1,4 +1,4 @@
-"""What is taught on top of the finished model: a quick student, a style and a guide for outlines.
+"""What is taught on top of the finished model: a quick model, a style and a guide for outlines.
 
 - `turbo` draws in one to four steps without guidance. Where the prompt settles the picture, from pure
   noise it learns that picture itself. Where it does not, as with a house that may stand a little to the
@@ -21,8 +21,7 @@ from diffusers import ControlNetModel, LCMScheduler
 from peft import LoraConfig
 from torch import Tensor, nn
 
-from models.scenes import autoencoder as eyes
-from models.scenes import denoiser
+from models.scenes import autoencoder, denoiser
 from models.scenes.captions import caption
 from models.scenes.courses import NO_WORDS, THINGS_EXTRA
 from models.scenes.draw import draw
@@ -35,12 +34,12 @@ from models.scenes.words import encode
 if TYPE_CHECKING:
     from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 
-    from models.scenes.train import Parts
+    from models.scenes.parts import Parts
 
 GUIDANCE, TEACHER_STEPS = 2.0, 10
-"""How the teacher samples what the turbo student learns of it."""
+"""How the teacher samples what the turbo model learns of it."""
 QUICK = replace(LESSONS, motif=0.25)
-"""What the student is taught: motifs more often, for only there does it learn from the teacher."""
+"""What the model is taught: motifs more often, for only there does it learn from the teacher."""
 STROKE_PX = 9.0
 THINGS = Mix(motif=0.0)
 SCATTERED = Mix(
@@ -92,7 +91,7 @@ class TurboCourse(Variant):
         super().__init__(parts, batch, seed)
         teacher = copy.deepcopy(parts.unet)
         self.teacher = assemble(parts.vae, parts.tokenizer, parts.encoder, teacher)
-        self.student: nn.Module = parts.unet.requires_grad_(True)
+        self.model: nn.Module = parts.unet.requires_grad_(True)
         self.captions: list[str] = []
         self.pairs = torch.empty(0, 2, 4, 16, 16, device=self.device)
 
@@ -110,7 +109,7 @@ class TurboCourse(Variant):
         start = first[:, None, None, None]
         noised = torch.where(start, noise, noised)
         velocities = torch.where(start, -pictures, velocities)
-        answers = self.student(
+        answers = self.model(
             noised.contiguous(memory_format=torch.channels_last),
             steps,
             encoder_hidden_states=self.words([self.captions[index] for index in at]),
@@ -154,7 +153,7 @@ class OutlineCourse(Variant):
         super().__init__(parts, batch, seed)
         lora = LoraConfig(r=self.RANK, lora_alpha=self.RANK, target_modules=list(self.LAYERS))
         parts.unet.add_adapter(lora, adapter_name="outline")
-        self.student: nn.Module = parts.unet
+        self.model: nn.Module = parts.unet
 
     def loss(self, step: int) -> Tensor:
         """Weighted squared error of the predicted velocity."""
@@ -163,7 +162,7 @@ class OutlineCourse(Variant):
         layouts = [place(scene, self.rng) for scene in scenes]
         latents = self.latents(draw(scenes, layouts, self.device, stroke_px=STROKE_PX))
         noised, steps, velocities = self.lesson.ask(latents)
-        answers = self.student(
+        answers = self.model(
             noised.contiguous(memory_format=torch.channels_last),
             steps,
             encoder_hidden_states=self.words(captions),
@@ -180,17 +179,17 @@ class EdgesCourse(Variant):
     def __init__(self, parts: Parts, batch: int, seed: int) -> None:
         super().__init__(parts, batch, seed)
         net = build_edges(parts.unet).to(self.device, memory_format=torch.channels_last)
-        self.student: nn.Module = net
+        self.model: nn.Module = net
 
     def loss(self, step: int) -> Tensor:
         """Weighted squared error of the velocity that the guided denoiser predicts."""
         del step
         scenes, captions = self.scenes(SCATTERED, self.batch)
         pictures = draw(scenes, [scatter(scene, self.rng) for scene in scenes], self.device)
-        latents, edges = self.latents(pictures), eyes.outlines(pictures)
+        latents, edges = self.latents(pictures), autoencoder.outlines(pictures)
         noised, steps, velocities = self.lesson.ask(latents)
         noised, words = noised.contiguous(memory_format=torch.channels_last), self.words(captions)
-        down, middle = self.student(
+        down, middle = self.model(
             noised, steps, encoder_hidden_states=words, controlnet_cond=edges, return_dict=False
         )
         answers = self.parts.unet(
@@ -219,7 +218,7 @@ def build_edges(unet: UNet2DConditionModel) -> ControlNetModel:
 
 
 def turbo_pipeline(parts: Parts) -> StableDiffusionPipeline:
-    """The stock pipeline around the student, with the sampler of consistency models."""
+    """The stock pipeline around the model, with the sampler of consistency models."""
     pipeline = assemble(parts.vae, parts.tokenizer, parts.encoder, parts.unet)
     pipeline.scheduler = LCMScheduler.from_config(pipeline.scheduler.config)
     return pipeline

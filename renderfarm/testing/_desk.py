@@ -59,7 +59,7 @@ class Refusal(Exception):
         return httpx.Response(self.status, json=self.body, headers=self.headers)
 
 
-class Desk:
+class FakeApi:
     """Holds the jobs and answers calls. Raises Refusal."""
 
     def __init__(self, models: Iterable[str], *, held: bool) -> None:

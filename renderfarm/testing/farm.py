@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from renderfarm.testing._desk import Desk, Refusal
+from renderfarm.testing._desk import FakeApi, Refusal
 from renderfarm.types import Status
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ class FakeFarm(httpx.BaseTransport, httpx.AsyncBaseTransport):
     """
 
     def __init__(self, *, models: Iterable[str] = ("scenes",), held: bool = False) -> None:
-        self._desk = Desk(models, held=held)
+        self._desk = FakeApi(models, held=held)
         self._troubles: list[Callable[[], None]] = []
         self._lost_answers = 0
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from app.settings import REPOSITORY
+from app.config.repository import REPOSITORY
 from bench.machine import commit, machine
 from tests.chaos.report import Verdict, write
 from tests.chaos.runs import FULL, NIGHTLY, SHORT

@@ -21,7 +21,7 @@ from tests.integration.waiting import until
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from tests.chaos.stage import Actor, Stage
+    from tests.chaos.stage import Actor, Rig
 
 log = structlog.get_logger("tests.chaos")
 FREEZE_S = 9.0
@@ -40,7 +40,7 @@ ALL = (
 class Faults:
     """Does one fault at a time, when asked, and notes it with its proof."""
 
-    def __init__(self, stage: Stage, seed: int) -> None:
+    def __init__(self, stage: Rig, seed: int) -> None:
         self.stage = stage
         self.fired: list[Fired] = []
         self._random = random.Random(seed)  # noqa: S311 - which process dies is no secret

@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from app.database import AWAY
+from app.database import CONNECTION_ERRORS
 from renderfarm.errors import RenderfarmError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from tests.chaos.report import Verdict
-    from tests.chaos.stage import Stage
+    from tests.chaos.stage import Rig
 
 MODEL = "null"
 
@@ -27,7 +27,7 @@ MODEL = "null"
 class Load:
     """Submits `prompts` from several threads through the SDK, each with a key of its own."""
 
-    stage: Stage
+    stage: Rig
     prompts: Sequence[str]
     threads: int = 4
     twice: float = 0.0
@@ -92,20 +92,22 @@ class Load:
         return str(job.id)
 
 
-def finish(stage: Stage, ids: Sequence[str], within_s: float) -> float:
+def finish(stage: Rig, ids: Sequence[str], within_s: float) -> float:
     """Wait until these jobs are final; the seconds that took, or the limit if some are not."""
     began = time.monotonic()
     query = """SELECT count(*) FROM jobs WHERE id = ANY(CAST(:ids AS uuid[]))
                AND status IN ('queued', 'running')"""
     while time.monotonic() - began < within_s:
-        with contextlib.suppress(*AWAY):  # Postgres may be one of those that were killed
+        with contextlib.suppress(
+            *CONNECTION_ERRORS
+        ):  # Postgres may be one of those that were killed
             if not stage.records.rows(query, ids=list(ids))[0]["count"]:
                 return time.monotonic() - began
         threading.Event().wait(0.1)
     return within_s
 
 
-def judge(verdict: Verdict, stage: Stage, ids: Sequence[str], *, failed: int = 0) -> None:
+def judge(verdict: Verdict, stage: Rig, ids: Sequence[str], *, failed: int = 0) -> None:
     """Hold the records to the promise: none lost, one final state, one whole image set each."""
     rows = stage.records.rows(
         """SELECT j.id, status, (request->>'num_images')::int AS wanted,
@@ -125,7 +127,7 @@ def judge(verdict: Verdict, stage: Stage, ids: Sequence[str], *, failed: int = 0
     verdict.equal("problems that the audit finds", len(stage.records.breaches()), 0)
 
 
-def _bad_objects(stage: Stage) -> int:
+def _bad_objects(stage: Rig) -> int:
     folder, bad = stage.folder / "objects", 0
     for row in stage.records.rows("SELECT key, sha256 FROM images"):
         try:

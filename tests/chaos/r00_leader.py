@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from app.dispatcher import LEADERS_LOCK
+from app.dispatch.dispatcher import LEADERS_LOCK
 from tests.chaos.faults import Faults
 from tests.chaos.load import Load, finish, judge
 from tests.chaos.report import Verdict
-from tests.chaos.stage import Stage
+from tests.chaos.stage import Rig
 from tests.integration.waiting import until
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ WHERE locktype = 'advisory' AND granted AND classid = 0 AND objid = :lock
 def run(times: int = 10) -> Verdict:
     """Kill and freeze by turns, with jobs coming in."""
     verdict = Verdict("R0", f"the leader killed and frozen by turns, {times} times")
-    with tempfile.TemporaryDirectory() as folder, Stage(Path(folder)) as stage:
+    with tempfile.TemporaryDirectory() as folder, Rig(Path(folder)) as stage:
         faults, took, ids = Faults(stage, 0), [], []
         for n in range(times):
             before, leader = until(lambda: _leader(stage))
@@ -49,7 +49,7 @@ def run(times: int = 10) -> Verdict:
     return verdict.end()
 
 
-def _leader(stage: Stage) -> tuple[int, Actor] | None:
+def _leader(stage: Rig) -> tuple[int, Actor] | None:
     """The server's process that holds the lock for the leader, and the leader."""
     for row in stage.records.rows(_HOLDER, lock=LEADERS_LOCK):
         for name, actor in stage.actors.items():

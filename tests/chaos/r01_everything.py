@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from tests.chaos.faults import ALL, Faults, Gremlin
 from tests.chaos.load import Load, finish, judge
 from tests.chaos.report import Verdict
-from tests.chaos.stage import Stage
+from tests.chaos.stage import Rig
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +28,7 @@ def run(
 ) -> Verdict:
     """Submit while everything fails in turn; then let it end in peace."""
     verdict = Verdict("R1", f"{jobs} {ABOUT}")
-    with tempfile.TemporaryDirectory() as folder, Stage(Path(folder)) as stage:
+    with tempfile.TemporaryDirectory() as folder, Rig(Path(folder)) as stage:
         faults = Faults(stage, seed)
         load = Load(stage, [f"job {n}" for n in range(jobs)], twice=0.1, rate=rate, threads=16)
         with Gremlin(faults, deck, every_s, seed):

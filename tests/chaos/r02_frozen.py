@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.chaos.faults import Faults
 from tests.chaos.load import Load, finish, judge
 from tests.chaos.report import Verdict
-from tests.chaos.stage import Stage
+from tests.chaos.stage import Rig
 
 LEASE_S = 1.5
 WORKERS = 4
@@ -29,7 +29,7 @@ def run(freezes: int = 200, *, seed: int = 2, fenced: float = 0.5) -> Verdict:
     verdict = Verdict("R2", f"a worker frozen for two leases, {freezes} times")
     with (
         tempfile.TemporaryDirectory() as folder,
-        Stage(Path(folder), workers_=WORKERS, settings=SETTINGS) as stage,
+        Rig(Path(folder), workers_=WORKERS, settings=SETTINGS) as stage,
     ):
         faults = Faults(stage, seed)
         done = threading.Event()
@@ -61,12 +61,12 @@ def run(freezes: int = 200, *, seed: int = 2, fenced: float = 0.5) -> Verdict:
     return verdict.end()
 
 
-def _refused(stage: Stage) -> int:
+def _refused(stage: Rig) -> int:
     """How often a worker was told that an attempt was no longer its own."""
     return stage.logged("worker", "] fenced ") + stage.logged("worker", "] left ")
 
 
-def _feed(stage: Stage, ids: list[str], done: threading.Event) -> None:
+def _feed(stage: Rig, ids: list[str], done: threading.Event) -> None:
     """Keep enough jobs waiting that every worker holds some."""
     waiting = "SELECT count(*) FROM jobs WHERE status = 'queued'"
     while not done.is_set():

@@ -11,7 +11,7 @@ from pathlib import Path
 from tests.chaos.faults import Faults
 from tests.chaos.load import Load, finish, judge
 from tests.chaos.report import Verdict
-from tests.chaos.stage import Stage
+from tests.chaos.stage import Rig
 from tests.integration.waiting import until
 
 AWAY_S = 10.0
@@ -22,7 +22,7 @@ RESUME_S = 5.0
 def run(jobs: int = 5000, meanwhile: int = 400) -> Verdict:
     """FLUSHALL, then SIGKILL, then ten seconds without Redis."""
     verdict = Verdict("R3", f"Redis forgets and dies, with {jobs} queued")
-    with tempfile.TemporaryDirectory() as folder, Stage(Path(folder)) as stage:
+    with tempfile.TemporaryDirectory() as folder, Rig(Path(folder)) as stage:
         faults = Faults(stage, 3)
         with stage.sdk() as sdk:
             asked = [{"prompt": f"job {n}", "model": "null"} for n in range(jobs)]
@@ -54,6 +54,6 @@ def run(jobs: int = 5000, meanwhile: int = 400) -> Verdict:
     return verdict.end()
 
 
-def _ended(stage: Stage) -> int:
+def _ended(stage: Rig) -> int:
     query = "SELECT count(*) FROM jobs WHERE status = 'succeeded'"
     return int(stage.records.rows(query)[0]["count"])

@@ -11,7 +11,7 @@ from tests.chaos.faults import Faults
 from tests.chaos.load import Load, finish, judge
 from tests.chaos.proxy import Mode
 from tests.chaos.report import Verdict
-from tests.chaos.stage import Stage
+from tests.chaos.stage import Rig
 from tests.integration.waiting import until
 
 RESUME_S = 15.0
@@ -21,7 +21,7 @@ CUTS = ((Mode.HALF_OPEN, 60.0), (Mode.FREEZE, 30.0), (Mode.RESET, 5.0))
 def run(share: float = 1.0, rate: float = 10.0) -> Verdict:
     """Each cut for `share` of its time, with submissions all the while."""
     verdict = Verdict("R4", "the way to Redis half-open, frozen and reset")
-    with tempfile.TemporaryDirectory() as folder, Stage(Path(folder)) as stage:
+    with tempfile.TemporaryDirectory() as folder, Rig(Path(folder)) as stage:
         faults = Faults(stage, 4)
         ids: list[str] = []
         for mode, lasts_s in CUTS:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.chaos.load import Load, finish, judge
 from tests.chaos.report import Fired, Verdict
-from tests.chaos.stage import Stage
+from tests.chaos.stage import Rig
 
 WORKERS = 4
 
@@ -15,7 +15,7 @@ WORKERS = 4
 def run(times: int = 50, *, within_s: float = 300.0) -> Verdict:
     """So many jobs whose first hint is lost together with the worker that took it."""
     verdict = Verdict("R5", f"a hint lost between Redis and the worker, {times} times")
-    with tempfile.TemporaryDirectory() as folder, Stage(Path(folder), workers_=WORKERS) as stage:
+    with tempfile.TemporaryDirectory() as folder, Rig(Path(folder), workers_=WORKERS) as stage:
         load = Load(stage, ["hole"] * times)
         load.run()
         ids = list(load.accepted.values())

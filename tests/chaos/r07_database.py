@@ -9,7 +9,7 @@ from pathlib import Path
 from tests.chaos.faults import Faults
 from tests.chaos.load import Load, finish, judge
 from tests.chaos.report import Verdict
-from tests.chaos.stage import Stage
+from tests.chaos.stage import Rig
 
 RATE = 50.0
 SEEN = 0.999
@@ -18,7 +18,7 @@ SEEN = 0.999
 def run(kills: int = 20, every_s: float = 4.0) -> Verdict:
     """The SDK submits with the retries that it has by itself."""
     verdict = Verdict("R7", f"Postgres killed {kills} times under {RATE:g} submissions a second")
-    with tempfile.TemporaryDirectory() as folder, Stage(Path(folder)) as stage:
+    with tempfile.TemporaryDirectory() as folder, Rig(Path(folder)) as stage:
         faults = Faults(stage, 7)
         asked = int(kills * every_s * RATE)
         load = Load(stage, [f"job {n}" for n in range(asked)], threads=8, rate=RATE, retries=6)

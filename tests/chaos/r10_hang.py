@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.chaos.load import Load, finish, judge
 from tests.chaos.report import Fired, Verdict
-from tests.chaos.stage import QUICK, Stage
+from tests.chaos.stage import QUICK, Rig
 
 GRACE_S = 5.0
 ALLOWED_S = (
@@ -19,7 +19,7 @@ def run(hangs: int = 20) -> Verdict:
     """Jobs that hang the device at their first attempt, among others."""
     verdict = Verdict("R10", f"the device hangs and the process lives, {hangs} times")
     settings = {"RENDERFARM_MAX_CRASHES": "100"}  # a job may be the neighbour of several hangs
-    with tempfile.TemporaryDirectory() as folder, Stage(Path(folder), settings=settings) as stage:
+    with tempfile.TemporaryDirectory() as folder, Rig(Path(folder), settings=settings) as stage:
         ids = []
         for n in range(hangs):
             load = Load(stage, ["hang", *[f"neighbour {n}.{m}" for m in range(8)]], threads=1)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.chaos.load import MODEL, finish, judge
 from tests.chaos.report import Fired, Verdict
-from tests.chaos.stage import Stage
+from tests.chaos.stage import Rig
 
 SLOTS = 50
 WORKERS = 2
@@ -17,7 +17,7 @@ MATE_S = 0.5
 def run(poisons: int = 5, innocents: int = 495) -> Verdict:
     """Poisoned jobs among innocent ones: those end well, and the poisoned fail alone."""
     verdict = Verdict("R11", f"{poisons} poisoned jobs among {innocents}, in batches of {SLOTS}")
-    with tempfile.TemporaryDirectory() as folder, Stage(Path(folder), slots=SLOTS) as stage:
+    with tempfile.TemporaryDirectory() as folder, Rig(Path(folder), slots=SLOTS) as stage:
         guilty: list[str] = []
         ids: list[str] = []
         for _ in range(poisons):

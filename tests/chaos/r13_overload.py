@@ -14,11 +14,11 @@ from typing import Any
 import httpx
 
 from app.broker import queue_of
-from app.jobs import tenants
-from app.settings import REPOSITORY
+from app.config.repository import REPOSITORY
+from app.tenants import tenants
 from tests.chaos.load import MODEL, finish, judge
 from tests.chaos.report import Fired, Verdict
-from tests.chaos.stage import KEY, Stage
+from tests.chaos.stage import KEY, Rig
 
 OTHER_KEY = "rf_" + "other" * 8
 SLOTS = 4
@@ -34,7 +34,7 @@ ACCEPTED = "202"
 def run(lasts_s: float = 60.0, times: float = 10.0) -> Verdict:
     """`times` the farm's capacity for so long, from one tenant; one job at a time from another."""
     verdict = Verdict("R13", f"{times:g} times overload for {lasts_s:g} s")
-    with tempfile.TemporaryDirectory() as folder, Stage(Path(folder), slots=SLOTS) as stage:
+    with tempfile.TemporaryDirectory() as folder, Rig(Path(folder), slots=SLOTS) as stage:
         stage.records.execute("UPDATE tenants SET max_queued = :n", n=MAX_QUEUED)
         other = tenants.ensure_tenant(stage.engine, "other")
         tenants.add_key(stage.engine, other, OTHER_KEY, "chaos")
@@ -62,7 +62,7 @@ def run(lasts_s: float = 60.0, times: float = 10.0) -> Verdict:
     return verdict.end()
 
 
-async def _overload(stage: Stage, rate: float, lasts_s: float) -> tuple[dict[str, Any], int, float]:
+async def _overload(stage: Rig, rate: float, lasts_s: float) -> tuple[dict[str, Any], int, float]:
     """What the flood was answered, the most hints in Redis meanwhile, and another tenant's wait."""
     deepest = 0
 
@@ -80,7 +80,7 @@ async def _overload(stage: Stage, rate: float, lasts_s: float) -> tuple[dict[str
     return answers, deepest, waits_s
 
 
-async def _flood(stage: Stage, rate: float, lasts_s: float) -> dict[str, Any]:
+async def _flood(stage: Rig, rate: float, lasts_s: float) -> dict[str, Any]:
     """Have another process submit at this rate, and return what it was answered."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "tests.chaos.flood"),
@@ -93,7 +93,7 @@ async def _flood(stage: Stage, rate: float, lasts_s: float) -> dict[str, Any]:
     return answers
 
 
-async def _waits(stage: Stage, lasts_s: float) -> float:
+async def _waits(stage: Rig, lasts_s: float) -> float:
     """How long another tenant's jobs take, one at a time, in the middle."""
     took: list[float] = []
     until = time.monotonic() + lasts_s

@@ -8,7 +8,7 @@ from pathlib import Path
 from tests.chaos.faults import Faults, Gremlin
 from tests.chaos.load import Load, finish, judge
 from tests.chaos.report import Fired, Verdict
-from tests.chaos.stage import Stage
+from tests.chaos.stage import Rig
 
 SHIFT_S = 600
 CLOCKS_S = {
@@ -26,7 +26,7 @@ def run(jobs: int = 1000) -> Verdict:
     verdict = Verdict("R15", f"{jobs} jobs, clocks wrong by {SHIFT_S} s both ways")
     with (
         tempfile.TemporaryDirectory() as folder,
-        Stage(Path(folder), clocks_s=CLOCKS_S) as stage,
+        Rig(Path(folder), clocks_s=CLOCKS_S) as stage,
     ):
         faults = Faults(stage, 15)
         load = Load(stage, [f"job {n}" for n in range(jobs)], rate=40)

@@ -145,11 +145,11 @@ class Life(RuleBasedStateMachine):
         if claim is None:  # the claim of one who only thinks that it holds the job
             row = self.farm.job(job_id)
             old = max(1, row["attempt"] - 1)
-            return Claim(job_id, row["tenant_id"], old, row["request"], alone=False)
+            return Claim(job_id, row["tenant_id"], old, row["request"], exclusive=False)
         self.status[job_id] = "running"
         self.attempt[job_id] += 1
         assert claim.attempt == self.attempt[job_id]
-        assert claim.alone == (self.counts[job_id][1] > 0)
+        assert claim.exclusive == (self.counts[job_id][1] > 0)
         return claim
 
     def holds(self, claim: Claim) -> bool:

@@ -13,7 +13,7 @@ import httpx
 
 from tests.chaos.load import MODEL, finish, judge
 from tests.chaos.report import Verdict
-from tests.chaos.stage import KEY, Stage
+from tests.chaos.stage import KEY, Rig
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -26,7 +26,7 @@ BUSY = 503
 def run(times: int = 50) -> Verdict:
     """The same body under the same key from so many connections; then another body under it."""
     verdict = Verdict("R17", f"{AT_ONCE} parallel submissions of one key, {times} times")
-    with tempfile.TemporaryDirectory() as folder, Stage(Path(folder), workers_=1) as stage:
+    with tempfile.TemporaryDirectory() as folder, Rig(Path(folder), workers_=1) as stage:
         answers, conflicts = asyncio.run(_rounds(stage.url, times))
         made = [[a for a in round_ if a.status_code == 202] for round_ in answers]
         told = [{a.json().get("id") for a in round_} for round_ in answers]

@@ -8,7 +8,7 @@ from pathlib import Path
 from tests.chaos.faults import ALL, Faults, Gremlin
 from tests.chaos.load import Load, finish, judge
 from tests.chaos.report import Verdict
-from tests.chaos.stage import Stage
+from tests.chaos.stage import Rig
 
 SEEN = 0.999
 
@@ -16,7 +16,7 @@ SEEN = 0.999
 def run(minutes: float = 30.0, every_s: float = 10.0, rate: float = 10.0) -> Verdict:
     """A fault every ten seconds; the SDK submits with the retries that it has by itself."""
     verdict = Verdict("R18", f"{minutes:g} minutes with a fault every {every_s:g} s")
-    with tempfile.TemporaryDirectory() as folder, Stage(Path(folder)) as stage:
+    with tempfile.TemporaryDirectory() as folder, Rig(Path(folder)) as stage:
         faults = Faults(stage, 18)
         asked = int(minutes * 60 * rate)
         load = Load(stage, [f"job {n}" for n in range(asked)], threads=8, rate=rate, retries=6)

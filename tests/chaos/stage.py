@@ -20,15 +20,15 @@ import psutil
 import redis
 import structlog
 
+from app.config.repository import REPOSITORY
 from app.database import create_engine, migrate
-from app.jobs import workers
-from app.jobs.tenants import ensure_default
+from app.dispatch import workers
 from app.local import ports
 from app.local.postgres import Postgres
 from app.local.program import Program
 from app.local.redis import Redis
 from app.local.roles import COMMAND, answers
-from app.settings import REPOSITORY
+from app.tenants.tenants import ensure_default
 from renderfarm import Farm as Sdk
 from tests.chaos import clock
 from tests.chaos.proxy import Proxy
@@ -88,7 +88,7 @@ class Actor:
                 program.before()
             with self._log_file.open("ab") as output:
                 self._process = subprocess.Popen(
-                    program.tethered,
+                    program.guarded_argv,
                     env=program.variables,
                     stdin=subprocess.DEVNULL,
                     stdout=output,
@@ -117,7 +117,7 @@ class Actor:
         return self._log_file.read_text(errors="replace").count(words)
 
 
-class Stage:
+class Rig:
     """The processes, the way to the records, and a client. Use it as a context manager."""
 
     def __init__(

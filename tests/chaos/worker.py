@@ -25,8 +25,8 @@ from typing import TYPE_CHECKING, Any
 from kombu.transport.redis import Transport
 
 from workers import __main__ as program
-from workers import models
-from workers.null import NullEngine
+from workers.device import build as models
+from workers.device.null import NullEngine
 
 if TYPE_CHECKING:
     from workers.engine.request import Outcome, Request

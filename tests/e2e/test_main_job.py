@@ -12,9 +12,9 @@ import torch
 from diffusers import EulerDiscreteScheduler, StableDiffusionPipeline
 from PIL import Image
 
-from app.jobs import workers
+from app.config.repository import REPOSITORY
+from app.dispatch import workers
 from app.jobs.audit import audit
-from app.settings import REPOSITORY
 from renderfarm import errors
 from renderfarm.types import ProgressEvent, StateEvent, Status
 from tests.e2e.farms import eventually

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from app.settings import REPOSITORY
+from app.config.repository import REPOSITORY
 from bench.gpu.serving import resumed, run
-from tests.unit.engine.alone import (
+from tests.unit.workers.engine.alone import (
     distance,
     engine_of,
     picture,
@@ -22,10 +22,10 @@ from tests.unit.engine.alone import (
     run_until_idle,
     stock_pixels,
 )
-from tests.unit.engine.families import FAMILIES
-from tests.unit.pipelines.test_extras import save_lora
+from tests.unit.workers.engine.families import FAMILIES
+from tests.unit.workers.pipelines.test_extras import save_lora
 from workers.engine.request import Finished
-from workers.pipelines.graphs import Graphs
+from workers.pipelines.graphs import CudaGraphs
 from workers.pipelines.loading import tune
 from workers.pipelines.model import wrap
 from workers.pipelines.schedulers import DIFFUSION, FLOW
@@ -161,13 +161,13 @@ def test_loras_come_and_go_beside_recorded_forwards(
 @pytest.fixture
 def records(monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[Hashable]]:
     """Tell which sizes of which forwards are recorded, of all models that the test makes."""
-    made: list[Graphs] = []
+    made: list[CudaGraphs] = []
 
-    def note(*given: Any) -> Graphs:
-        made.append(Graphs(*given))
+    def note(*given: Any) -> CudaGraphs:
+        made.append(CudaGraphs(*given))
         return made[-1]
 
-    monkeypatch.setattr("workers.pipelines.model.Graphs", note)
+    monkeypatch.setattr("workers.pipelines.model.CudaGraphs", note)
     return lambda: [
         (n, size)
         for n, graphs in enumerate(made)

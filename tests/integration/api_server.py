@@ -14,9 +14,9 @@ import uvicorn
 
 from app import log
 from app.api.application import create_app
-from app.jobs import tenants
+from app.config.settings import Settings
 from app.local import ports
-from app.settings import Settings
+from app.tenants import tenants
 from tests.integration.waiting import PATIENCE_S, until
 
 if TYPE_CHECKING:

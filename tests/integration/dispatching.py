@@ -6,8 +6,8 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from app import dispatcher
-from app.settings import Settings
+from app.config.settings import Settings
+from app.dispatch import dispatcher
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Engine, text
 
-from app.jobs import tenants
+from app.ids import new_id
 from app.jobs.audit import audit
 from app.jobs.cache import key_of
-from app.jobs.ids import new_id
 from app.jobs.records import Claim, Costs, Failure, NewImage, NewJob
 from app.jobs.store import Store
+from app.tenants import tenants
 
 if TYPE_CHECKING:
     from uuid import UUID
 
     from app.jobs.records import Row, Stored
-    from app.jobs.tenants import Tenant
+    from app.tenants.tenants import Tenant
 
 LEASE_S = 30.0
 COSTS = Costs(render_s=0.5, store_s=0.1, gpu_seconds=0.25, cost_usd=0.01)

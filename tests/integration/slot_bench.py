@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from app.results.storage import ObjectStorage
-from app.settings import Settings
+from app.config.settings import Settings
+from app.storage.objects import ObjectStorage
 from tests.integration.waiting import until
+from workers.device.runtime import Runtime
 from workers.engine.request import Cancelled, DeviceLost, Drained, Failed, Finished
-from workers.lease import Keeper
-from workers.runtime import Runtime
-from workers.slot import Slot
+from workers.slots.lease import LeaseRenewer
+from workers.slots.slot import Slot
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -114,9 +114,9 @@ class Bench:
         self.objects = folder / "objects"
         self.device = Device()
         self.runtime = Runtime(lambda: self.device)
-        self.keeper = Keeper(farm.store, self.runtime, settings)
+        self.renewer = LeaseRenewer(farm.store, self.runtime, settings)
         storage = ObjectStorage(settings)
-        self.slot = Slot(farm.store, storage, self.runtime, self.keeper, settings, "w")
+        self.slot = Slot(farm.store, storage, self.runtime, self.renewer, settings, "w")
         self.threads = ThreadPoolExecutor()
         self.runtime.start()
 
@@ -127,9 +127,9 @@ class Bench:
         return answer
 
     def renew(self) -> None:
-        """One round of the keeper, as if it were time."""
-        self.keeper._renewed_at -= 1000.0
-        self.keeper.round()
+        """One round of the renewer, as if it were time."""
+        self.renewer._renewed_at -= 1000.0
+        self.renewer.round()
 
     def close(self) -> None:
         """End the device thread and the slots'."""

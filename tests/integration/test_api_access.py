@@ -7,8 +7,8 @@ from uuid import uuid4
 
 import pytest
 
-from app.jobs import tenants
-from app.jobs import workers as worker_records
+from app.dispatch import workers as worker_records
+from app.tenants import tenants
 from tests.integration.api_server import CALLS, client, nobody, problem, server, stranger, submit
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from uuid import UUID
 
 import pytest
 
-from app.results.signing import file_url
+from app.storage.signing import file_url
 from tests.integration.api_server import SECRET, client, fields, nobody, problem, server, submit
 from tests.integration.records import COSTS, images
 

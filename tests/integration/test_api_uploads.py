@@ -11,9 +11,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from app.jobs.ids import new_id
-from app.results import uploads
-from app.results.signing import file_url
+from app.ids import new_id
+from app.storage import uploads
+from app.storage.signing import file_url
 from tests.integration.api_server import SECRET, client, fields, nobody, problem, server
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from app.catalog import Catalog, Model
-from app.jobs.accept import Door, Submission, accept
+from app.catalog.entries import Catalog, Model
+from app.jobs.accept import AcceptContext, Submission, accept
 from app.jobs.request import JobRequest
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def _audited(farm: Farm) -> Iterator[None]:
     assert farm.breaches() == []
 
 
-class Desk:
+class Submitter:
     """Submits through `accept`, as both doors do."""
 
     def __init__(self, farm: Farm) -> None:
@@ -38,7 +38,7 @@ class Desk:
 
     def submit(self, tenant: str = "tenant", key: str | None = None, **fields: object) -> Stored:
         """One submission."""
-        door = Door(self.farm.store, Catalog({"null": replace(self.model)}))
+        door = AcceptContext(self.farm.store, Catalog({"null": replace(self.model)}))
         request = JobRequest.model_validate(ASKED | fields)
         (stored,) = accept(door, getattr(self.farm, tenant), [Submission(request, key)])
         return stored
@@ -51,12 +51,12 @@ class Desk:
 
 
 @pytest.fixture
-def desk(farm: Farm) -> Desk:
+def desk(farm: Farm) -> Submitter:
     """A door to the farm."""
-    return Desk(farm)
+    return Submitter(farm)
 
 
-def test_the_same_again_is_answered_at_once(desk: Desk, farm: Farm) -> None:
+def test_the_same_again_is_answered_at_once(desk: Submitter, farm: Farm) -> None:
     """It has succeeded before any worker hears of it, with the same object, at no cost."""
     first = desk.drawn(num_images=2)
     row = desk.submit(num_images=2).row
@@ -69,7 +69,7 @@ def test_the_same_again_is_answered_at_once(desk: Desk, farm: Farm) -> None:
     assert again["cached"], "also when a cached one is the newest"
 
 
-def test_a_repeat_of_its_key_is_the_same_job(desk: Desk) -> None:
+def test_a_repeat_of_its_key_is_the_same_job(desk: Submitter) -> None:
     """Idempotency comes first: the key's job, not another one like it."""
     desk.drawn()
     cached = desk.submit(key="k")
@@ -77,7 +77,7 @@ def test_a_repeat_of_its_key_is_the_same_job(desk: Desk) -> None:
     assert (again.created, again.row["id"]) == (False, cached.row["id"])
 
 
-def test_its_webhook_is_told(desk: Desk, farm: Farm) -> None:
+def test_its_webhook_is_told(desk: Submitter, farm: Farm) -> None:
     """A webhook hears of a cached job what it would hear of any other, pictures and all."""
     desk.drawn()
     hook = {"url": "https://a.test/hook", "events": ["job.queued", "job.succeeded"]}
@@ -101,7 +101,9 @@ def test_its_webhook_is_told(desk: Desk, farm: Farm) -> None:
         {"cache": False},
     ],
 )
-def test_what_differs_or_does_not_want_to_is_drawn(desk: Desk, fields: dict[str, object]) -> None:
+def test_what_differs_or_does_not_want_to_is_drawn(
+    desk: Submitter, fields: dict[str, object]
+) -> None:
     """Any field that the picture depends on, a seed left open, or `cache: false`."""
     desk.drawn()
     assert desk.submit(**fields).row["status"] == "queued"
@@ -111,28 +113,28 @@ def test_what_differs_or_does_not_want_to_is_drawn(desk: Desk, fields: dict[str,
     "fields", [{"priority": 9}, {"deadline_s": 60}, {"metadata": {"order": 5}}]
 )
 def test_what_the_picture_does_not_depend_on_is_no_difference(
-    desk: Desk, fields: dict[str, object]
+    desk: Submitter, fields: dict[str, object]
 ) -> None:
     """Priority, deadline and metadata are the job's, not the picture's."""
     desk.drawn()
     assert desk.submit(**fields).row["cached"]
 
 
-def test_a_picture_with_a_drawn_seed_answers_who_names_it(desk: Desk) -> None:
+def test_a_picture_with_a_drawn_seed_answers_who_names_it(desk: Submitter) -> None:
     """A job without a seed is given one, and says which: asking for that one is the same."""
     job_id = desk.drawn(seed=None)
     seed = desk.farm.job(job_id)["request"]["seed"]
     assert desk.submit(seed=seed).row["cached"]
 
 
-def test_other_weights_draw_anew(desk: Desk) -> None:
+def test_other_weights_draw_anew(desk: Submitter) -> None:
     """A new revision of the model is not answered with the old one's pictures."""
     desk.drawn()
     desk.model = replace(MODEL, revision="r2")
     assert desk.submit().row["status"] == "queued"
 
 
-def test_the_weights_that_count_are_the_workers(desk: Desk, farm: Farm) -> None:
+def test_the_weights_that_count_are_the_workers(desk: Submitter, farm: Farm) -> None:
     """While a new revision rolls out, a picture belongs to the weights that drew it."""
     job_id = desk.submit().row["id"]
     claim = farm.claimed(job_id)
@@ -145,13 +147,13 @@ def test_the_weights_that_count_are_the_workers(desk: Desk, farm: Farm) -> None:
     assert desk.submit().row["cached"]
 
 
-def test_tenants_do_not_share(desk: Desk) -> None:
+def test_tenants_do_not_share(desk: Submitter) -> None:
     """Nobody learns from an answer's speed what another tenant has asked for."""
     desk.drawn()
     assert desk.submit("other").row["status"] == "queued"
 
 
-def test_a_tenant_may_go_without(desk: Desk, farm: Farm) -> None:
+def test_a_tenant_may_go_without(desk: Submitter, farm: Farm) -> None:
     """With `cache` off nothing of the tenant's is reused, now or later."""
     desk.drawn()
     farm.execute("UPDATE tenants SET cache = false")
@@ -160,7 +162,7 @@ def test_a_tenant_may_go_without(desk: Desk, farm: Farm) -> None:
     assert (row["status"], row["cache_key"]) == ("queued", None)
 
 
-def test_only_success_is_reused(desk: Desk, farm: Farm) -> None:
+def test_only_success_is_reused(desk: Submitter, farm: Farm) -> None:
     """A job that waits, was cancelled, or whose pictures aged out answers nobody."""
     first = desk.submit().row["id"]
     assert desk.submit().row["status"] == "queued"

@@ -8,18 +8,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from app.catalog import Catalog, load_catalog
-from app.jobs.accept import Door, Submission, accept
+from app.catalog.load import load_catalog
+from app.catalog.revision import LORA_FILE
+from app.jobs.accept import AcceptContext, Submission, accept
 from app.jobs.request import JobRequest
-from app.revision import LORA_FILE
 from tests.integration.slot_bench import Bench, picture
 from tests.integration.waiting import PATIENCE_S
-from workers.revisions import Revisions
+from workers.images.revisions import Revisions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from app.catalog.entries import Catalog
     from app.jobs.records import Row
     from tests.integration.records import Farm
 
@@ -59,7 +60,7 @@ class Studio:
     def start(self) -> None:
         """Start door and worker (anew)."""
         catalog: Catalog = load_catalog(self.folder / "models.toml", frozenset({"null"}))
-        self.door = Door(self.farm.store, catalog)
+        self.door = AcceptContext(self.farm.store, catalog)
         self.slot = replace(self.bench.slot, revision=Revisions(catalog.models).of)
         self.bench.slot = self.slot
 

@@ -15,9 +15,9 @@ from click.testing import CliRunner, Result
 
 from app.cli import main
 from app.cli.listen import Receiver
-from app.jobs.tenants import embeds_prompt, find_by_name
+from app.config.repository import REPOSITORY
 from app.local.roles import COMMAND
-from app.settings import REPOSITORY
+from app.tenants.tenants import embeds_prompt, find_by_name
 from renderfarm.webhooks import sign
 from tests.integration.waiting import PATIENCE_S, until
 

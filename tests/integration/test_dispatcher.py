@@ -11,10 +11,10 @@ import pytest
 from sqlalchemy import text
 
 from app import broker as carrier
-from app.dispatcher import CANDIDATES, LEADERS_LOCK, Dispatcher, run
-from app.jobs import workers
-from app.jobs.notices import Listener
-from app.settings import Settings
+from app.config.settings import Settings
+from app.dispatch import workers
+from app.dispatch.dispatcher import CANDIDATES, LEADERS_LOCK, Dispatcher, run
+from app.notify import Listener
 from tests.integration.waiting import until
 
 if TYPE_CHECKING:

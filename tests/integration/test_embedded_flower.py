@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 PASSWORD = "a password of our own"
-START = "from app import flower; from app.settings import Settings; import os;"
+START = "from app import flower; from app.config.settings import Settings; import os;"
 PATIENCE_S = 60.0
 REQUEST = {
     "model": "scenes",

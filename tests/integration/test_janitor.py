@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from app.janitor import SPARED_S, Janitor
-from app.jobs.ids import new_id
-from app.results.storage import ObjectStorage
-from app.settings import Settings
+from app.config.settings import Settings
+from app.dispatch.janitor import SPARED_S, Janitor
+from app.ids import new_id
+from app.storage.objects import ObjectStorage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

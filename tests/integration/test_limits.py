@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from app.errors import OverQuota
-from app.jobs import limits, tenants
-from app.jobs.limits import FEW, LOOK_S, Quota, margin
 from app.jobs.store import Store
+from app.tenants import limits, tenants
+from app.tenants.limits import FEW, LOOK_S, Quota, margin
 from tests.integration.records import LEASE_S, Farm
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
-    from app.jobs.tenants import Tenant
+    from app.tenants.tenants import Tenant
 
 
 def test_two_at_once_do_not_both_get_the_last_place(farm: Farm, engine: Engine) -> None:

@@ -12,9 +12,9 @@ import redis.asyncio
 
 from app.api import previews
 from app.broker import connect, preview_channel
-from app.jobs import tenants
+from app.config.settings import Settings
 from app.local import ports
-from app.settings import Settings
+from app.tenants import tenants
 from renderfarm import Farm as Client
 from renderfarm import ProgressEvent
 from tests.integration.api_server import SECRET, Server

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from app.reaper import GAP_S, Reaper
-from app.settings import Settings
+from app.config.settings import Settings
+from app.dispatch.reaper import GAP_S, Reaper
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine

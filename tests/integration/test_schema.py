@@ -12,7 +12,7 @@ from sqlalchemy import inspect, text
 from sqlalchemy.exc import IntegrityError
 
 from app.database import create_engine, migrate
-from app.jobs.tables import metadata
+from app.tables import metadata
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -24,7 +24,7 @@ FINAL = ("succeeded", "failed", "cancelled", "expired")
 
 
 def test_the_program_and_the_migrations_agree(engine: Engine) -> None:
-    """Alembic finds no difference between `app.jobs.tables` and the migrated database."""
+    """Alembic finds no difference between `app.tables` and the migrated database."""
     options = {"compare_type": True, "compare_server_default": True}
     with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts=options)
@@ -57,8 +57,8 @@ def test_a_migration_can_be_taken_back(postgres: Postgres) -> None:
     from alembic import command  # noqa: PLC0415 - the one test that needs it
     from alembic.config import Config  # noqa: PLC0415
 
+    from app.config.repository import REPOSITORY  # noqa: PLC0415
     from app.database import driver_url  # noqa: PLC0415
-    from app.settings import REPOSITORY  # noqa: PLC0415
 
     with psycopg.connect(postgres.url, autocommit=True) as connection:
         connection.execute("CREATE DATABASE there_and_back")

@@ -9,12 +9,12 @@ import pytest
 import sqlalchemy
 
 from app.database import driver_url
-from app.jobs.ids import new_id
+from app.ids import new_id
 from app.jobs.store import Store
 from tests.integration.slot_bench import Bench, lost, picture, too_large
 from tests.integration.waiting import PATIENCE_S, until
 from workers.engine.request import DeviceLost
-from workers.runtime import RenderFailed
+from workers.errors import RenderFailed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,7 +43,7 @@ def test_a_job_is_claimed_rendered_stored_and_finished(farm: Farm, bench: Bench)
     assert (bench.objects / image["key"]).stat().st_size == image["bytes"]
     row = farm.job(job_id)
     assert (row["gpu_seconds"], row["cost_usd"]) == (3.6, pytest.approx(0.01))
-    assert bench.keeper.count == 0
+    assert bench.renewer.count == 0
 
 
 def test_a_second_hint_renders_nothing(farm: Farm, bench: Bench) -> None:

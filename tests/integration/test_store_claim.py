@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from app.jobs.ids import new_id
+from app.ids import new_id
 from app.jobs.records import Claim
 from tests.integration.racing import at_once
 from tests.integration.records import LEASE_S
@@ -24,7 +24,7 @@ def test_a_claim_takes_the_job_and_its_lease(farm: Farm) -> None:
     farm.store.hint([job_id])
     claim = farm.store.claim(job_id, "w", LEASE_S)
     row = farm.job(job_id)
-    assert claim == Claim(job_id, farm.tenant.id, 1, row["request"], alone=False)
+    assert claim == Claim(job_id, farm.tenant.id, 1, row["request"], exclusive=False)
     assert (row["status"], row["attempt"], row["worker_id"]) == ("running", 1, "w")
     assert row["lease_until"] - row["started_at"] == timedelta(seconds=LEASE_S)
     assert row["hinted_at"] is None

@@ -66,7 +66,7 @@ def test_the_moves_that_are_written_are_the_tables(farm: Farm) -> None:
 def images_of(farm: Farm, job_id: UUID) -> Any:
     """The images of a job's first attempt."""
     row = farm.job(job_id)
-    return images(Claim(job_id, row["tenant_id"], 1, row["request"], alone=False))
+    return images(Claim(job_id, row["tenant_id"], 1, row["request"], exclusive=False))
 
 
 def test_each_move_is_one_statement(farm: Farm) -> None:

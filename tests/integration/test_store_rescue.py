@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from app.jobs.ids import new_id
+from app.ids import new_id
 from tests.integration.racing import at_once
 from tests.integration.records import MAX
 
@@ -21,7 +21,7 @@ def test_a_release_costs_the_job_nothing(farm: Farm) -> None:
     job_id = farm.queued()
     for attempt in range(1, 6):
         claim = farm.claimed(job_id)
-        assert not claim.alone
+        assert not claim.exclusive
         assert farm.store.release(job_id, attempt)
     row = farm.job(job_id)
     assert (row["releases"], row["failures"], row["crashes"]) == (5, 0, 0)
@@ -36,7 +36,7 @@ def test_a_lost_job_comes_back_and_then_runs_alone(farm: Farm) -> None:
     row = farm.job(lost.id)
     assert (row["status"], row["crashes"], row["hinted_at"]) == ("queued", 1, None)
     assert farm.state(held.id) == ("running", 1)
-    assert farm.claimed(lost.id).alone
+    assert farm.claimed(lost.id).exclusive
     assert farm.events(lost.id) == ["queued", "running", "rescued", "running"]
 
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from app.jobs import usage
-from app.jobs.usage import Span
+from app.tenants import usage
+from app.tenants.usage import Span
 
 if TYPE_CHECKING:
     from tests.integration.records import Farm

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from app import broker
-from app.jobs import workers
+from app.config.repository import REPOSITORY
+from app.dispatch import workers
 from app.local.program import Program
-from app.settings import REPOSITORY
 from tests.integration.dispatching import dispatching, environment
 from tests.integration.records import Farm
 from tests.integration.waiting import PATIENCE_S, until
@@ -69,7 +69,7 @@ class Plant:
         program = Program(name="worker", argv=argv, environment=environment)
         with (self.folder / "worker.log").open("ab") as log:
             process = subprocess.Popen(
-                program.tethered, env=program.variables, cwd=REPOSITORY, stdout=log, stderr=log
+                program.guarded_argv, env=program.variables, cwd=REPOSITORY, stdout=log, stderr=log
             )
         self._started.append(process)
         return process

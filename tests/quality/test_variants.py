@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from app.catalog import load_catalog
+from app.catalog.load import load_catalog
 from models.scenes.evaluate import HOME, Setting, load, prompts, sample, score
 from models.scenes.showcase import edge_match, filled, guided, outlined
 

@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from app.cli import COMMANDS
-from app.settings import Settings
+from app.config.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -44,18 +44,21 @@ def metadata(wheel: ZipFile) -> Message:
 
 
 def test_wheel_ships_the_sdk_alone(wheel: ZipFile) -> None:
-    """The wheel holds `renderfarm`, `queues` and its metadata: no `app`, no tests, no models."""
+    """The wheel brings one top-level package, `renderfarm`: no `queues`, no `app`, no tests."""
     tops = {PurePosixPath(name).parts[0] for name in wheel.namelist()}
-    assert {top for top in tops if not top.endswith(".dist-info")} == {"renderfarm", "queues"}
+    assert {top for top in tops if not top.endswith(".dist-info")} == {"renderfarm"}
 
 
 def test_wheel_ships_every_module(wheel: ZipFile) -> None:
-    """Every module of the two packages is in the wheel, with the mark that they are typed."""
+    """Every module is in the wheel, `queues/` as `renderfarm.queues`, with the mark of types."""
     names = set(wheel.namelist())
     sources = {
-        path.relative_to(REPOSITORY).as_posix()
-        for package in ("renderfarm", "queues")
-        for path in (REPOSITORY / package).rglob("*.py")
+        (placed / path.relative_to(REPOSITORY / folder)).as_posix()
+        for folder, placed in (
+            ("renderfarm", Path("renderfarm")),
+            ("queues", Path("renderfarm/queues")),
+        )
+        for path in (REPOSITORY / folder).rglob("*.py")
     }
     assert sources - names == set()
     assert "renderfarm/py.typed" in names

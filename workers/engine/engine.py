@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from workers.engine import faults, gauge, policy, rows
+from workers.engine import faults, memory_profiler, policy, rows
 from workers.engine.cost import Costs
+from workers.engine.encoder_cache import EncoderCache
 from workers.engine.job import Job
-from workers.engine.memo import Memo
 from workers.engine.request import BadRequest, DeviceLost
-from workers.engine.shelf import Shelf
 from workers.engine.stats import Stats
+from workers.engine.swapper import ModelSwapper
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -36,7 +36,7 @@ class Engine:
 
     Not thread-safe, and bound to a thread: the one that calls `step` owns the device and makes
     every other call too. `shelf` holds the models that are not on the device. `clock` returns seconds
-    and times the forwards; `choose` is the policy, which leaves those alone that stay apart. `compiling`
+    and times the forwards; `choose` is the policy, which leaves those alone that stay unbatched. `compiling`
     is true, for any thread to see, in a step one of whose forwards may have to be compiled first, which
     can take minutes, or recorded.
     """
@@ -46,7 +46,7 @@ class Engine:
         models: Mapping[str, Model],
         *,
         max_rows: int = 16,
-        shelf: Shelf | None = None,
+        swapper: ModelSwapper | None = None,
         clock: Callable[[], float] = time.monotonic,
         choose: Callable[[Sequence[Parked], Costs], list[str]] = policy.choose,
     ) -> None:
@@ -54,9 +54,11 @@ class Engine:
         self._policy = choose
         self._clock = clock
         self._costs = Costs(max_rows)
-        self._shelf = shelf or Shelf("cpu")
-        self._costs.peaks.free_bytes = self._shelf.free_bytes
-        self._memos = {name: Memo(model.memo_bytes) for name, model in models.items()}
+        self._swapper = swapper or ModelSwapper("cpu")
+        self._costs.peaks.free_bytes = self._swapper.free_bytes
+        self._encoder_caches = {
+            name: EncoderCache(model.memo_bytes) for name, model in models.items()
+        }
         self._on_cuda = torch.cuda.is_available()
         self._waiting: dict[str, Job] = {}
         self._in_flight: dict[str, Job] = {}
@@ -102,7 +104,7 @@ class Engine:
         group = self._choose()
         for job, answer in zip(group, self._run([job.call for job in group]), strict=True):
             if not isinstance(answer, Exception):
-                self._memos[job.request.model].put(job.call, answer)
+                self._encoder_caches[job.request.model].put(job.call, answer)
             job.resume(answer)
             self._skip_known(job)
         return ended + self._collect()
@@ -115,7 +117,7 @@ class Engine:
         is begun by then; what is compiled takes as long as that does.
         """
         job = Job(replace(request, num_inference_steps=2), self._models[request.model])
-        self._bring(job)
+        self._ensure_on_device(job)
         job.start()
         until_s = self._clock() + budget_s
         while not job.done:
@@ -131,9 +133,9 @@ class Engine:
         """
         answer = self._run([call])[0]
         count, best_s, compiled = 1, math.inf, call.entry.bucketed
-        if compiled and call.rows > 1 and not call.entry.lone:
+        if compiled and call.rows > 1 and not call.entry.unbatched:
             self._run([call.split()[0]])
-        while not (call.entry.lone or isinstance(answer, Exception)):
+        while not (call.entry.unbatched or isinstance(answer, Exception)):
             rows_, most = count * call.rows, self._costs.limit(call.signature)
             if rows_ > (rows.bucket(most) if compiled else most):
                 break
@@ -172,7 +174,7 @@ class Engine:
             "forwards": dict(self.stats.forwards),
             "rows": dict(self.stats.rows),
             "mean_rows": round(self.stats.mean_rows, 2),
-            "resident": self._shelf.resident,
+            "resident": self._swapper.resident,
             "batching": {
                 name: "step" if model.batched else "none" for name, model in self._models.items()
             },
@@ -193,7 +195,7 @@ class Engine:
         starts = policy.admit(waiting, [job.entrant for job in self._in_flight.values()])
         for name in [names[place] for place in starts]:
             job = self._waiting[name]
-            if not self._bring(job):
+            if not self._ensure_on_device(job):
                 if self._clock() - job.added_s > PATIENCE_S:
                     return  # else those behind it would keep the other models busy for ever
                 continue
@@ -201,14 +203,14 @@ class Engine:
             job.start()
             self._skip_known(job)
 
-    def _bring(self, job: Job) -> bool:
+    def _ensure_on_device(self, job: Job) -> bool:
         """Have the job's model on the device; False while others leave no room for it."""
         busy = {other.request.model for other in self._in_flight.values()}
-        before = set(self._shelf.resident)
-        there = self._shelf.bring(job.request.model, busy)
-        for left in before.difference(self._shelf.resident):
-            self._memos[left].clear()  # which is on the device, too
-        self._costs.peaks.free_bytes = self._shelf.free_bytes
+        before = set(self._swapper.resident)
+        there = self._swapper.ensure_on_device(job.request.model, busy)
+        for left in before.difference(self._swapper.resident):
+            self._encoder_caches[left].clear()  # which is on the device, too
+        self._costs.peaks.free_bytes = self._swapper.free_bytes
         return there
 
     def _choose(self) -> list[Job]:
@@ -230,15 +232,15 @@ class Engine:
         if faults.out_of_memory(fault):
             self._costs.refuse(calls[0].signature, sum(call.rows for call in calls))
             torch.cuda.empty_cache()
-        return self._halve(calls, fault)
+        return self._retry_in_halves(calls, fault)
 
-    def _halve(self, calls: Sequence[Call], fault: Exception) -> list[Any]:
+    def _retry_in_halves(self, calls: Sequence[Call], fault: Exception) -> list[Any]:
         """Try again with half the rows, down to the single row whose fault it is."""
         if len(calls) > 1:
             middle = len(calls) // 2
             return self._run(calls[:middle]) + self._run(calls[middle:])
         call = calls[0]
-        if call.rows == 1 or call.scope.reproducible:  # whose bits depend on the cut
+        if call.rows == 1 or call.options.reproducible:  # whose bits depend on the cut
             return [fault]
         parts = call.split()
         results = [self._run([part])[0] for part in parts]
@@ -251,8 +253,8 @@ class Engine:
         entry, count = calls[0].entry, sum(call.rows for call in calls)
         started_s = self._clock()
         if calls[0].plain and (entry.bucketed or entry.recorded):
-            self.compiling |= not self._costs.seen(calls[0].signature, entry.alike(count))
-        results = self._weigh(calls, count)
+            self.compiling |= not self._costs.seen(calls[0].signature, entry.same_bucket(count))
+        results = self._run_measured(calls, count)
         if self._on_cuda:
             torch.cuda.synchronize()  # for the time, and to meet a device fault here
         ended_s = self._clock()
@@ -265,7 +267,7 @@ class Engine:
             call.device_s += seconds * call.rows / count
         return results
 
-    def _weigh(self, calls: Sequence[Call], count: int) -> list[Any]:
+    def _run_measured(self, calls: Sequence[Call], count: int) -> list[Any]:
         """Run; where memory counts, learn what a forward of this size takes."""
         entry, key, peaks = calls[0].entry, calls[0].signature, self._costs.peaks
         # What is compiled must not be looked into, but its allocations can be seen on CUDA.
@@ -274,13 +276,13 @@ class Engine:
         if peaks.free_bytes is None or not measurable:
             return rows.run(calls)
         results: list[Any]
-        results, peak = gauge.peak_bytes(lambda: rows.run(calls), on_cuda=self._on_cuda)
+        results, peak = memory_profiler.peak_bytes(lambda: rows.run(calls), on_cuda=self._on_cuda)
         peaks.observe(key, count, peak)
         return results
 
     def _skip_known(self, job: Job) -> None:
         """Answer calls from the job's checkpoint and from the memo, for as long as they know."""
-        memo = self._memos[job.request.model]
+        memo = self._encoder_caches[job.request.model]
         while not job.done:
             known = job.recorded()
             if known is None and (known := memo.get(job.call)) is not None:

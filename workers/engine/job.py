@@ -9,11 +9,11 @@ import torch
 
 from workers.engine import faults
 from workers.engine.model import Preview
-from workers.engine.park import Strand
+from workers.engine.park import PipelineCoroutine
 from workers.engine.policy import Entrant, Parked
 from workers.engine.replay import Record
 from workers.engine.request import Cancelled, Drained, Failed, Finished
-from workers.engine.rows import Scope
+from workers.engine.rows import ForwardOptions
 
 if TYPE_CHECKING:
     from workers.engine.model import Model
@@ -37,26 +37,26 @@ class Job:
         self._view = model.view(request)
         self._record = Record(request, checkpoint)
         self._lane = None if model.batched else model.name
-        scope = Scope(request.reproducible, request.loras)
-        self._strand = Strand(self._view.render, scope)
+        options = ForwardOptions(request.reproducible, request.loras)
+        self._coroutine = PipelineCoroutine(self._view.render, options)
         self._denoised = 0
         self._device_s = 0.0
 
     @property
     def call(self) -> Call:
         """The call at which the job is parked."""
-        assert self._strand.call is not None, "the job is not parked"  # noqa: S101
-        return self._strand.call
+        assert self._coroutine.call is not None, "the job is not parked"  # noqa: S101
+        return self._coroutine.call
 
     @property
     def done(self) -> bool:
         """Whether the pipeline has returned or raised."""
-        return self._strand.done
+        return self._coroutine.done
 
     @property
     def error(self) -> Exception | None:
         """What the pipeline raised."""
-        return self._strand.error
+        return self._coroutine.error
 
     @property
     def progress(self) -> tuple[int, int]:
@@ -67,7 +67,7 @@ class Job:
     @property
     def entrant(self) -> Entrant:
         """What the policy needs to know to let it in."""
-        return Entrant(self.request.alone, self._lane)
+        return Entrant(self.request.exclusive, self._lane)
 
     def parked(self, now_s: float) -> Parked:
         """Return what the policy needs to know."""
@@ -81,22 +81,22 @@ class Job:
             calls_left=max(0, left.get(call.entry.role, 0)),
             waited_s=now_s - self.added_s,
             priority=self.request.priority,
-            apart=self.request.reproducible,
+            unbatched=self.request.reproducible,
         )
 
     def start(self) -> None:
         """Run the pipeline to its first call of a module."""
-        self._strand.start()
+        self._coroutine.start()
 
     def resume(self, answer: Any) -> None:
         """Answer the parked call, with a result or an exception, and run to the next one."""
         if self.call.entry.role == "denoiser":
             self._denoised += 1
-            self._view.saw(self.call)
+            self._view.observe(self.call)
             if not isinstance(answer, Exception):
                 answer = self._noted(answer)
         self._device_s += self.call.device_s
-        self._strand.resume(answer)
+        self._coroutine.resume(answer)
 
     def _noted(self, answer: Any) -> Any:
         """Return the answer, or what became of it where there is no memory to take it down."""
@@ -119,7 +119,7 @@ class Job:
 
     def leave(self) -> Cancelled:
         """Unwind the pipeline where it stands."""
-        self._strand.end()
+        self._coroutine.end()
         return Cancelled(self.request.id)
 
     def drain(self) -> Drained:
@@ -135,7 +135,7 @@ class Job:
             return Failed(request.id, faults.code(error), message)
         return Finished(
             id=request.id,
-            pixels=self._strand.result,
+            pixels=self._coroutine.result,
             seeds=tuple(range(request.seed, request.seed + request.num_images)),
             device_s=self._device_s,
             steps=request.num_inference_steps,

@@ -32,7 +32,7 @@ class View(Protocol):
     def render(self) -> list[NDArray[np.uint8]]:
         """Run the pipeline to its pictures, HxWx3. Each call of a module parks (`park`)."""
 
-    def saw(self, call: Call) -> None:
+    def observe(self, call: Call) -> None:
         """Take note of a call of the denoiser that is about to be answered."""
 
     def preview(self, answer: torch.Tensor) -> NDArray[np.uint8] | None:

@@ -1,8 +1,8 @@
 """Park: a job's pipeline stops at each call of a module and hands the call over.
 
-A `Strand` runs a function in a greenlet. A `Proxy` stands where the pipeline expects a module;
-calling it parks the strand with a `Call` until someone resumes it with the result. Greenlets share
-their thread, so whoever starts a strand also resumes it, on that thread.
+A `PipelineCoroutine` runs a function in a greenlet. A `Proxy` stands where the pipeline expects a module;
+calling it parks the coroutine with a `Call` until someone resumes it with the result. Greenlets share
+their thread, so whoever starts a coroutine also resumes it, on that thread.
 """
 
 from __future__ import annotations
@@ -11,21 +11,21 @@ from typing import TYPE_CHECKING, Any
 
 from greenlet import getcurrent, greenlet
 
-from workers.engine.rows import Call, Entry, Scope
+from workers.engine.rows import Call, ForwardOptions, ModuleMethod
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-class Strand:
+class PipelineCoroutine:
     """A function in a greenlet of its own: parked at `call`, or done with `result` or `error`.
 
     Its calls carry `scope`.
     """
 
-    def __init__(self, work: Callable[[], Any], scope: Scope) -> None:
+    def __init__(self, work: Callable[[], Any], options: ForwardOptions) -> None:
         self._greenlet = greenlet(work)
-        self._greenlet.scope = scope
+        self._greenlet.options = options
         self.call: Call | None = None
         self.result: Any = None
         self.error: Exception | None = None
@@ -69,12 +69,12 @@ class Strand:
             self.call = handed_over
 
 
-def park(entry: Entry, *args: Any, **kwargs: Any) -> Any:
-    """Hand the call over and sleep until its result is here; outside a strand, run it at once."""
-    strand = getcurrent()
-    if strand.parent is None:
+def park(entry: ModuleMethod, *args: Any, **kwargs: Any) -> Any:
+    """Hand the call over and sleep until its result is here; outside a coroutine, run it at once."""
+    coroutine = getcurrent()
+    if coroutine.parent is None:
         return entry.run(*args, **kwargs)
-    return strand.parent.switch(Call.bind(entry, args, kwargs, strand.scope))
+    return coroutine.parent.switch(Call.bind(entry, args, kwargs, coroutine.options))
 
 
 class Proxy:
@@ -84,7 +84,7 @@ class Proxy:
     attribute (config, dtype, device, ...) is the module's own.
     """
 
-    def __init__(self, module: Any, entries: dict[str, Entry]) -> None:
+    def __init__(self, module: Any, entries: dict[str, ModuleMethod]) -> None:
         self._module = module
         self._entries = entries
 

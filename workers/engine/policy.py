@@ -37,7 +37,7 @@ class Parked:
 
     `calls_left` counts calls of this kind to go: of the denoiser in the loop, 1 at the decoder. It
     is 0 before the loop: text is encoded at once, so that a job joins the batch early. One that
-    stays `apart` shares no forward.
+    stays `unbatched` shares no forward.
     """
 
     job: str
@@ -46,7 +46,7 @@ class Parked:
     calls_left: float = 0.0
     waited_s: float = 0.0
     priority: int = 0
-    apart: bool = False
+    unbatched: bool = False
 
 
 class Times(Protocol):
@@ -87,7 +87,7 @@ def mates_of(line: Sequence[Parked]) -> list[Parked]:
     first, others = line[0], line[1:]
     return [
         first,
-        *(job for job in others if job.key == first.key and not (first.apart or job.apart)),
+        *(job for job in others if job.key == first.key and not (first.unbatched or job.unbatched)),
     ]
 
 
@@ -119,7 +119,7 @@ def fill(line: Sequence[Parked], rows: int) -> list[Parked]:
 class Entrant:
     """A job at the door. `alone` wants everyone else out; a `lane` holds one job at a time."""
 
-    alone: bool = False
+    exclusive: bool = False
     lane: str | None = None
 
 
@@ -129,12 +129,12 @@ def admit(waiting: Sequence[Entrant], in_flight: Sequence[Entrant]) -> list[int]
     One that must be alone starts when nobody is in flight and holds back those behind it, so it
     waits only for those who came before.
     """
-    if any(job.alone for job in in_flight):
+    if any(job.exclusive for job in in_flight):
         return []
     taken = {job.lane for job in in_flight if job.lane}
     starts: list[int] = []
     for place, job in enumerate(waiting):
-        if job.alone:
+        if job.exclusive:
             return starts if place or in_flight else [place]
         if job.lane not in taken:
             starts.append(place)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from workers.engine.rows import Call
 
 # What may differ between the attempts of one job.
-INCIDENTAL = frozenset({"id", "priority", "alone"})
+INCIDENTAL = frozenset({"id", "priority", "exclusive"})
 
 LAYOUTS = {"0": torch.contiguous_format, "1": torch.channels_last}
 

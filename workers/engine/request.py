@@ -72,7 +72,7 @@ class Request:
     reproducible: bool = False
     revision: str = ""
     priority: int = 0
-    alone: bool = False
+    exclusive: bool = False
 
     def check(self) -> None:
         """Raise BadRequest for values that no model could run."""

@@ -31,24 +31,24 @@ EXACT_ROWS = {"denoiser": 4, "control": 4}
 
 
 @dataclass(frozen=True, slots=True)
-class Scope:
+class ForwardOptions:
     """What a job asks of every forward that it is in; jobs that ask for different things part."""
 
     reproducible: bool = False
     loras: tuple[tuple[str, float], ...] = ()
 
 
-PLAIN = Scope()
+PLAIN = ForwardOptions()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Entry:
+class ModuleMethod:
     """One compute method of a loaded module. `key` names it: model, component, method.
 
     `role` is `encoder`, `denoiser`, `control` (a ControlNet) or `decoder`: before, in or after the
-    denoising loop. `wear` has it run with the LoRAs of a group. Calls of a `lone` entry share no forward:
+    denoising loop. `wear` has it run with the LoRAs of a group. Calls of a `unbatched` entry share no forward:
     one job of its model is in flight at a time, as it may mix rows. Forwards of a `bucketed` one, which is
-    compiled, are filled up to a power of two of rows, unless it is lone. The first forward of a size of a `recorded` one takes several times as
+    compiled, are filled up to a power of two of rows, unless it is unbatched. The first forward of a size of a `recorded` one takes several times as
     long as the others.
     """
 
@@ -56,18 +56,18 @@ class Entry:
     role: str
     run: Callable[..., Any]
     parameters: inspect.Signature
-    wear: Callable[[tuple[tuple[str, float], ...]], None] | None = None
-    lone: bool = False
+    activate: Callable[[tuple[tuple[str, float], ...]], None] | None = None
+    unbatched: bool = False
     bucketed: bool = False
     recorded: bool = False
 
-    def alike(self, rows: int) -> Container[int]:
+    def same_bucket(self, rows: int) -> Container[int]:
         """Return the numbers of rows whose forwards are of one size with those of `rows`."""
         most = bucket(rows)
-        return range(most // 2 + 1, most + 1) if self.bucketed and not self.lone else (rows,)
+        return range(most // 2 + 1, most + 1) if self.bucketed and not self.unbatched else (rows,)
 
     @classmethod
-    def of(cls, key: str, role: str, run: Callable[..., Any], **options: Any) -> Entry:
+    def of(cls, key: str, role: str, run: Callable[..., Any], **options: Any) -> ModuleMethod:
         """Make an entry for the bound method or module `run`."""
         forward = run.forward if isinstance(run, torch.nn.Module) else run
         return cls(key, role, run, inspect.signature(forward), **options)
@@ -77,8 +77,8 @@ class Entry:
 class Call:
     """A call of `entry` with so many rows; calls with equal `signature` can share a forward."""
 
-    entry: Entry
-    scope: Scope
+    entry: ModuleMethod
+    options: ForwardOptions
     arguments: dict[str, Any]
     rows: int
     signature: Hashable
@@ -87,10 +87,10 @@ class Call:
     @classmethod
     def bind(
         cls,
-        entry: Entry,
+        entry: ModuleMethod,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
-        scope: Scope = PLAIN,
+        options: ForwardOptions = PLAIN,
     ) -> Call:
         """Name every argument, give each row its timestep, and take the signature."""
         arguments = dict(entry.parameters.bind(*args, **kwargs).arguments)
@@ -101,15 +101,15 @@ class Call:
             timestep = torch.as_tensor(arguments["timestep"], dtype=torch.float32)
             timestep = timestep.to(first.device, non_blocking=True)
             arguments["timestep"] = timestep.reshape(-1).expand(rows)
-        if scope.loras and entry.wear is None:
-            scope = Scope(scope.reproducible)
-        signature = (entry.key, scope, _signature("", arguments, rows))
-        return cls(entry, scope, arguments, rows, signature)
+        if options.loras and entry.activate is None:
+            options = ForwardOptions(options.reproducible)
+        signature = (entry.key, options, _signature("", arguments, rows))
+        return cls(entry, options, arguments, rows, signature)
 
     @property
     def plain(self) -> bool:
         """Whether it wears no LoRAs: forwards that do are neither compiled nor recorded."""
-        return not self.scope.loras
+        return not self.options.loras
 
     @property
     def device(self) -> torch.device:
@@ -124,16 +124,16 @@ class Call:
 
     def _part(self, start: int, stop: int) -> Call:
         arguments = _cut(self.arguments, start, stop, self.rows)
-        return Call(self.entry, self.scope, arguments, stop - start, self.signature)
+        return Call(self.entry, self.options, arguments, stop - start, self.signature)
 
 
 def run(calls: Sequence[Call]) -> list[Any]:
     """Run calls of one signature as one forward; return the result of each."""
     sizes = [call.rows for call in calls]
     entry, total = calls[0].entry, sum(sizes)
-    if entry.wear is not None:
-        entry.wear(calls[0].scope.loras)
-    if calls[0].scope.reproducible:
+    if entry.activate is not None:
+        entry.activate(calls[0].options.loras)
+    if calls[0].options.reproducible:
         return [_apart(call) for call in calls]
     result = _forward(calls[0], join([call.arguments for call in calls], sizes), total)
     start, results = 0, []
@@ -151,7 +151,7 @@ def bucket(rows: int) -> int:
 def _forward(call: Call, arguments: dict[str, Any], size: int) -> Any:
     """Run `size` rows as the call's; where sizes are compiled, filled up to one of them."""
     entry = call.entry
-    filled = bucket(size) if entry.bucketed and call.plain and not entry.lone else size
+    filled = bucket(size) if entry.bucketed and call.plain and not entry.unbatched else size
     bound = inspect.BoundArguments(entry.parameters, pad(arguments, size, filled))
     return _cut(entry.run(*bound.args, **bound.kwargs), 0, size, filled)
 
@@ -192,7 +192,7 @@ def join(trees: Sequence[Any], sizes: Sequence[int]) -> Any:
 
 def exact(call: Call) -> Hashable:
     """Return a key that is equal only for calls with the same values throughout."""
-    return call.entry.key, call.scope, _signature("", call.arguments, rows=-1)
+    return call.entry.key, call.options, _signature("", call.arguments, rows=-1)
 
 
 def apply(function: Callable[..., Any], *trees: Any, name: str = "") -> Any:

@@ -22,7 +22,7 @@ LORA_FILE = "pytorch_lora_weights.safetensors"
 Loras = tuple[tuple[str, float], ...]
 
 
-class Wardrobe:
+class LoraAdapters:
     """The LoRAs of one denoiser. They are state of a module, so a group wears one set at a time.
 
     What wears them is `module`, the denoiser's twin: the same weights, in modules of its own. So the
@@ -34,7 +34,7 @@ class Wardrobe:
     def __init__(
         self, pipeline: Any, denoiser: str, folders: Mapping[str, Path], kept: int = 16
     ) -> None:
-        self.module = twin(getattr(pipeline, denoiser))
+        self.module = lora_copy(getattr(pipeline, denoiser))
         self._pipeline = copy.copy(pipeline)
         vars(self._pipeline)[denoiser] = self.module
         self._denoiser = denoiser
@@ -84,7 +84,7 @@ class Wardrobe:
             finally:  # what comes or goes changes which of them are active
                 self._dress()
 
-    def wear(self, loras: Loras) -> None:
+    def activate(self, loras: Loras) -> None:
         """Change what the twin wears, if it wears something else."""
         if loras == self._worn:
             return
@@ -124,7 +124,7 @@ class Wardrobe:
             self.module.disable_lora()
 
 
-def twin(module: torch.nn.Module) -> Any:
+def lora_copy(module: torch.nn.Module) -> Any:
     """Return modules of their own around the same parameters and buffers; nothing of them is compiled.
 
     No parameter asks for a gradient from now on: reading a LoRA would see to that, and so have what was

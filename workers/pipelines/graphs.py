@@ -1,4 +1,4 @@
-"""Graphs: a module's forwards as CUDA graphs, recorded once for each size and replayed after that.
+"""CudaGraphs: a module's forwards as CUDA graphs, recorded once for each size and replayed after that.
 
 A forward of a large UNet is thousands of kernels, and launching them one by one takes Python longer than the
 device needs to run them, as long as few rows share it. A recorded forward is one launch. Nothing is
@@ -52,7 +52,7 @@ class _Record:
         return apply(lambda _, tensor: tensor.clone(), self.results)
 
 
-class Graphs:
+class CudaGraphs:
     """Stands for `function`: a module, or one of its methods.
 
     Calls with tensors elsewhere than on CUDA run as they always did, and so do those that CUDA

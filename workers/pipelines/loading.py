@@ -36,7 +36,7 @@ def load(
     attention: str = "",
     decoder: Path | None = None,
     loras_kept: int = 16,
-    prompt_memo_mb: int = 256,
+    prompt_cache_mb: int = 256,
 ) -> LoadedModel:
     """Load a diffusers folder onto `device`. Nothing is fetched from a hub.
 
@@ -58,7 +58,7 @@ def load(
         bucketed=bool(compile),
         decoder=small,
         loras_kept=loras_kept,
-        memo_bytes=prompt_memo_mb * 2**20,
+        memo_bytes=prompt_cache_mb * 2**20,
         graphs=graphs,
     )
 
@@ -76,10 +76,10 @@ def tune(pipeline: Any, *, channels_last: bool, attention: str, compiled: str) -
     if attention:
         denoiser.set_attention_backend(attention)
     if compiled:
-        have_compiled(denoiser, compiled)
+        compile_denoiser(denoiser, compiled)
 
 
-def have_compiled(denoiser: Any, how: str) -> None:
+def compile_denoiser(denoiser: Any, how: str) -> None:
     """Have a denoiser compiled when it is next called: `whole`, or its `blocks` where it has some."""
     # Beyond its limits torch goes back to eager.
     torch._dynamo.config.recompile_limit = COMPILED_SIZES  # noqa: SLF001 - its documented place

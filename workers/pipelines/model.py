@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from workers.engine.memo import LIMIT_BYTES
+from workers.engine.encoder_cache import LIMIT_BYTES
 from workers.engine.park import Proxy
 from workers.engine.request import BadRequest
-from workers.engine.rows import Entry
-from workers.engine.shelf import Weights
+from workers.engine.rows import ModuleMethod
+from workers.engine.swapper import Weights
 from workers.pipelines import calling, families, schedulers
 from workers.pipelines.autoencoder import AutoencoderProxy
 from workers.pipelines.decoder import SmallDecoder
-from workers.pipelines.extras import Wardrobe
-from workers.pipelines.graphs import Graphs
+from workers.pipelines.extras import LoraAdapters
+from workers.pipelines.graphs import CudaGraphs
 from workers.pipelines.preview import Colours
 from workers.pipelines.view import PipelineView
 
@@ -44,10 +44,10 @@ class LoadedModel:
     tasks: dict[str, Any]
     schedulers: dict[str | None, Any]
     size_multiple: int
-    wardrobe: Wardrobe | None = None
+    adapters: LoraAdapters | None = None
     controlled: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     batched: bool = True
-    lone: Callable[[], LoadedModel] | None = None
+    unbatched: Callable[[], LoadedModel] | None = None
     colours: Callable[[], Colours | None] | None = None
     weights: Weights = field(default_factory=lambda: Weights(()))
     memo_bytes: int = LIMIT_BYTES
@@ -68,9 +68,9 @@ class LoadedModel:
         pipeline.set_progress_bar_config(disable=True)
         return PipelineView(pipeline, calling.arguments(pipeline, request), request, self.colours)
 
-    def alone(self) -> LoadedModel:
+    def unbatched_model(self) -> LoadedModel:
         """Return the same model, to be served one job at a time: no call shares a forward."""
-        return self if self.lone is None else self.lone()
+        return self if self.unbatched is None else self.unbatched()
 
     def _tasks(self, request: Request) -> dict[str, Any]:
         if request.controlnet is None:
@@ -81,13 +81,13 @@ class LoadedModel:
         return self.controlled[request.controlnet]
 
     def _fetch(self, request: Request) -> None:
-        known = self.wardrobe.names if self.wardrobe else []
+        known = self.adapters.names if self.adapters else []
         names = [name for name, _ in request.loras]
         if unknown := set(names) - set(known):
             message = f"{self.name} has no LoRA {', '.join(sorted(unknown))}"
             raise BadRequest("unknown_lora", "loras", message)
-        if self.wardrobe and names:
-            self.wardrobe.fetch(names)
+        if self.adapters and names:
+            self.adapters.fetch(names)
 
     def _scheduler(self, request: Request) -> Any:
         if request.scheduler not in self.schedulers:
@@ -129,7 +129,7 @@ def wrap(
         name,
         modules,
         denoiser,
-        Wardrobe(pipeline, denoiser, loras, loras_kept) if loras else None,
+        LoraAdapters(pipeline, denoiser, loras, loras_kept) if loras else None,
         controlnets or {},
         colours or _colours(pipeline, modules),
         decoder,
@@ -148,19 +148,19 @@ class _Parts:
     modules: Mapping[str, Any]
     denoiser: str
     """Its name in the pipeline; empty if it has none."""
-    wardrobe: Wardrobe | None
+    adapters: LoraAdapters | None
     controlnets: Mapping[str, Any]
     colours: Callable[[], Colours | None] | None
     decoder: Any
     memo_bytes: int
-    recorded: list[Graphs] | None
+    recorded: list[CudaGraphs] | None
     """What replays its forwards; None where they are launched kernel by kernel."""
 
     @property
     def weights(self) -> Weights:
         """All that has to be on the device."""
         modules = [*self.modules.values(), *self.controlnets.values()]
-        beside = (self.decoder, self.wardrobe and self.wardrobe.module)
+        beside = (self.decoder, self.adapters and self.adapters.module)
         modules += [module for module in beside if module is not None]
         return Weights(modules, self.forget)
 
@@ -173,7 +173,7 @@ class _Parts:
         """What to call in place of `run`."""
         if self.recorded is None:
             return run
-        self.recorded.append(Graphs(run, self.forget))
+        self.recorded.append(CudaGraphs(run, self.forget))
         return self.recorded[-1]
 
 
@@ -181,7 +181,7 @@ def _assemble(parts: _Parts, *, batched: bool, bucketed: bool = False) -> Loaded
     """Put proxies in the place of the modules, for each task and each ControlNet."""
     pipeline, name = parts.pipeline, parts.name
     parts.forget()  # what was recorded while the model was tried otherwise
-    options = _options(parts, bucketed=bucketed, lone=not batched)
+    options = _options(parts, bucketed=bucketed, unbatched=not batched)
     proxies = {
         part: _proxy(name, part, made, **options[part]) for part, made in parts.modules.items()
     }
@@ -196,7 +196,7 @@ def _assemble(parts: _Parts, *, batched: bool, bucketed: bool = False) -> Loaded
                 role="control",
                 faster=parts.faster,
                 recorded=parts.recorded is not None,
-                lone=not batched,
+                unbatched=not batched,
             ),
         )
         for net, module in parts.controlnets.items()
@@ -206,7 +206,7 @@ def _assemble(parts: _Parts, *, batched: bool, bucketed: bool = False) -> Loaded
         families.tasks(pipeline, proxies),
         schedulers.build(pipeline.scheduler),
         _size_multiple(pipeline, parts.modules),
-        parts.wardrobe,
+        parts.adapters,
         controlled,
         batched,
         functools.partial(_assemble, parts, batched=False, bucketed=bucketed),
@@ -225,17 +225,21 @@ def _modules(pipeline: Any) -> dict[str, Any]:
     }
 
 
-def _options(parts: _Parts, *, bucketed: bool, lone: bool) -> dict[str, dict[str, Any]]:
+def _options(parts: _Parts, *, bucketed: bool, unbatched: bool) -> dict[str, dict[str, Any]]:
     """How each module's calls are to run: alone or not, and what is special about some."""
     options: dict[str, dict[str, Any]] = {
-        part: {"lone": lone, "faster": parts.faster, "recorded": parts.recorded is not None}
+        part: {
+            "unbatched": unbatched,
+            "faster": parts.faster,
+            "recorded": parts.recorded is not None,
+        }
         for part in parts.modules
     }
     if parts.denoiser:
         options[parts.denoiser]["bucketed"] = bucketed
-    if wardrobe := parts.wardrobe:
-        options[parts.denoiser]["wear"] = wardrobe.wear
-        options[parts.denoiser]["faster"] = lambda run: wardrobe.either(
+    if adapters := parts.adapters:
+        options[parts.denoiser]["activate"] = adapters.activate
+        options[parts.denoiser]["faster"] = lambda run: adapters.either(
             parts.faster(run), parts.forget
         )
     if parts.decoder is not None:
@@ -280,10 +284,12 @@ def _proxy(
         return AutoencoderProxy(
             module,
             {
-                "encode": Entry.of(f"{model}.{part}.encode", "encoder", encode, **options),
-                "decode": Entry.of(f"{model}.{part}.decode", "decoder", decoding, **options),
+                "encode": ModuleMethod.of(f"{model}.{part}.encode", "encoder", encode, **options),
+                "decode": ModuleMethod.of(f"{model}.{part}.decode", "decoder", decoding, **options),
             },
         )
     role = role or ("denoiser" if part in DENOISERS else "encoder")
     run = faster(module)
-    return Proxy(module, {"forward": Entry.of(f"{model}.{part}.forward", role, run, **options)})
+    return Proxy(
+        module, {"forward": ModuleMethod.of(f"{model}.{part}.forward", role, run, **options)}
+    )

@@ -27,7 +27,7 @@ SMALLEST_SIGNAL = 1e-3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Glimpse:
+class DenoiserInput:
     """What a denoiser's call was about: `noisy` latents, and `times`, one for each row.
 
     The rest of the call, such as a ControlNet's answers, may go.
@@ -37,7 +37,7 @@ class Glimpse:
     times: torch.Tensor
 
     @classmethod
-    def of(cls, call: Call) -> Glimpse | None:
+    def of(cls, call: Call) -> DenoiserInput | None:
         """Take it of a call; None if it is not of the stock form."""
         arguments = call.arguments
         noisy = arguments.get("sample", arguments.get("hidden_states"))
@@ -90,18 +90,21 @@ class Colours:
 
 
 def expected(
-    pipeline: Any, glimpse: Glimpse, answer: torch.Tensor, size: tuple[int, int]
+    pipeline: Any, denoiser_input: DenoiserInput, answer: torch.Tensor, size: tuple[int, int]
 ) -> torch.Tensor:
     """Return the clean latents (CxHxW) that the denoiser expects of a job's first picture.
 
     `answer` is what came of the call that was glimpsed, `size` the picture's height and width in
     pixels. Guided calls hold the unguided rows first, as the stock pipelines stack them.
     """
-    count, rows = len(glimpse.noisy), [0]
+    count, rows = len(denoiser_input.noisy), [0]
     if getattr(pipeline, "do_classifier_free_guidance", False) and count % 2 == 0:
         rows.append(count // 2)
-    times = glimpse.times[rows].cpu()
-    noisy, answer = glimpse.noisy[rows].float(), answer[rows].to(glimpse.noisy.device).float()
+    times = denoiser_input.times[rows].cpu()
+    noisy, answer = (
+        denoiser_input.noisy[rows].float(),
+        answer[rows].to(denoiser_input.noisy.device).float(),
+    )
     if noisy.ndim == 3:  # Flux packs 2 x 2 latents into one, and counts its time from 0 to 1
         noisy, answer = (
             _unpack(packed, size, pipeline.vae_scale_factor) for packed in (noisy, answer)

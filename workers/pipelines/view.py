@@ -29,7 +29,7 @@ class PipelineView:
     arguments: dict[str, Any]
     request: Request
     colours: Callable[[], preview.Colours | None] | None = None
-    _glimpse: preview.Glimpse | None = field(default=None, init=False)
+    _glimpse: preview.DenoiserInput | None = field(default=None, init=False)
 
     @property
     def denoiser_calls(self) -> int | None:
@@ -47,9 +47,9 @@ class PipelineView:
             raise NotFinite("the pixels hold values that are not finite")
         return list((VaeImageProcessor.pt_to_numpy(images) * 255).round().astype(np.uint8))
 
-    def saw(self, call: Call) -> None:
+    def observe(self, call: Call) -> None:
         """Keep of a denoiser's call what a preview needs."""
-        self._glimpse = preview.Glimpse.of(call)
+        self._glimpse = preview.DenoiserInput.of(call)
 
     def preview(self, answer: torch.Tensor) -> NDArray[np.uint8] | None:
         """Return what the first picture looks like by now; nothing is decoded."""

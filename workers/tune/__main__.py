@@ -7,15 +7,14 @@ import sys
 from datetime import UTC, datetime
 
 import click
-import torch
 from rich.console import Console
 from rich.table import Table
 
-from app.catalog import load_catalog
+from app.catalog.load import load_catalog
+from app.config.settings import models_file
 from app.errors import FarmError
-from app.settings import models_file
-from workers.models import device_of, quieten
-from workers.tune.measure import Bench, plain, switches
+from workers.device.build import device_of, quieten
+from workers.device.threads import wait_briefly
 from workers.tune.record import recorded, write
 from workers.tune.search import Row, search, winner
 
@@ -37,6 +36,11 @@ def main(
     tolerance: float,
 ) -> None:
     """Tune one model of the registry on the device at hand."""
+    wait_briefly(os.environ)  # as in a worker, and before torch is imported
+    import torch  # noqa: PLC0415
+
+    from workers.tune.measure import Bench, plain, switches  # noqa: PLC0415
+
     file = models_file(os.environ)
     try:
         catalog = load_catalog(file, frozenset({name}), revised=False)

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from app.catalog import COMPILED
+from app.catalog.entries import COMPILED
+from workers.device.build import options
 from workers.engine.engine import Engine
 from workers.engine.request import EngineError, Finished, Outcome, Request
-from workers.models import options
 from workers.pipelines.loading import load
 from workers.pipelines.probe import everyone
 from workers.tune.search import Measured
@@ -22,7 +22,7 @@ from workers.tune.search import Measured
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from app.catalog import Model, Speed
+    from app.catalog.entries import Model, Speed
 
 PROMPTS = (
     "a red circle on a blue background",
@@ -126,4 +126,4 @@ def switches(model: Model, device: str) -> dict[str, list[object]]:
     }
     if model.speed.decoder:
         tried["decoder"] = [model.speed.decoder]
-    return tried | {"prompt_memo_mb": [model.speed.prompt_memo_mb or 256, 0]}
+    return tried | {"prompt_cache_mb": [model.speed.prompt_cache_mb or 256, 0]}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import tomlkit
 
-from app.catalog import Speed
+from app.catalog.entries import Speed
 
 HEADER = re.compile(r"\s*\[[^\[]")
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from app.catalog import Speed
+    from app.catalog.entries import Speed
 
 # A variant must be so much quicker than the best so far: less is noise, and every switch has a price.
 WORTHWHILE = 0.03

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import pytest
 
-from queues import open_queue
+from renderfarm.queues import open_queue
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from queues import Message, Queue
+    from renderfarm.queues import Message, Queue
 
 T = TypeVar("T")
 LONG_LEASE_S = 60.0

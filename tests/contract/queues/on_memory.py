@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import count
 from urllib.parse import urlsplit
 
-from queues.memory import LIMIT_BYTES, store
+from renderfarm.queues.memory import LIMIT_BYTES, store
 from tests.contract.queues.harness import Dead
 
 NUMBERS = count()
@@ -14,7 +14,7 @@ NUMBERS = count()
 class MemoryHarness:
     """There is no server: a queue is its name."""
 
-    abilities = frozenset({"alone", "groups", "group_waits", "knows_lost", "counts"})
+    abilities = frozenset({"exclusive", "groups", "group_waits", "knows_lost", "counts"})
     short_lease_s = 0.2
     limit_bytes = LIMIT_BYTES
 

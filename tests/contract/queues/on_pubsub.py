@@ -10,8 +10,8 @@ import pytest
 from google.cloud import pubsub_v1
 from google.pubsub_v1 import types
 
-from queues.base import REASON
-from queues.pubsub import LIMIT_BYTES
+from renderfarm.queues.base import REASON
+from renderfarm.queues.pubsub import LIMIT_BYTES
 from tests.contract.queues.harness import Dead
 from tests.emulators.process import EmulatorProcess
 
@@ -22,7 +22,7 @@ PROJECT = "projects/test"
 class PubSubHarness:
     """The emulator forgets when it is killed, so topics are made again at each restart."""
 
-    abilities = frozenset({"alone", "groups", "counts", "outage", "missing"})
+    abilities = frozenset({"exclusive", "groups", "counts", "outage", "missing"})
     short_lease_s = 2.0  # ten seconds is the service's own least; the emulator is told to take less
     limit_bytes = LIMIT_BYTES
 

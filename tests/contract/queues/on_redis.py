@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 import redis
 
 from app.local.redis import Redis
-from queues.redis_stream import LIMIT_BYTES
+from renderfarm.queues.redis_stream import LIMIT_BYTES
 from tests.contract.queues.harness import Dead
 
 NUMBERS = count()
@@ -23,7 +23,7 @@ NUMBERS = count()
 class RedisHarness:
     """The embedded server, with its log on disk."""
 
-    abilities = frozenset({"alone", "knows_lost", "counts", "outage", "durable"})
+    abilities = frozenset({"exclusive", "knows_lost", "counts", "outage", "durable"})
     short_lease_s = 0.3
     limit_bytes = LIMIT_BYTES
 

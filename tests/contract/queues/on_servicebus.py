@@ -21,7 +21,7 @@ class ServiceBusHarness:
 
     LOCKS = {"short": 2.0, "middle": 5.0, "long": LONG_LEASE_S}  # noqa: RUF012 - never changed
 
-    abilities = frozenset({"alone", "knows_lost", "counts", "outage", "missing"})
+    abilities = frozenset({"exclusive", "knows_lost", "counts", "outage", "missing"})
     short_lease_s = LOCKS["short"]
     limit_bytes = 262_144
 

@@ -16,8 +16,8 @@ import boto3
 import pytest
 
 from app.local import ports
-from queues.base import REASON
-from queues.sqs_entries import LIMIT_BYTES
+from renderfarm.queues.base import REASON
+from renderfarm.queues.sqs_entries import LIMIT_BYTES
 from tests.contract.queues.harness import Dead, eventually
 
 NUMBERS = count()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from queues import Outgoing, open_queue
+from renderfarm.queues import Outgoing, open_queue
 from tests.contract.queues.harness import eventually, one, take
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from queues import Outgoing
+from renderfarm.queues import Outgoing
 from tests.contract.queues.harness import one, take
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from queues import Outgoing
+from renderfarm.queues import Outgoing
 from tests.contract.queues.harness import one, take
 
 if TYPE_CHECKING:

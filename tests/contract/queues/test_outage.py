@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from queues import Outgoing, Queue, Refused, Unavailable
+from renderfarm.queues import Outgoing, Queue, Refused, Unavailable
 from tests.contract.queues.harness import eventually, one
 
 if TYPE_CHECKING:
@@ -21,12 +21,12 @@ def _killable(place: Place) -> None:
 
 
 # A server that forgets is given its queues a moment after it listens: until then it refuses.
-AWAY = (Unavailable, Refused)
+CONNECTION_ERRORS = (Unavailable, Refused)
 
 
 def sends(queue: Queue, body: bytes) -> bool:
     """Whether the queue takes a message now."""
-    with suppress(*AWAY):
+    with suppress(*CONNECTION_ERRORS):
         queue.put([Outgoing(body)])
         return True
     return False
@@ -34,7 +34,7 @@ def sends(queue: Queue, body: bytes) -> bool:
 
 def receives(queue: Queue) -> set[bytes]:
     """What the queue hands out now, acknowledged; nothing while it is away."""
-    with suppress(*AWAY):
+    with suppress(*CONNECTION_ERRORS):
         messages = queue.receive(wait_s=1)
         queue.ack(messages)
         return {message.body for message in messages}

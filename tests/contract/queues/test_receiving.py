@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from queues import Message, Outgoing, Queue, Refused
+from renderfarm.queues import Message, Outgoing, Queue, Refused
 from tests.contract.queues.harness import eventually, one
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def test_two_consumers_never_hold_one_message(place: Place) -> None:
         hands = [message for mine in pool.map(drain, (first, second)) for message in mine]
     numbers = sorted(int(message.body) for message in hands)
     assert sorted(set(numbers)) == list(range(40))
-    assert len(numbers) <= 40 + (0 if "alone" in place.harness.abilities else 2)
+    assert len(numbers) <= 40 + (0 if "exclusive" in place.harness.abilities else 2)
 
 
 def test_an_idle_consumer_keeps_nothing_back(place: Place) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from queues import NotSent, Outgoing
+from renderfarm.queues import NotSent, Outgoing
 from tests.contract.queues.harness import one, take
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from queues import Outgoing
+from renderfarm.queues import Outgoing
 from tests.contract.queues.harness import one, take
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from app.database import create_engine, migrate
-from app.jobs.ids import new_id
+from app.ids import new_id
 from app.local.postgres import Postgres
 from tests.integration.courier.records import SECRET, Records
 

@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from app.courier import Courier
 from app.database import create_engine
+from app.outbound.client import GuardedBackend, Outbound, Resolver
+from app.webhooks.courier import Courier
 from app.webhooks.deliveries import Outbox
-from app.webhooks.outbound import GuardedBackend, Outbound, Resolver
 from bench.figures import percentile
 from tests.integration.courier.endpoint import answer
 

@@ -15,9 +15,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from app.config.repository import REPOSITORY
 from app.database import create_engine, migrate
 from app.local.postgres import Postgres
-from app.settings import REPOSITORY
 from bench import machine
 from tests.integration.courier import r12
 from tests.integration.courier.conftest import fill

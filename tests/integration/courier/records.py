@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Engine, RowMapping, text
 
-from app.jobs.ids import new_id
+from app.ids import new_id
 
 if TYPE_CHECKING:
     from uuid import UUID

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from standardwebhooks.webhooks import Webhook
 
-from app.courier import listen
-from app.jobs.notices import Listener, Notices
+from app.notify import Listener, Notices
+from app.webhooks.courier import listen
 from app.webhooks.deliveries import Delivery, Outbox
 from renderfarm.webhooks import verify
 from tests.integration.courier.endpoint import PATIENCE_S, Request, answer, endpoint

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from standardwebhooks.webhooks import Webhook
 
-from app.jobs.tenants import find_by_name, rotate_secret, webhook_secret
+from app.tenants.tenants import find_by_name, rotate_secret, webhook_secret
 from app.webhooks.endpoints import EndpointChange, EndpointRequest, Endpoints
 from app.webhooks.history import Filter, History
 from renderfarm import WebhookError

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.webhooks.deliveries import Outbox, Try
+from app.webhooks.delivery_writer import DeliveryWriter
 from app.webhooks.schedule import Answered, Delivered, RetryAt
-from app.webhooks.settling import Settler
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -81,9 +81,9 @@ def test_what_ends_together_is_written_together(records: Records):
     ends = [Answered(200, excerpt="a\0b" if n == 4 else str(n)) for n in range(9)]
 
     async def settle() -> list[bool | BaseException]:
-        settler = Settler(outbox)
+        delivery_writer = DeliveryWriter(outbox)
         tries = [Try(each, end, Delivered()) for each, end in zip(taken, ends, strict=True)]
-        return await asyncio.gather(*map(settler.settle, tries), return_exceptions=True)
+        return await asyncio.gather(*map(delivery_writer.settle, tries), return_exceptions=True)
 
     found = asyncio.run(settle())
     assert [each for n, each in enumerate(found) if n != 4] == [True] * 8
@@ -102,11 +102,11 @@ def test_a_bug_leaves_nobody_waiting(records: Records):
     tried = Try(taken, Answered(200), Delivered())
 
     async def settle() -> list[bool | BaseException]:
-        settler = Settler(outbox)
-        together = [settler.settle(each) for each in (broken, broken, tried)]
+        delivery_writer = DeliveryWriter(outbox)
+        together = [delivery_writer.settle(each) for each in (broken, broken, tried)]
         return [
             *await asyncio.gather(*together, return_exceptions=True),
-            await settler.settle(tried),
+            await delivery_writer.settle(tried),
         ]
 
     *ended, later = asyncio.run(settle())

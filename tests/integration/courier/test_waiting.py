@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy import text
 
-from app.jobs.ids import made_at_s
-from app.results.storage import StorageError
+from app.ids import made_at_s
+from app.storage.objects import StorageError
 from app.webhooks.endpoints import EndpointChange, Endpoints
 from app.webhooks.history import Filter, History
 from tests.integration.courier import work

@@ -6,9 +6,9 @@ import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from app.courier import Courier
+from app.outbound.client import GuardedBackend, Outbound, Resolver
+from app.webhooks.courier import Courier
 from app.webhooks.deliveries import Outbox
-from app.webhooks.outbound import GuardedBackend, Outbound, Resolver
 from tests.integration.courier.endpoint import PATIENCE_S
 
 if TYPE_CHECKING:

@@ -6,10 +6,10 @@ import json
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from queues import NotSent, Outgoing
+from renderfarm.queues import NotSent, Outgoing
 
 if TYPE_CHECKING:
-    from queues import Queue
+    from renderfarm.queues import Queue
 
 
 def of_every_kind(tag: str) -> dict[str, tuple[str, bytes]]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.contract.queues.conftest import HARNESSES
-from tests.integration.intake.desk import MODELS, Desk
+from tests.integration.intake.desk import MODELS, IntakeRig
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,9 +28,9 @@ def harness(request: pytest.FixtureRequest) -> Iterator[Harness]:
 
 
 @pytest.fixture
-def desk(farm: Farm, database_url: str, tmp_path: Path) -> Iterator[Desk]:
+def desk(farm: Farm, database_url: str, tmp_path: Path) -> Iterator[IntakeRig]:
     """Queues and intake for one test, on an empty farm."""
     (tmp_path / "models.toml").write_text(MODELS)
-    made = Desk(farm, database_url, tmp_path)
+    made = IntakeRig(farm, database_url, tmp_path)
     yield made
     made.close()

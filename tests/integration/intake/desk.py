@@ -9,10 +9,10 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
+from app.config.settings import Settings
 from app.database import create_engine
 from app.intake.role import finish, open_readers
-from app.settings import Settings
-from queues import open_queue
+from renderfarm.queues import open_queue
 from tests.integration.waiting import until
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from app.jobs.records import Row
-    from queues import Queue
+    from renderfarm.queues import Queue
     from tests.integration.records import Farm
 
 MODELS = """
@@ -32,7 +32,7 @@ pipeline = "null"
 NUMBERS = count()
 
 
-class Desk:
+class IntakeRig:
     """Makes queues, runs intake on them, and looks at what it did."""
 
     def __init__(self, farm: Farm, database_url: str, folder: Path) -> None:
@@ -72,7 +72,7 @@ class Desk:
         return self._environment | {"RENDERFARM_SOURCES": json.dumps(sources)}
 
     @contextmanager
-    def reading(self, *urls: str, **defaults: Any) -> Iterator[None]:
+    def autocommit(self, *urls: str, **defaults: Any) -> Iterator[None]:
         """Intake at work on these queues; it has ended when this has."""
         settings = Settings.from_environment(self.environment(*urls, **defaults))
         engine, stop = create_engine(settings.database_url), threading.Event()

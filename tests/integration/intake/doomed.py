@@ -14,22 +14,22 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from sqlalchemy import Connection, event
 
-from app.catalog import load_catalog
+from app.catalog.load import load_catalog
+from app.config.settings import Settings
 from app.database import create_engine
 from app.intake.reader import Reader
 from app.intake.records import Records
 from app.intake.role import door_of
-from app.settings import Settings
-from queues import open_queue
-from queues.base import Queue
+from renderfarm.queues import open_queue
+from renderfarm.queues.base import Queue
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from app.intake.sorting import Bad
     from app.jobs.records import NewJob
-    from app.jobs.tenants import Tenant
-    from queues import Message, Outgoing
+    from app.tenants.tenants import Tenant
+    from renderfarm.queues import Message, Outgoing
 
 POINTS = (
     "before receive",
@@ -97,7 +97,7 @@ class DoomedQueue(Queue):
         return lost
 
     def retry(self, messages: Sequence[Message], delay_s: float = 0.0) -> list[Message]:
-        """Hand messages back."""
+        """InFlightMessages messages back."""
         return self._queue.retry(messages, delay_s)
 
     def extend(self, messages: Sequence[Message]) -> list[Message]:

@@ -17,7 +17,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from queues import Outgoing, open_queue
+from renderfarm.queues import Outgoing, open_queue
 from tests.contract.queues.harness import eventually
 from tests.integration.intake import bad, doomed
 from tests.integration.waiting import PATIENCE_S
@@ -25,9 +25,9 @@ from tests.integration.waiting import PATIENCE_S
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from queues import Queue
+    from renderfarm.queues import Queue
     from tests.contract.queues.harness import Harness
-    from tests.integration.intake.desk import Desk
+    from tests.integration.intake.desk import IntakeRig
 
 SERVICES = ("redis", "sqs", "pubsub", "servicebus")
 """A memory queue dies with its process, so there is nothing to find of it."""
@@ -39,7 +39,13 @@ LEAST_LEASE_S = 1.0
 
 processes = multiprocessing.get_context("forkserver")
 processes.set_forkserver_preload(
-    [doomed.__name__, "queues.redis_stream", "queues.sqs", "queues.pubsub", "queues.servicebus"]
+    [
+        doomed.__name__,
+        "renderfarm.queues.redis_stream",
+        "queues.sqs",
+        "queues.pubsub",
+        "queues.servicebus",
+    ]
 )
 
 
@@ -54,7 +60,11 @@ class Found:
 
 
 def once(
-    desk: Desk, harness: Harness, points: Sequence[str], seed: str, least_s: float = LEAST_LEASE_S
+    desk: IntakeRig,
+    harness: Harness,
+    points: Sequence[str],
+    seed: str,
+    least_s: float = LEAST_LEASE_S,
 ) -> Found:
     """One run: an intake is killed at each point in turn, and then one is left alone.
 
@@ -102,7 +112,7 @@ def _send(queue: Queue, chance: random.Random) -> tuple[set[str], dict[bytes, st
     return set(named), refusable
 
 
-def _killed(desk: Desk, url: str, point: str, turn: int) -> None:
+def _killed(desk: IntakeRig, url: str, point: str, turn: int) -> None:
     """Let an intake read the queue until it is killed, which must be at the point."""
     environment = {**os.environ, **desk.environment(url)}
     process = processes.Process(target=doomed.run, args=(environment, point, turn), daemon=True)

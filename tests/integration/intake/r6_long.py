@@ -27,13 +27,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import structlog
 
+from app.config.repository import REPOSITORY
 from app.database import create_engine, migrate
 from app.local.postgres import Postgres
-from app.settings import REPOSITORY
 from bench import machine
 from tests.contract.queues.conftest import HARNESSES
 from tests.integration.intake import doomed, r6
-from tests.integration.intake.desk import MODELS, Desk
+from tests.integration.intake.desk import MODELS, IntakeRig
 from tests.integration.records import Farm
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def _service(
             module, name = HARNESSES[service]
             harness = getattr(import_module(f"tests.contract.queues.{module}"), name)()
             stack.callback(harness.stop)
-            desk = Desk(Farm(engine), postgres.url, folder)
+            desk = IntakeRig(Farm(engine), postgres.url, folder)
             for point in arguments.points:
                 tell(_times(desk, harness, service, point, arguments))
     finally:
@@ -131,7 +131,7 @@ def _before(arguments: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def _times(
-    desk: Desk, harness: Harness, service: str, point: str, arguments: argparse.Namespace
+    desk: IntakeRig, harness: Harness, service: str, point: str, arguments: argparse.Namespace
 ) -> dict[str, Any]:
     kept: list[r6.Found] = []
     began, times = time.monotonic(), arguments.times

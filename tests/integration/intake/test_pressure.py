@@ -19,13 +19,13 @@ from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 from structlog.testing import capture_logs
 
+from app.config.settings import Settings
 from app.errors import SettingsError
 from app.intake.role import open_readers
-from app.jobs import tenants
-from app.settings import Settings
-from queues import Outgoing, Refused
-from queues.memory import MemoryQueue, store
-from tests.integration.intake.desk import Desk, ids, requests
+from app.tenants import tenants
+from renderfarm.queues import Outgoing, Refused
+from renderfarm.queues.memory import MemoryQueue, store
+from tests.integration.intake.desk import IntakeRig, ids, requests
 from tests.integration.waiting import until
 
 if TYPE_CHECKING:
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from app.local.postgres import Postgres
-    from queues import Message
-    from queues.memory import Store
+    from renderfarm.queues import Message
+    from renderfarm.queues.memory import Store
     from tests.integration.records import Farm
 
 SHORT_S = 0.6
@@ -62,13 +62,13 @@ def deliveries(url: str) -> list[int]:
     return [entry.deliveries for entry in inside(url).entries]
 
 
-def limit(desk: Desk, most: int) -> None:
+def limit(desk: IntakeRig, most: int) -> None:
     """Let at most so many jobs of the tenant wait."""
     update = "UPDATE tenants SET max_queued = :most WHERE id = :id"
     desk.farm.execute(update, most=most, id=desk.farm.tenant.id)
 
 
-def cancel(desk: Desk, most: int) -> None:
+def cancel(desk: IntakeRig, most: int) -> None:
     """Make room by ending so many waiting jobs."""
     for row in desk.farm.rows("SELECT id FROM jobs WHERE status = 'queued' LIMIT :n", n=most):
         desk.farm.store.cancel(row["id"], desk.farm.tenant.id)
@@ -110,7 +110,7 @@ def outlast(url: str, leases: int) -> None:
     until(lambda: first.due_at > goal)
 
 
-def test_a_full_queue_leaves_messages_where_they_are(desk: Desk) -> None:
+def test_a_full_queue_leaves_messages_where_they_are(desk: IntakeRig) -> None:
     """It takes as many as there is room for and not one more, and goes on when there is room."""
     url = desk.memory()
     limit(desk, 5)
@@ -127,7 +127,7 @@ def test_a_full_queue_leaves_messages_where_they_are(desk: Desk) -> None:
     assert desk.farm.breaches() == []
 
 
-def test_room_that_others_took_costs_no_delivery(desk: Desk) -> None:
+def test_room_that_others_took_costs_no_delivery(desk: IntakeRig) -> None:
     """What turns out to be too much stays in hand until there is room, and goes back at a stop."""
     url = desk.memory(lease_s=SHORT_S)
     limit(desk, 30)
@@ -147,7 +147,7 @@ def test_room_that_others_took_costs_no_delivery(desk: Desk) -> None:
         assert set(sent) < ids(desk.jobs(45))
 
 
-def test_without_a_database_nothing_is_received(desk: Desk, postgres: Postgres) -> None:
+def test_without_a_database_nothing_is_received(desk: IntakeRig, postgres: Postgres) -> None:
     """While it is away messages stay in the queue, untouched; when it is back they come in."""
     url = desk.memory()
     sent = desk.queue(url).send_many(requests(3))
@@ -159,7 +159,7 @@ def test_without_a_database_nothing_is_received(desk: Desk, postgres: Postgres) 
         assert ids(desk.jobs(3)) == set(sent)
 
 
-def test_leases_are_kept_while_the_database_is_slow(desk: Desk) -> None:
+def test_leases_are_kept_while_the_database_is_slow(desk: IntakeRig) -> None:
     """A commit that takes several leases costs no second delivery."""
     url = desk.memory(lease_s=SHORT_S)
     with desk.reading(url):
@@ -172,7 +172,7 @@ def test_leases_are_kept_while_the_database_is_slow(desk: Desk) -> None:
     assert inside(url).entries == []
 
 
-def test_leases_are_kept_while_the_database_is_away(desk: Desk, postgres: Postgres) -> None:
+def test_leases_are_kept_while_the_database_is_away(desk: IntakeRig, postgres: Postgres) -> None:
     """What was in hand when it went stays in hand for several leases, and comes in when it is back."""
     url = desk.memory(lease_s=SHORT_S)
     with desk.reading(url):
@@ -185,7 +185,7 @@ def test_leases_are_kept_while_the_database_is_away(desk: Desk, postgres: Postgr
         assert ids(desk.jobs(3)) == set(sent)
 
 
-def test_a_failing_source_stops_no_other(desk: Desk) -> None:
+def test_a_failing_source_stops_no_other(desk: IntakeRig) -> None:
     """A queue that cannot be reached and one whose tenant is unknown leave the third to itself."""
     url, lost = desk.memory(), desk.memory()
     desk.queue(lost).send_many(requests(1))
@@ -197,7 +197,7 @@ def test_a_failing_source_stops_no_other(desk: Desk) -> None:
         desk.jobs(4)  # once its tenant is there, the other goes on by itself
 
 
-def test_a_bug_in_an_adapter_is_survived(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bug_in_an_adapter_is_survived(desk: IntakeRig, monkeypatch: pytest.MonkeyPatch) -> None:
     """An error that nobody foresaw ends one round, not the reader."""
     url = desk.memory()
     queue = desk.queue(url)
@@ -214,7 +214,7 @@ def test_a_bug_in_an_adapter_is_survived(desk: Desk, monkeypatch: pytest.MonkeyP
         assert ids(desk.jobs(2)) == set(sent)
 
 
-def test_sources_have_defaults_of_their_own(desk: Desk) -> None:
+def test_sources_have_defaults_of_their_own(desk: IntakeRig) -> None:
     """A request that names no model and no priority gets its source's; one that does keeps them."""
     url = desk.memory()
     queue = desk.queue(url)
@@ -224,7 +224,7 @@ def test_sources_have_defaults_of_their_own(desk: Desk) -> None:
     assert {(job["model"], job["priority"]) for job in jobs} == {("other", 7), ("quick", 0)}
 
 
-def test_a_changed_default_makes_no_conflict(desk: Desk) -> None:
+def test_a_changed_default_makes_no_conflict(desk: IntakeRig) -> None:
     """A message that is delivered again after the source's defaults were changed is a repeat."""
     url, again = desk.memory(), desk.memory()
     request = {"id": str(uuid4()), "prompt": "x"}
@@ -238,7 +238,7 @@ def test_a_changed_default_makes_no_conflict(desk: Desk) -> None:
     assert [job["model"] for job in desk.jobs(0)] == ["other"]
 
 
-def test_a_message_without_an_id_is_one_job(desk: Desk) -> None:
+def test_a_message_without_an_id_is_one_job(desk: IntakeRig) -> None:
     """A foreign producer's message, delivered twice, is known by the name its service gave it."""
     url = desk.memory()
     body = b'{"prompt": "a red circle"}'
@@ -249,7 +249,7 @@ def test_a_message_without_an_id_is_one_job(desk: Desk) -> None:
     assert len(desk.jobs(0)) == 2
 
 
-def test_the_same_id_twice_in_one_batch(desk: Desk) -> None:
+def test_the_same_id_twice_in_one_batch(desk: IntakeRig) -> None:
     """Two bodies of one id that arrive together are one job and one refusal; a twin is neither."""
     url, job_id = desk.memory(), str(uuid4())
     bodies = [
@@ -263,7 +263,7 @@ def test_the_same_id_twice_in_one_batch(desk: Desk) -> None:
     assert (reject["code"], reject["message_id"]) == ("idempotency_conflict", "m1")
 
 
-def test_an_id_of_another_tenant_is_refused(desk: Desk) -> None:
+def test_an_id_of_another_tenant_is_refused(desk: IntakeRig) -> None:
     """One tenant can neither see nor take over another's job by its id."""
     (theirs,) = desk.farm.insert(desk.farm.new(tenant=desk.farm.other))
     url = desk.memory()
@@ -275,7 +275,7 @@ def test_an_id_of_another_tenant_is_refused(desk: Desk) -> None:
 
 
 def test_a_queue_without_a_dead_letter_is_not_blocked(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+    desk: IntakeRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A bad message that cannot be moved is recorded once, and put aside for later."""
 
@@ -305,7 +305,7 @@ def test_a_queue_without_a_dead_letter_is_not_blocked(
     ],
 )
 def test_a_source_that_cannot_be_stops_the_start(
-    desk: Desk, url: str, defaults: dict[str, str]
+    desk: IntakeRig, url: str, defaults: dict[str, str]
 ) -> None:
     """An unknown model and an unusable URL are settings to be mended, named by the variable."""
     settings = Settings.from_environment(desk.environment(url, **defaults))

@@ -15,11 +15,11 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import text
 
-from app.jobs import workers
+from app.config.repository import REPOSITORY
+from app.dispatch import workers
 from app.local.program import Program
 from app.local.roles import COMMAND
-from app.settings import REPOSITORY
-from queues import open_queue
+from renderfarm.queues import open_queue
 from tests.integration.dispatching import dispatching, environment
 from tests.integration.intake.desk import MODELS
 from tests.integration.records import Farm
@@ -82,7 +82,7 @@ class Line:
         program = Program(name=argv[-1], argv=argv, environment=environment)
         with (self._folder / f"{argv[-1]}.log").open("ab") as log:
             return subprocess.Popen(
-                program.tethered, env=program.variables, cwd=REPOSITORY, stdout=log, stderr=log
+                program.guarded_argv, env=program.variables, cwd=REPOSITORY, stdout=log, stderr=log
             )
 
     @contextmanager

@@ -10,7 +10,7 @@ from tests.integration.intake import doomed, r6
 
 if TYPE_CHECKING:
     from tests.contract.queues.harness import Harness
-    from tests.integration.intake.desk import Desk
+    from tests.integration.intake.desk import IntakeRig
 
 
 ROUNDS = (
@@ -21,7 +21,9 @@ ROUNDS = (
 
 
 @pytest.mark.parametrize("points", ROUNDS, ids=lambda points: points[0])
-def test_killed_intakes_lose_nothing(desk: Desk, harness: Harness, points: tuple[str, ...]) -> None:
+def test_killed_intakes_lose_nothing(
+    desk: IntakeRig, harness: Harness, points: tuple[str, ...]
+) -> None:
     """After kill -9 at four points in turn another brings in the rest: rows = distinct keys sent."""
     if "outage" not in harness.abilities:
         pytest.skip("a memory queue dies with its process")

@@ -9,10 +9,10 @@ from uuid import uuid4
 
 import pytest
 
-from queues import Outgoing, Unavailable
+from renderfarm.queues import Outgoing, Unavailable
 from tests.contract.queues.harness import eventually
 from tests.integration.intake import bad
-from tests.integration.intake.desk import Desk, ids, requests
+from tests.integration.intake.desk import IntakeRig, ids, requests
 
 if TYPE_CHECKING:
     from tests.contract.queues.harness import Harness
@@ -26,7 +26,7 @@ def make(harness: Harness) -> str:
     return harness.make(lease_s=LEASE_S, max_deliveries=5, ordered=False)
 
 
-def test_messages_become_jobs(desk: Desk, harness: Harness) -> None:
+def test_messages_become_jobs(desk: IntakeRig, harness: Harness) -> None:
     """Each request becomes the job whose id its producer has, with its trace; the queue is empty."""
     url = make(harness)
     queue = desk.queue(url)
@@ -40,7 +40,7 @@ def test_messages_become_jobs(desk: Desk, harness: Harness) -> None:
     assert desk.farm.breaches() == []
 
 
-def test_fifty_bad_messages_end_in_the_dead_letter(desk: Desk, harness: Harness) -> None:
+def test_fifty_bad_messages_end_in_the_dead_letter(desk: IntakeRig, harness: Harness) -> None:
     """Each is recorded and moved with its reason, once; the good ones between become jobs."""
     url = make(harness)
     queue = desk.queue(url)
@@ -58,7 +58,7 @@ def test_fifty_bad_messages_end_in_the_dead_letter(desk: Desk, harness: Harness)
     assert len(rejects) == 50
 
 
-def test_a_second_delivery_is_the_same_job(desk: Desk, harness: Harness) -> None:
+def test_a_second_delivery_is_the_same_job(desk: IntakeRig, harness: Harness) -> None:
     """The same id with the same body is acknowledged and makes nothing; with another it is refused."""
     url = make(harness)
     queue = desk.queue(url)
@@ -78,7 +78,7 @@ def test_a_second_delivery_is_the_same_job(desk: Desk, harness: Harness) -> None
     assert bytes(reject["body"]) == dead.body == other
 
 
-def test_it_reads_on_when_the_service_is_back(desk: Desk, harness: Harness) -> None:
+def test_it_reads_on_when_the_service_is_back(desk: IntakeRig, harness: Harness) -> None:
     """A server that is killed and started again is read from again, and nothing is lost."""
     if "outage" not in harness.abilities:
         pytest.skip("the service has no server to kill")
@@ -94,7 +94,7 @@ def test_it_reads_on_when_the_service_is_back(desk: Desk, harness: Harness) -> N
     assert set(before) | set(after) <= ids(jobs)
 
 
-def _try_to_send(desk: Desk, url: str) -> list[str]:
+def _try_to_send(desk: IntakeRig, url: str) -> list[str]:
     try:
         return desk.queue(url).send_many(requests(3))
     except Unavailable:

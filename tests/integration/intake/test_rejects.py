@@ -11,24 +11,24 @@ import pytest
 from click.testing import CliRunner, Result
 
 from app.cli import main
-from app.jobs.rejects import NewReject, Rejects, name_of
+from app.intake.rejects import NewReject, Rejects, name_of
 from app.jobs.request import LIMIT_BYTES
-from queues import Outgoing
+from renderfarm.queues import Outgoing
 
 if TYPE_CHECKING:
     from app.jobs.records import Row
-    from tests.integration.intake.desk import Desk
+    from tests.integration.intake.desk import IntakeRig
 
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 
 @pytest.fixture
-def url(desk: Desk) -> str:
+def url(desk: IntakeRig) -> str:
     """A queue nobody has used."""
     return desk.memory()
 
 
-def refused(desk: Desk, url: str, *bodies: bytes) -> list[Row]:
+def refused(desk: IntakeRig, url: str, *bodies: bytes) -> list[Row]:
     """Send these bodies, which intake refuses; their records."""
     sent = [Outgoing(body, attributes={"traceparent": TRACE}) for body in bodies]
     desk.queue(url).put(sent)
@@ -36,13 +36,15 @@ def refused(desk: Desk, url: str, *bodies: bytes) -> list[Row]:
         return desk.rejects(len(bodies))
 
 
-def run(desk: Desk, url: str, *arguments: str, stdin: bytes = b"", **defaults: object) -> Result:
+def run(
+    desk: IntakeRig, url: str, *arguments: str, stdin: bytes = b"", **defaults: object
+) -> Result:
     """The command, with the settings that intake had."""
     environment = desk.environment(url, **defaults)
     return CliRunner().invoke(main, ["rejects", *arguments], input=stdin, env=environment)
 
 
-def test_list_names_each_message_and_what_was_wrong(desk: Desk, url: str) -> None:
+def test_list_names_each_message_and_what_was_wrong(desk: IntakeRig, url: str) -> None:
     """Newest first, for one reason if asked, and without those that became jobs since."""
     unknown = json.dumps({"prompt": "x", "model": "new"}).encode()
     rows = refused(desk, url, b"{", unknown)
@@ -54,7 +56,7 @@ def test_list_names_each_message_and_what_was_wrong(desk: Desk, url: str) -> Non
     assert "invalid" not in run(desk, url, "list", "--source", "sqs://r/q").output
 
 
-def test_show_gives_the_body_back(desk: Desk, url: str) -> None:
+def test_show_gives_the_body_back(desk: IntakeRig, url: str) -> None:
     """With its hash and reason for a reader, or alone and byte for byte for a program."""
     body = b'{"prompt": "\xff"}'
     (row,) = refused(desk, url, body)
@@ -64,14 +66,14 @@ def test_show_gives_the_body_back(desk: Desk, url: str) -> None:
     assert run(desk, url, "show", str(row["id"]), "--body").stdout_bytes == body
 
 
-def test_show_of_nothing_is_one_line(desk: Desk, url: str) -> None:
+def test_show_of_nothing_is_one_line(desk: IntakeRig, url: str) -> None:
     """An id that is none is said in one line."""
     result = run(desk, url, "show", str(uuid4()))
     assert result.exit_code == 1
     assert len(result.output.splitlines()) == 1
 
 
-def test_what_was_mended_in_the_farm_is_replayed_as_it_was(desk: Desk, url: str) -> None:
+def test_what_was_mended_in_the_farm_is_replayed_as_it_was(desk: IntakeRig, url: str) -> None:
     """Once the model is served, every such message becomes the job it would have been, once."""
     job_id = str(uuid4())
     named = json.dumps({"id": job_id, "prompt": "x", "model": "new"}).encode()
@@ -90,7 +92,7 @@ def test_what_was_mended_in_the_farm_is_replayed_as_it_was(desk: Desk, url: str)
     assert mended == {job["id"] for job in jobs}
 
 
-def test_a_bad_body_is_replayed_mended(desk: Desk, url: str) -> None:
+def test_a_bad_body_is_replayed_mended(desk: IntakeRig, url: str) -> None:
     """As it was it is refused again; a mended body from standard input becomes the job."""
     (row,) = refused(desk, url, b'{"prompt": "x", "widht": 64}')
     again = run(desk, url, "replay", str(row["id"]))
@@ -104,7 +106,7 @@ def test_a_bad_body_is_replayed_mended(desk: Desk, url: str) -> None:
     assert str(job["id"]) in result.output
 
 
-def test_a_body_that_was_cut_needs_its_whole(desk: Desk, url: str) -> None:
+def test_a_body_that_was_cut_needs_its_whole(desk: IntakeRig, url: str) -> None:
     """Of a message that is too large its beginning is kept, and that is never replayed for it."""
     body = json.dumps({"prompt": "x", "negative_prompt": "y" * 300_000}).encode()
     (row,) = refused(desk, url, body)
@@ -120,12 +122,12 @@ ONE, TWO = (f"00000000-0000-7000-8000-00000000000{n}" for n in (1, 2))
 
 
 @pytest.mark.parametrize("arguments", [(), (ONE, "--code", "x"), (ONE, TWO, "--body", "-")])
-def test_replay_must_be_told_what(desk: Desk, url: str, arguments: tuple[str, ...]) -> None:
+def test_replay_must_be_told_what(desk: IntakeRig, url: str, arguments: tuple[str, ...]) -> None:
     """Messages or a reason, and one message for a mended body: anything else is a usage error."""
     assert run(desk, url, "replay", *arguments).exit_code == 2
 
 
-def test_a_refusal_is_recorded_once(desk: Desk) -> None:
+def test_a_refusal_is_recorded_once(desk: IntakeRig) -> None:
     """A second delivery writes no second row; another body of the same name does."""
     rejects = Rejects(desk.farm.engine)
     tenant_id = desk.farm.tenant.id

@@ -8,19 +8,19 @@ import pytest
 from starlette.testclient import TestClient
 
 from app.api.application import create_app
-from app.jobs import tenants
-from app.settings import Settings
+from app.config.settings import Settings
+from app.tenants import tenants
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.integration.intake.desk import Desk
+    from tests.integration.intake.desk import IntakeRig
 
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 
 @pytest.fixture
-def client(desk: Desk) -> Iterator[TestClient]:
+def client(desk: IntakeRig) -> Iterator[TestClient]:
     """A client of the API of the desk's farm."""
     key = tenants.new_key()
     tenants.add_key(desk.farm.engine, desk.farm.tenant, key, "test")
@@ -32,7 +32,7 @@ def client(desk: Desk) -> Iterator[TestClient]:
 
 @pytest.mark.parametrize(("sent", "kept"), [(TRACE, TRACE), ("00-nonsense", None), (None, None)])
 def test_a_submission_keeps_its_trace(
-    desk: Desk, client: TestClient, sent: str | None, kept: str | None
+    desk: IntakeRig, client: TestClient, sent: str | None, kept: str | None
 ) -> None:
     """The header of a single and of a batch call is stored with each job; a bad one is not."""
     headers = {"traceparent": sent} if sent else {}

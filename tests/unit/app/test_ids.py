@@ -7,7 +7,7 @@ from uuid import RFC_4122
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.jobs.ids import new_id
+from app.ids import new_id
 
 MILLISECONDS = st.integers(0, 2**48 - 1)
 

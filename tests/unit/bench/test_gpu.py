@@ -15,11 +15,11 @@ from bench.gpu.store import add, begin
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from bench.engine.real import Stage
+    from bench.engine.real import Rig
 
 
 @pytest.fixture(scope="module")
-def here() -> Stage:
+def here() -> Rig:
     """Give a tiny SDXL with random weights."""
     return serving.stage(64, "cpu", torch.float32, big.MINIATURE, channels_last=True)
 
@@ -64,13 +64,13 @@ def test_a_denoiser_takes_the_inputs_that_are_made_for_it(kind: str) -> None:
     assert denoiser.flops(256) > denoiser.flops(64) > 0
 
 
-def test_every_arm_draws_the_same_pictures(here: Stage) -> None:
+def test_every_arm_draws_the_same_pictures(here: Rig) -> None:
     """The engine's are within 1 of 255 of one at a time; the static window's and the threads' are, too."""
-    found = serving.arms(here, "4-4-4-50", "burst", jobs=2, seeds=1, say=lambda _: None)
-    assert max(arm["distance"] for arm in found["arms"].values()) <= 1
+    found = serving.strategies(here, "4-4-4-50", "burst", jobs=2, seeds=1, say=lambda _: None)
+    assert max(strategy["distance"] for strategy in found["strategies"].values()) <= 1
 
 
-def test_a_reproducible_job_is_compared_bit_by_bit(here: Stage) -> None:
+def test_a_reproducible_job_is_compared_bit_by_bit(here: Rig) -> None:
     """Among strangers, and resumed."""
     with torch.no_grad():
         found = serving.exact(here, here.model, 2)

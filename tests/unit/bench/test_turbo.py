@@ -11,13 +11,13 @@ if TYPE_CHECKING:
 
 
 def test_arms_take_turns_and_the_first_picture_does_not_count():
-    """Who goes first changes from picture to picture; each arm gets the same prompts and seeds."""
+    """Who goes first changes from picture to picture; each strategy gets the same prompts and seeds."""
     drawn: list[tuple[str, str, int]] = []
 
-    def arm(name: str) -> Callable[[str, int], bytes]:
+    def strategy(name: str) -> Callable[[str, int], bytes]:
         return lambda prompt, seed: drawn.append((name, prompt, seed)) or b""  # type: ignore[func-returns-value]
 
-    took = measure({"a": arm("a"), "b": arm("b")}, 3)
+    took = measure({"a": strategy("a"), "b": strategy("b")}, 3)
     assert [name for name, _, _ in drawn] == ["b", "a", "a", "b", "b", "a", "a", "b"]
     assert [what[1:] for what in drawn if what[0] == "a"] == [w[1:] for w in drawn if w[0] == "b"]
     assert {name: len(each) for name, each in took.items()} == {"a": 3, "b": 3}
@@ -25,10 +25,10 @@ def test_arms_take_turns_and_the_first_picture_does_not_count():
 
 def result(turbo_s: float) -> dict[str, Any]:
     """A result in which the farm's turbo pictures take so long."""
-    arms = {"farm, scenes": [1.0, 3.0], "farm, scenes-turbo": [turbo_s] * 2}
-    arms |= {"bare, scenes": [1.0, 2.0], "bare, scenes-turbo": [0.1, 0.1]}
+    strategies = {"farm, scenes": [1.0, 3.0], "farm, scenes-turbo": [turbo_s] * 2}
+    strategies |= {"bare, scenes": [1.0, 2.0], "bare, scenes-turbo": [0.1, 0.1]}
     about = {"cpu": "a processor", "cores": 2, "load_average": [0.5]}
-    return {"machine": about, "commit": "0123abc", "arms": arms}
+    return {"machine": about, "commit": "0123abc", "strategies": strategies}
 
 
 def test_ratios_are_taken_picture_by_picture():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from app.settings import REPOSITORY
+from app.config.repository import REPOSITORY
 from models.scenes import train
 from models.scenes.finish import FinishCourse, States
 from models.scenes.scene import Backdrop, Scene

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.functional import mse_loss
 
 from models.scenes.denoiser import Average
-from models.scenes.loop import Lessons, Plan
+from models.scenes.loop import Plan, Trainer
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,29 +24,29 @@ class Doubling:
     name = "doubling"
 
     def __init__(self) -> None:
-        self.student: nn.Module = nn.Linear(1, 1, bias=False)
-        nn.init.zeros_(self.student.weight)
+        self.model: nn.Module = nn.Linear(1, 1, bias=False)
+        nn.init.zeros_(self.model.weight)
         self.steps: list[int] = []
 
     def loss(self, step: int) -> torch.Tensor:
         """The error in doubling 16 random numbers."""
         self.steps.append(step)
         given = torch.randn(16, 1)
-        return mse_loss(self.student(given).float(), 2 * given)
+        return mse_loss(self.model(given).float(), 2 * given)
 
 
 def test_a_course_is_learned(tmp_path: Path):
-    """After the plan's steps the student can do what it was taught."""
+    """After the plan's steps the model can do what it was taught."""
     course = Doubling()
-    Lessons(course, PLAN, tmp_path, seed=0).run()
-    assert abs(course.student.weight.item() - 2) < 0.2
+    Trainer(course, PLAN, tmp_path, seed=0).run()
+    assert abs(course.model.weight.item() - 2) < 0.2
 
 
 def test_a_stopped_course_goes_on_from_its_checkpoint(tmp_path: Path):
     """Half a course and a new start end in the plan's number of steps, not more."""
-    Lessons(Doubling(), dataclasses.replace(PLAN, steps=60), tmp_path, seed=0).run()
+    Trainer(Doubling(), dataclasses.replace(PLAN, steps=60), tmp_path, seed=0).run()
     course = Doubling()
-    lessons = Lessons(course, PLAN, tmp_path, seed=0)
+    lessons = Trainer(course, PLAN, tmp_path, seed=0)
     assert lessons.step == 60
     lessons.run()
     assert (min(course.steps), max(course.steps)) == (60, 119)
@@ -55,15 +55,15 @@ def test_a_stopped_course_goes_on_from_its_checkpoint(tmp_path: Path):
 def test_a_finished_course_is_not_taken_again(tmp_path: Path):
     """A second run only loads the averaged weights."""
     first, second = Doubling(), Doubling()
-    Lessons(first, PLAN, tmp_path, seed=0).run()
-    Lessons(second, PLAN, tmp_path, seed=0).run()
+    Trainer(first, PLAN, tmp_path, seed=0).run()
+    Trainer(second, PLAN, tmp_path, seed=0).run()
     assert not second.steps
-    torch.testing.assert_close(second.student.weight, first.student.weight)
+    torch.testing.assert_close(second.model.weight, first.model.weight)
 
 
 def test_the_log_has_a_line_for_every_hundred_steps(tmp_path: Path):
     """Loss against samples can be drawn from the log."""
-    Lessons(Doubling(), PLAN, tmp_path, seed=0).run()
+    Trainer(Doubling(), PLAN, tmp_path, seed=0).run()
     assert '"samples": 1600' in (tmp_path / "doubling.jsonl").read_text()
 
 

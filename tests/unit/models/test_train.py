@@ -63,7 +63,7 @@ def test_the_last_course_can_be_taken_alone(made: Path, tmp_path: Path):
 
 
 def test_a_turbo_model_is_a_stock_pipeline(made: Path, tmp_path: Path):
-    """The student is written beside the parts it shares, and draws in one step without guidance."""
+    """The model is written beside the parts it shares, and draws in one step without guidance."""
     turbo = tmp_path / "turbo"
     run(tmp_path, "--make", "turbo", "--start", str(made / "model"), "--out", str(turbo))
     weights = Path("unet") / "diffusion_pytorch_model.safetensors"

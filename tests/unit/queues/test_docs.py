@@ -9,7 +9,7 @@ from uuid import UUID
 
 import pytest
 
-from queues import open_queue
+from renderfarm.queues import open_queue
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"
 REFERENCE = DOCS / "reference" / "queues.md"

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 
-from queues import envelope
+from renderfarm.queues import envelope
 
 
 def test_an_id_is_made() -> None:

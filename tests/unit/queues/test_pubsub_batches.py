@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from queues import Outgoing
-from queues.pubsub import BATCH, LIMIT_BYTES, _batches
+from renderfarm.queues import Outgoing
+from renderfarm.queues.pubsub import BATCH, LIMIT_BYTES, _batches
 
 
 def test_keys_are_not_mixed() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from queues.redis_stream import _message
+from renderfarm.queues.redis_stream import _message
 
 
 def test_a_bare_body_is_enough() -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from queues import Outgoing
-from queues.sqs_entries import LIMIT_BYTES, batches, entry, fault, size_bytes
+from renderfarm.queues import Outgoing
+from renderfarm.queues.sqs_entries import LIMIT_BYTES, batches, entry, fault, size_bytes
 
 
 @pytest.mark.parametrize("body", [b"", b"\xff", b"a\x00b", "\ufffe".encode()])

@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from renderfarm import _scripts, errors
+from renderfarm import _flows, errors
 from renderfarm._calls import Answer
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def play(script: Generator, replies: list[Answer], clock: Clock) -> object:
     try:
         action = next(script)
         while True:
-            if isinstance(action, _scripts.Sleep):
+            if isinstance(action, _flows.Sleep):
                 clock.now += action.seconds
                 action = script.send(None)
             else:
@@ -44,33 +44,33 @@ def play(script: Generator, replies: list[Answer], clock: Clock) -> object:
         return end.value
 
 
-def policy(clock: Clock) -> _scripts.Policy:
+def policy(clock: Clock) -> _flows.Policy:
     """No retries: a 404 is final for a call."""
-    return _scripts.Policy(max_retries=0, clock=clock, random=lambda: 0.0)
+    return _flows.Policy(max_retries=0, clock=clock, random=lambda: 0.0)
 
 
 def test_a_job_is_looked_for_until_it_appears() -> None:
     """Two refusals and a pause each, then the job."""
     clock = Clock()
-    job = play(_scripts.find(ID, 10.0, policy(clock)), [ABSENT, ABSENT, PRESENT], clock)
-    assert (job.id, clock.now) == (ID, 2 * _scripts.APPEAR_PAUSE_S)
+    job = play(_flows.find(ID, 10.0, policy(clock)), [ABSENT, ABSENT, PRESENT], clock)
+    assert (job.id, clock.now) == (ID, 2 * _flows.APPEAR_PAUSE_S)
 
 
 def test_a_job_that_stays_away_is_not_found() -> None:
     """After the time given, NotFound; without time, at once."""
     clock = Clock()
     with pytest.raises(errors.NotFound):
-        play(_scripts.find(ID, 0.5, policy(clock)), [ABSENT] * 9, clock)
+        play(_flows.find(ID, 0.5, policy(clock)), [ABSENT] * 9, clock)
     assert clock.now <= 0.5
     with pytest.raises(errors.NotFound):
-        play(_scripts.find(ID, 0.0, policy(clock)), [ABSENT], clock)
+        play(_flows.find(ID, 0.0, policy(clock)), [ABSENT], clock)
 
 
 def test_only_fresh_ids_are_waited_for() -> None:
     """An id of version 7 that was made a moment ago may appear; any other is simply not there."""
     now_s = time.time()
     fresh = UUID(int=(int(now_s * 1000) << 80) | (7 << 76) | (2 << 62))
-    assert _scripts.appearance_s(str(fresh), now_s) == _scripts.APPEAR_S
-    assert _scripts.appearance_s(str(fresh), now_s + 3600) == 0
-    assert _scripts.appearance_s(str(uuid4()), now_s) == 0
-    assert _scripts.appearance_s("nonsense", now_s) == 0
+    assert _flows.appearance_s(str(fresh), now_s) == _flows.APPEAR_S
+    assert _flows.appearance_s(str(fresh), now_s + 3600) == 0
+    assert _flows.appearance_s(str(uuid4()), now_s) == 0
+    assert _flows.appearance_s("nonsense", now_s) == 0

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from renderfarm import Farm, Preview
 from renderfarm._events import Follow, Message, SseParser
-from renderfarm._scripts import Policy
+from renderfarm._flows import Policy
 from renderfarm.errors import BadAnswer
 from renderfarm.testing import FakeFarm
 from renderfarm.types import Job, Progress, ProgressEvent, StateEvent, Status

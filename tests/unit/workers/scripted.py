@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import pytest
 
+from workers.device.runtime import Runtime
 from workers.engine.model import Preview
 from workers.engine.request import (
     BadCheckpoint,
@@ -18,7 +19,6 @@ from workers.engine.request import (
     Finished,
     Request,
 )
-from workers.runtime import Runtime
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

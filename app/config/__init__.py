@@ -1,0 +1,1 @@
+"""Configuration: the settings of a farm, read from environment variables."""

@@ -1,0 +1,42 @@
+"""The JSON Schema of a queue message: `python -m app.intake.schema` prints it.
+
+It says all that can be said of a message alone. What depends on the farm, such as which models it
+serves and which sizes they draw, the farm says itself, at `GET /v1/models`.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+from app.jobs.request import QueueMessage
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+EXAMPLES: list[dict[str, Any]] = [
+    {"prompt": "a red circle on a blue background"},
+    {
+        "id": "0199c1de-0000-7000-8000-000000000001",
+        "model": "scenes",
+        "prompt": "two green stars on a yellow background",
+        "num_images": 2,
+        "seed": 7,
+        "output_format": "webp",
+        "metadata": {"order": 5},
+        "webhook": {"url": "https://shop.example/renderfarm", "events": ["job.succeeded"]},
+    },
+]
+
+
+def queue_message() -> dict[str, Any]:
+    """The schema, made of the very form that intake reads messages with."""
+    form = QueueMessage.model_json_schema()
+    form["description"] = (
+        "A job on a queue: the body of POST /v1/jobs and, optionally, the job's id. "
+        "JSON in UTF-8, at most 256 KiB."
+    )
+    return {"$schema": DIALECT, **form, "examples": EXAMPLES}
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(queue_message(), indent=2) + "\n")

@@ -1,0 +1,1 @@
+"""Outbound: the HTTP client for URLs that customers name, guarded against SSRF."""

@@ -1,1 +1,0 @@
-"""Where the images live, and the signed URLs by which they are fetched."""

@@ -1,0 +1,1 @@
+"""Object storage of images and uploads, and the signed URLs by which clients fetch them."""

@@ -1,0 +1,142 @@
+"""URLs signed for a CDN before the store, at each read: CloudFront, Google Cloud CDN, Front AcceptContext.
+
+`app.config.cdn` reads the setting. The key file is read once, when the storage is opened.
+
+- CloudFront: https://docs.aws.amazon.com/AmazonCloudFront/latest/DeveloperGuide/private-content-signed-urls.html
+- Cloud CDN: https://cloud.google.com/cdn/docs/using-signed-urls
+- Front AcceptContext has no signatures of its own: the URL carries the blob's SAS to the origin.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+from urllib.parse import quote, urlencode, urlsplit
+
+from app.config.cdn import VARIABLE, Cdn
+from app.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+KEY_BYTES = 16
+
+
+class Signer(Protocol):
+    """Makes the URL by which an object is fetched."""
+
+    def __call__(self, key: str, expires: int) -> str:
+        """The URL of an object's key until the Unix second `expires`."""
+
+
+def signer(cdn: Cdn, presign: Callable[[str, int], str]) -> Signer:
+    """The signer of a CDN; `presign` is the store's own. Raises `SettingsError` for a bad key."""
+    if cdn.kind == "frontdoor":
+        return lambda key, expires: _through(cdn.url, presign(key, expires))
+    try:
+        raw = (cdn.key_file or Path()).read_bytes()
+    except OSError as error:
+        raise SettingsError(f"{VARIABLE}: key_file cannot be read: {error}") from error
+    if cdn.kind == "cloudcdn":
+        return CloudCdn(cdn, _secret(raw))
+    return _CloudFront(cdn, _private_key(raw))
+
+
+class _CloudFront:
+    """SHA-256 by an RSA or an ECDSA key, said by `Hash-Algorithm`."""
+
+    def __init__(self, cdn: Cdn, sign: Callable[[bytes], bytes]) -> None:
+        self._cdn = cdn
+        self._sign = sign
+
+    def __call__(self, key: str, expires: int) -> str:
+        url = f"{self._cdn.url}/{quote(key)}"
+        custom = self._cdn.policy == "custom"
+        resource = f"{self._cdn.url}/{quote(_folder(key))}/*" if custom else url
+        condition = {"DateLessThan": {"AWS:EpochTime": expires}}
+        statement = {"Statement": [{"Resource": resource, "Condition": condition}]}
+        policy = json.dumps(statement, separators=(",", ":")).encode()
+        told = {"Policy": _safe(policy)} if custom else {"Expires": str(expires)}
+        signed = {
+            "Signature": _safe(self._sign(policy)),
+            "Key-Pair-Id": self._cdn.key_id,
+            "Hash-Algorithm": "SHA256",
+        }
+        return f"{url}?{urlencode(told | signed, safe='~')}"
+
+
+class CloudCdn:
+    """HMAC-SHA1 over the URL itself, or over the prefix of a job's pictures."""
+
+    def __init__(self, cdn: Cdn, secret: bytes) -> None:
+        self._cdn = cdn
+        self._secret = secret
+
+    def __call__(self, key: str, expires: int) -> str:
+        """The URL of an object's key until the Unix second `expires`."""
+        url = f"{self._cdn.url}/{quote(key)}"
+        limits = f"Expires={expires}&KeyName={self._cdn.key_id}"
+        if self._cdn.policy == "url":
+            unsigned = f"{url}?{limits}"
+            return f"{unsigned}&Signature={self._mac(unsigned)}"
+        policy = f"URLPrefix={self._prefix(_folder(key))}&{limits}"
+        return f"{url}?{policy}&Signature={self._mac(policy)}"
+
+    def cookie(self, folder: str, expires: int) -> str:
+        """The value of `Cloud-CDN-Cookie` that opens all objects below a folder."""
+        policy = f"URLPrefix={self._prefix(folder)}:Expires={expires}:KeyName={self._cdn.key_id}"
+        return f"{policy}:Signature={self._mac(policy)}"
+
+    def _prefix(self, folder: str) -> str:
+        return base64.urlsafe_b64encode(f"{self._cdn.url}/{quote(folder)}/".encode()).decode()
+
+    def _mac(self, signed: str) -> str:
+        digest = hmac.digest(self._secret, signed.encode(), hashlib.sha1)
+        return base64.urlsafe_b64encode(digest).decode()
+
+
+def _folder(key: str) -> str:
+    """The part of a key that all pictures of its job share: `{tenant}/{job}`."""
+    return "/".join(key.split("/")[:2])
+
+
+def _through(cdn_url: str, signed: str) -> str:
+    """The signed URL of a blob, asked for at the CDN: same path from the container on, same SAS."""
+    parts = urlsplit(signed)
+    return f"{cdn_url}{parts.path}?{parts.query}"
+
+
+def _safe(data: bytes) -> str:
+    """Base64 as CloudFront wants it in a URL."""
+    return base64.b64encode(data).translate(bytes.maketrans(b"+=/", b"-_~")).decode()
+
+
+def _secret(raw: bytes) -> bytes:
+    """A Cloud CDN key: 16 bytes in the URL-safe base64, as `gcloud` is given it."""
+    try:
+        secret = base64.urlsafe_b64decode(raw.strip())
+    except ValueError:
+        secret = b""
+    if len(secret) != KEY_BYTES:
+        raise SettingsError(f"{VARIABLE}: key_file must hold {KEY_BYTES} bytes in URL-safe base64")
+    return secret
+
+
+def _private_key(raw: bytes) -> Callable[[bytes], bytes]:
+    """A CloudFront key: RSA of 2048 bits, or ECDSA on P-256, in PEM."""
+    from cryptography.hazmat.primitives import hashes, serialization  # noqa: PLC0415 - heavy
+    from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa  # noqa: PLC0415
+
+    try:
+        key = serialization.load_pem_private_key(raw, password=None)
+    except (ValueError, TypeError) as error:
+        raise SettingsError(f"{VARIABLE}: key_file is no private key in PEM: {error}") from error
+    if isinstance(key, rsa.RSAPrivateKey):
+        return lambda data: key.sign(data, padding.PKCS1v15(), hashes.SHA256())
+    if isinstance(key, ec.EllipticCurvePrivateKey):
+        return lambda data: key.sign(data, ec.ECDSA(hashes.SHA256()))
+    raise SettingsError(f"{VARIABLE}: key_file must hold an RSA or an ECDSA key")

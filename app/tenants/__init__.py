@@ -1,0 +1,1 @@
+"""Tenants: their API keys, their limits, and what they have used."""

@@ -1,0 +1,169 @@
+"""What changes a model's revision, and what does not."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import fields
+from typing import TYPE_CHECKING
+
+import pytest
+
+from app.catalog.entries import Speed
+from app.catalog.load import load_catalog
+from app.catalog.revision import LORA_FILE, PLAIN, UNSEEN
+from app.errors import CatalogError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ENTRY = """
+[real]
+path = "real"
+[real.loras]
+ink = "ink"
+[real.controlnets]
+lines = "lines"
+[real.speed]
+decoder = "small"
+"""
+FILES = {
+    "real/model_index.json": "{}",
+    "real/README.md": "about",
+    "real/tokenizer/merges.txt": "a b",
+    "real/tokenizer/spiece.model": "pieces",
+    "real/unet/diffusion_pytorch_model.safetensors": "weights",
+    "real/text_encoder/pytorch_model.bin": "older weights",
+    f"ink/{LORA_FILE}": "lora",
+    "ink/README.md": "about",
+    "lines/config.json": "{}",
+    "lines/diffusion_pytorch_model.safetensors": "net",
+    "small/config.json": "{}",
+    "small/diffusion_pytorch_model.safetensors": "decoder",
+    "small/README.md": "about",
+}
+WEIGHTLESS = tuple(name for name in FILES if name.endswith("README.md"))
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Path:
+    """A folder with a model that has one of everything."""
+    return write(tmp_path / "registry")
+
+
+def write(folder: Path) -> Path:
+    """Write the model's files."""
+    for name, text in FILES.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    return folder
+
+
+def revision(folder: Path, entry: str = ENTRY) -> str:
+    """The revision of the entry, as a process that starts now finds it."""
+    (folder / "models.toml").write_text(entry)
+    return load_catalog(folder / "models.toml").models["real"].revision
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name not in WEIGHTLESS])
+def test_every_file_that_is_read_counts(registry: Path, name: str) -> None:
+    """Exchanging one byte of weights, LoRA, ControlNet or decoder is another revision."""
+    before = revision(registry)
+    (registry / name).write_text(FILES[name].swapcase() + " ")
+    assert revision(registry) != before
+    (registry / name).write_text(FILES[name])
+    assert revision(registry) == before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        'dtype = "bfloat16"',
+        "channels_last = true",
+        'compile = "blocks"',
+        'compile = "whole"',
+        'attention = "native"',
+        "vae_tiling = true",
+    ],
+)
+def test_speed_that_moves_pixels_counts(registry: Path, change: str) -> None:
+    """Each way of running the model that may change a bit of a picture is another revision."""
+    assert revision(registry, ENTRY + change) != revision(registry)
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["", 'dtype = "float32"', "vae_tiling = false", "prompt_cache_mb = 1", "loras_kept = 1"],
+)
+def test_what_moves_no_pixel_does_not_count(registry: Path, change: str) -> None:
+    """The plain setting spelled out, what is kept in memory, defaults and limits leave it."""
+    more = "\n[real.defaults]\nwidth = 64\n[real.limits]\nmax_steps = 50\n"
+    assert revision(registry, ENTRY + change + more) == revision(registry)
+
+
+def test_dates_places_and_papers_do_not_count(registry: Path, tmp_path: Path) -> None:
+    """A second machine with the same files elsewhere agrees, whatever lies beside them."""
+    before = revision(registry)
+    other = write(tmp_path / "other")
+    for name in FILES:
+        os.utime(other / name, (1, 1))
+    for name in WEIGHTLESS:
+        (other / name).write_text("something else")
+    (other / "ink" / "older_pytorch_lora_weights.safetensors").write_text("not read")
+    (other / "small").rename(other / "tiny")
+    assert revision(other, ENTRY.replace("small", "tiny")) == before
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('ink = "ink"', ""),
+        ('ink = "ink"', 'pen = "ink"'),
+        ('ink = "ink"', 'ink = "ink"\npen = "ink"'),
+        ('lines = "lines"', ""),
+        ('decoder = "small"', ""),
+        ('decoder = "small"', 'decoder = "lines"'),
+    ],
+)
+def test_which_extra_has_which_name_counts(registry: Path, old: str, new: str) -> None:
+    """A request names a LoRA: another file under its name draws another picture."""
+    assert revision(registry, ENTRY.replace(old, new)) != revision(registry)
+
+
+def test_the_order_of_loras_does_not_count(registry: Path) -> None:
+    """Nor does the order of the lines in `models.toml`."""
+    shutil.copytree(registry / "ink", registry / "pen")
+    one, other = 'ink = "ink"\npen = "pen"', 'pen = "pen"\nink = "ink"'
+    found = {revision(registry, ENTRY.replace('ink = "ink"', text)) for text in (one, other)}
+    assert len(found) == 1
+
+
+def test_a_linked_part_counts(registry: Path) -> None:
+    """A text encoder that models share by a link is read, so it counts; a link upwards ends."""
+    part = registry / "real" / "text_encoder"
+    part.rename(registry / "shared")
+    part.symlink_to(registry / "shared")
+    (registry / "real" / "loop").symlink_to(registry / "real")
+    before = revision(registry)
+    (registry / "shared" / "pytorch_model.bin").write_text("others")
+    assert revision(registry) != before
+
+
+def test_a_plain_model_has_the_revision_of_its_folder(registry: Path) -> None:
+    """Extras only add to it: what was drawn by a model without any stays good."""
+    plain = revision(registry, '[real]\npath = "real"\n')
+    assert revision(registry, '[real]\npath = "real"\n[real.speed]\ndtype = "float32"\n') == plain
+    assert revision(registry) != plain
+
+
+def test_every_setting_of_speed_is_weighed() -> None:
+    """Whoever adds a setting says whether it moves pixels."""
+    assert {field.name for field in fields(Speed)} == PLAIN.keys() | UNSEEN
+    assert not PLAIN.keys() & UNSEEN
+
+
+def test_a_file_that_cannot_be_read_stops_the_start(registry: Path) -> None:
+    """The entry is named; a revision of half the files would be worse than none."""
+    (registry / "lines" / "broken.safetensors").symlink_to("/proc/self/mem")
+    with pytest.raises(CatalogError, match=r"\[real\].*cannot be read"):
+        revision(registry)

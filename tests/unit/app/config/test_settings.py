@@ -1,0 +1,191 @@
+"""Settings from the environment."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+from app.config.settings import Settings
+from app.errors import SettingsError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NEEDED = {
+    "RENDERFARM_DATABASE_URL": "postgresql://u:p@db/farm",
+    "RENDERFARM_BROKER_URL": "redis://:p@broker/0",
+    "RENDERFARM_DIR": "/nowhere",
+}
+
+
+def read(**changes: str) -> Settings:
+    """The settings with these variables (prefix left out) on top of the needed ones."""
+    return Settings.from_environment(
+        NEEDED | {f"RENDERFARM_{name}": value for name, value in changes.items()}
+    )
+
+
+def test_the_needed_ones_are_enough() -> None:
+    """Everything but the two servers has a default."""
+    settings = read()
+    assert settings.slots == 16
+    assert settings.storage_url == "file:///nowhere/objects"
+    assert settings.serve is None
+    assert settings.models_file.name == "models.toml"
+    assert not settings.webhook_allow_private
+
+
+def test_each_variable_is_read() -> None:
+    """A variable that is set wins over its default."""
+    settings = read(
+        SERVE=" scenes, null ,", SLOTS="3", LEASE_S="2.5", RENEW_S="0.5", PUBLIC_URL="https://f.test/",
+        WEBHOOK_ALLOW_PRIVATE="1", SECRET="0123456789abcdef", MODELS="/m.toml",
+    )  # fmt: skip
+    assert settings.serve == {"scenes", "null"}
+    assert (settings.slots, settings.lease_s, settings.renew_s) == (3, 2.5, 0.5)
+    assert settings.public_url == "https://f.test"
+    assert settings.webhook_allow_private
+    assert str(settings.models_file) == "/m.toml"
+
+
+def test_tags_are_read() -> None:
+    """Names and values, with a place for the tenant's id."""
+    assert read(STORAGE_TAGS="tenant={tenant}, keep=30 d").storage_tags == (
+        ("tenant", "{tenant}"),
+        ("keep", "30 d"),
+    )
+    assert read().storage_tags == ()
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [
+        "tenant",
+        "=x",
+        "a=",
+        "a=b&c",
+        "ä=b",
+        "a={job}",
+        "a=1,a=2",
+        f"a={'x' * 221}",
+        ",".join(f"t{n}=1" for n in range(11)),
+    ],
+)
+def test_tags_that_a_store_would_refuse_stop_the_start(tags: str) -> None:
+    """Else every job would wait for a store that takes none of its images."""
+    with pytest.raises(SettingsError, match="RENDERFARM_STORAGE_TAGS"):
+        read(STORAGE_TAGS=tags)
+
+
+def test_a_folder_of_any_name_holds_the_objects(tmp_path: Path) -> None:
+    """The default storage is a URL that leads back to the folder, whatever its name has in it."""
+    settings = read(DIR=str(tmp_path / "my farm #1 100%"))
+    path = unquote(urlsplit(settings.storage_url).path)
+    assert path == str(tmp_path / "my farm #1 100%" / "objects")
+
+
+def test_a_short_lease_is_renewed_often_enough() -> None:
+    """Renewal follows the lease unless it is set itself."""
+    assert read(LEASE_S="3").renew_s == pytest.approx(1.0)
+    assert read(LEASE_S="60").renew_s == pytest.approx(5.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DATABASE_URL", "mysql://u:p@db/farm"),
+        ("DATABASE_URL", "postgresql://u:p[w@db/farm"),
+        ("BROKER_URL", "amqp://broker"),
+        ("STORAGE_URL", "ftp://there"),
+        ("PUBLIC_URL", "farm.test"),
+        ("SECRET", "too short"),
+        ("PORT", "http"),
+        ("PORT", "65536"),
+        ("PORT", "-1"),
+        ("SLOTS", "0"),
+        ("SLOTS", "2.5"),
+        ("MAX_ROWS", "many"),
+        ("LEASE_S", "nan"),
+        ("LEASE_S", "inf"),
+        ("LEASE_S", "0.5"),
+        ("LEASE_S", "long"),
+        ("RENEW_S", "0"),
+        ("RENEW_S", "30"),
+        ("HINT_AGAIN_S", "-1"),
+        ("MAX_FAILURES", "0"),
+        ("MAX_CRASHES", "1e3"),
+        ("URL_EXPIRY_S", "0"),
+        ("USD_PER_GPU_HOUR", "-0.1"),
+        ("WEBHOOK_ALLOW_PRIVATE", "yes"),
+        ("FLOWER_PORT", "99999"),
+    ],
+)
+def test_a_bad_value_names_its_variable(name: str, value: str) -> None:
+    """What cannot be used stops the start with the variable's name."""
+    with pytest.raises(SettingsError, match=f"RENDERFARM_{name}"):
+        read(**{name: value})
+
+
+def test_a_password_never_shows_in_a_complaint() -> None:
+    """A bad URL is named by its variable, not repeated: it may carry a password."""
+    with pytest.raises(SettingsError) as caught:
+        read(DATABASE_URL="mysql://u:hunter2@db/farm")
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["DATABASE_URL", "BROKER_URL"])
+def test_what_is_missing_is_named_with_what_to_do(name: str, tmp_path: Path) -> None:
+    """Without a server's URL and without a farm on this machine, the message says how to start."""
+    environment = NEEDED | {"RENDERFARM_DIR": str(tmp_path)}
+    del environment[f"RENDERFARM_{name}"]
+    with pytest.raises(SettingsError, match=f"RENDERFARM_{name} is not set.*renderfarm up"):
+        Settings.from_environment(environment)
+
+
+def test_a_running_farm_fills_the_gaps(tmp_path: Path) -> None:
+    """What is not set comes from the farm that runs under RENDERFARM_DIR."""
+    farm = {
+        "url": "http://127.0.0.1:9",
+        "database_url": "postgresql://x@y/z",
+        "broker_url": "redis://b/0",
+    }
+    (tmp_path / "farm.json").write_text(json.dumps(farm))
+    settings = Settings.from_environment({"RENDERFARM_DIR": str(tmp_path)})
+    assert settings.database_url == "postgresql://x@y/z"
+    assert settings.public_url == "http://127.0.0.1:9"
+    overridden = {"RENDERFARM_DIR": str(tmp_path), "RENDERFARM_BROKER_URL": "redis://mine/0"}
+    assert Settings.from_environment(overridden).broker_url == "redis://mine/0"
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "7", '"database_url"', "\udcff"])
+def test_a_broken_farm_json_is_no_farm(tmp_path: Path, text: str) -> None:
+    """A file that cannot be read as a farm's is treated as none, not as a crash."""
+    (tmp_path / "farm.json").write_text(text, errors="surrogateescape")
+    with pytest.raises(SettingsError, match="is not set"):
+        Settings.from_environment({"RENDERFARM_DIR": str(tmp_path)})
+
+
+def test_a_directory_that_is_a_file_is_no_farm(tmp_path: Path) -> None:
+    """RENDERFARM_DIR may name anything: what is no directory holds no farm."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SettingsError, match="is not set"):
+        Settings.from_environment({"RENDERFARM_DIR": str(tmp_path / "file")})
+
+
+def test_a_worker_has_the_price_of_its_device() -> None:
+    """The longest name that the device's begins with counts; what has none costs the usual."""
+    settings = read(USD_PER_GPU_HOUR="9", PRICES='{"NVIDIA": 1, "NVIDIA L4": 0.71, "cpu": 0}')
+    prices = [settings.usd_per_hour(d) for d in ("NVIDIA L40S", "NVIDIA A10", "cpu", "none")]
+    assert prices == [0.71, 1.0, 0.0, 9.0]
+
+
+@pytest.mark.parametrize(
+    "prices", ["{", "[]", '{"a": -1}', '{"a": "1"}', '{"a": NaN}', '{"a": true}']
+)
+def test_bad_prices_are_refused(prices: str) -> None:
+    """Prices that are no JSON object of numbers from 0 stop the start, and the variable is named."""
+    with pytest.raises(SettingsError, match="RENDERFARM_PRICES"):
+        read(PRICES=prices)

@@ -1,0 +1,34 @@
+"""The page on the life of a job draws what the code allows."""
+
+from __future__ import annotations
+
+import re
+
+from app.config.repository import REPOSITORY
+from app.jobs.states import MOVES
+from renderfarm.types import FINAL
+
+PAGE = (REPOSITORY / "docs" / "state-machine.md").read_text()
+ARROW = re.compile(r"^ *(\S+) --> (\S+)(?:: (\w+) \((\w+)\))?$", re.MULTILINE)
+
+
+def test_the_diagram_has_the_moves_and_no_others() -> None:
+    """Each arrow is a move with its event and its actor; final states, and only those, lead out."""
+    arrows = [match.groups() for match in ARROW.finditer(PAGE)]
+    ends = {before for before, after, *_ in arrows if after == "[*]"}
+    moves = [
+        (None if before == "[*]" else before, after, event, actor)
+        for before, after, event, actor in arrows
+        if after != "[*]"
+    ]
+    assert ends == FINAL
+    assert sorted(moves, key=str) == sorted(
+        ((m.before, m.after, m.event, m.actor) for m in MOVES), key=str
+    )
+
+
+def test_the_tables_name_every_event_and_actor() -> None:
+    """Nobody who moves jobs, and no event, is left out of the tables."""
+    for move in MOVES:
+        assert re.search(rf"^\| `{move.event}`", PAGE, re.MULTILINE), move.event
+        assert re.search(rf"^\| {move.actor} \|", PAGE, re.MULTILINE), move.actor

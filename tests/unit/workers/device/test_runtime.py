@@ -1,0 +1,84 @@
+"""The device thread and its futures."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.unit.workers.scripted import NEVER_S, PATIENCE_S, Scripted, Start, request, start
+from workers.device.null import NullEngine
+from workers.device.runtime import COMPILING
+from workers.errors import RenderCancelled, RenderFailed
+
+__all__ = ["start"]
+
+
+def test_many_threads_get_their_own_results(start: Start) -> None:
+    """Each future ends with the outcome of its own request."""
+    runtime = start(NullEngine({"quick": 0.0}))
+    futures = {seed: runtime.submit(request(f"job {seed}", seed=seed)) for seed in range(200)}
+    assert all(f.result(PATIENCE_S).seeds == (seed,) for seed, f in futures.items())
+
+
+def test_cancelling_ends_the_future(start: Start) -> None:
+    """A job that is asked to leave raises RenderCancelled where it is waited for."""
+    runtime = start(NullEngine({"quick": NEVER_S}))
+    stays, leaves = runtime.submit(request("a")), runtime.submit(request("b"))
+    runtime.cancel("b")
+    runtime.cancel("nobody")
+    with pytest.raises(RenderCancelled):
+        leaves.result(PATIENCE_S)
+    assert not stays.done()
+
+
+def test_a_requests_fault_ends_that_request_alone(start: Start) -> None:
+    """Refused, failed, or even a bug in taking it: the others go on."""
+    engine = Scripted()
+    engine.leave.clear()
+    runtime = start(engine)
+    good, refused, failed, stumbled = (
+        runtime.submit(request(prompt, prompt=prompt))
+        for prompt in ("good", "refuse", "fail", "stumble")
+    )
+    engine.leave.set()
+    with pytest.raises(RenderFailed, match="width: too wide") as caught:
+        refused.result(PATIENCE_S)
+    assert caught.value.code == "out_of_range"
+    with pytest.raises(RenderFailed, match="not_finite"):
+        failed.result(PATIENCE_S)
+    with pytest.raises(ArithmeticError):
+        stumbled.result(PATIENCE_S)
+    assert good.result(PATIENCE_S).seeds == (7,)
+    assert runtime.lost is None
+
+
+def test_previews_are_answered_between_steps_and_cost_no_job_anything(start: Start) -> None:
+    """Who asks gets what is here; an error in the asking reaches nobody else."""
+    engine = Scripted()
+    runtime = start(engine)
+    engine.leave.clear()
+    future = runtime.submit(request("a"))
+    assert engine.entered.wait(PATIENCE_S)
+    later = runtime.submit(request("b"))
+    blind, seen = runtime.previews(["blind"]), runtime.previews(["b", "nobody"])
+    engine.leave.set()
+    assert set(seen.result(PATIENCE_S)) == {"b"}
+    with pytest.raises(ArithmeticError):
+        blind.result(PATIENCE_S)
+    assert future.result(PATIENCE_S).id == "a"
+    assert later.result(PATIENCE_S).id == "b"
+    runtime.stop()
+    assert runtime.previews(["a"]).result(PATIENCE_S) == {}
+
+
+def test_a_forward_that_is_compiled_is_given_longer(start: Start) -> None:
+    """Compiling takes minutes; the watchdog's seconds go by slower meanwhile."""
+    engine = Scripted()
+    engine.leave.clear()
+    runtime = start(engine)
+    runtime.submit(request("a"))
+    assert engine.entered.wait(PATIENCE_S)
+    runtime.stepped_at -= 90.0
+    assert runtime.stuck_s() >= 90.0
+    engine.compiling = True
+    assert 90.0 / COMPILING <= runtime.stuck_s() < 60.0
+    engine.leave.set()

@@ -1,0 +1,196 @@
+"""No job is lost or run twice, whatever is added, cancelled, at fault or moved, and when."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
+
+from tests.unit.workers.engine.alone import request
+from workers.engine.engine import Engine
+from workers.engine.park import Proxy
+from workers.engine.request import Cancelled, Failed, Finished, Outcome, Request
+from workers.engine.rows import Call, ModuleMethod
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+ROWS_THAT_FIT = 5
+SICK = -1.0
+
+
+class Doubler(torch.nn.Module):
+    """A denoiser that doubles its rows, holds so many of them, and cannot stand a sick one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows_done = 0
+
+    def forward(self, sample: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+        """Return twice the sample."""
+        assert timestep.shape == (len(sample),)
+        if len(sample) > ROWS_THAT_FIT:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        if (sample < 0).any():
+            raise RuntimeError("a sick row")
+        self.rows_done += len(sample)
+        return sample * 2
+
+
+class Loop:
+    """The least that the engine takes for a view: a loop around a denoiser, without previews."""
+
+    denoiser_calls = None
+
+    def __init__(self, unet: Proxy, asked: Request) -> None:
+        self.unet, self.asked = unet, asked
+
+    def render(self) -> list[NDArray[np.uint8]]:
+        """Double the prompt's number once a step; that is each image's level in the end."""
+        sample = torch.full((self.asked.num_images, 1), float(self.asked.prompt))
+        for step in range(self.asked.num_inference_steps):
+            sample = self.unet(sample, step)
+        return [np.full((2, 2, 3), level, np.uint8) for level in sample.flatten().tolist()]
+
+    def observe(self, call: Call) -> None:
+        """Note nothing."""
+
+    def preview(self, answer: torch.Tensor) -> None:
+        """Show nothing."""
+
+
+class Model:
+    """Gives views, as a loaded model does: what `workers.engine.model` asks for and no more."""
+
+    name = "toy"
+    batched = True
+    memo_bytes = 0
+
+    def __init__(self) -> None:
+        self.denoiser = Doubler()
+        entry = ModuleMethod.of("toy.unet.forward", "denoiser", self.denoiser)
+        self.unet = Proxy(self.denoiser, {"forward": entry})
+
+    def view(self, asked: Request) -> Loop:
+        """Give one for each job."""
+        return Loop(self.unet, asked)
+
+
+class Interleavings(RuleBasedStateMachine):
+    """Adds, cancels and steps in any order, and keeps account of every job."""
+
+    jobs: Bundle[str] = Bundle("jobs")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = Model()
+        self.engine = self._engine()
+        self.asked: dict[str, Request] = {}
+        self.cancelled: set[str] = set()
+        self.outcomes: dict[str, Outcome] = {}
+
+    def _engine(self) -> Engine:
+        return Engine({"toy": self.model}, max_rows=7, clock=itertools.count().__next__)
+
+    @rule(
+        target=jobs,
+        start=st.sampled_from([1.0, 2.0, 3.0, SICK]),
+        steps=st.integers(1, 5),
+        images=st.integers(1, 3),
+        priority=st.integers(-1, 1),
+        exclusive=st.booleans(),
+    )
+    def add(self, start: float, steps: int, images: int, priority: int, *, exclusive: bool) -> str:
+        """Add a job; one in four is sick."""
+        job = f"job {len(self.asked)}"
+        self.asked[job] = request(
+            job,
+            "toy",
+            prompt=str(start),
+            num_inference_steps=steps,
+            num_images=images,
+            priority=priority,
+            exclusive=exclusive,
+        )
+        self.engine.add(self.asked[job])
+        return job
+
+    @rule(job=consumes(jobs))
+    def cancel(self, job: str) -> None:
+        """Cancel a job, which may have ended."""
+        here = self.engine.cancel(job)
+        assert here == (job not in self.outcomes)
+        if here:
+            self.cancelled.add(job)
+
+    @rule()
+    def step(self) -> None:
+        """Let the engine make one step."""
+        for outcome in self.engine.step():
+            assert outcome.id not in self.outcomes, "a job ended twice"
+            self.outcomes[outcome.id] = outcome
+
+    @rule()
+    def move(self) -> None:
+        """Drain the engine, and let its jobs go on in another one."""
+        left = self.engine.drain()
+        assert {job.id for job in left} == self.asked.keys() - self.outcomes.keys()
+        assert self.engine.idle
+        self.engine = self._engine()
+        for job in left:
+            self.engine.add(self.asked[job.id], checkpoint=job.checkpoint)
+            if job.id in self.cancelled:
+                self.engine.cancel(job.id)
+
+    @invariant()
+    def every_job_is_here_or_has_ended(self) -> None:
+        """A job is in the engine until its outcome is out, and never in both places."""
+        here = set(self.engine.progress())
+        assert here | set(self.outcomes) == set(self.asked)
+        assert not here & set(self.outcomes)
+
+    def teardown(self) -> None:
+        """Run to the end: each job has the outcome that it earned, and no row was run twice."""
+        steps = 0
+        while not self.engine.idle:
+            self.step()
+            steps += 1
+            assert steps < 1000, "a job starves"
+        self.every_job_is_here_or_has_ended()
+        for job, asked in self.asked.items():
+            self._check(asked, self.outcomes[job])
+        rows = sum(
+            asked.num_inference_steps * asked.num_images
+            for job, asked in self.asked.items()
+            if isinstance(self.outcomes[job], Finished)
+        )
+        most = sum(asked.num_inference_steps * asked.num_images for asked in self.asked.values())
+        assert rows <= self.model.denoiser.rows_done <= most
+        if not self.cancelled:
+            assert self.model.denoiser.rows_done == rows
+
+    def _check(self, asked: Request, outcome: Outcome) -> None:
+        if asked.id in self.cancelled:
+            assert outcome == Cancelled(asked.id)
+        elif float(asked.prompt) == SICK:
+            assert outcome == Failed(asked.id, "render_failed", "a sick row")
+        else:
+            assert isinstance(outcome, Finished)
+            level = float(asked.prompt) * 2**asked.num_inference_steps
+            assert len(outcome.pixels) == asked.num_images
+            for image in outcome.pixels:
+                assert np.array_equal(image, np.full((2, 2, 3), level, np.uint8))
+
+
+Interleavings.TestCase.settings = settings(
+    max_examples=60,
+    stateful_step_count=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+TestInterleavings = Interleavings.TestCase

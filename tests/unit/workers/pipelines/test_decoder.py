@@ -1,0 +1,93 @@
+"""A small decoder in place of a model's own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import diffusers
+import numpy as np
+import pytest
+import torch
+
+from tests.unit.workers.engine.alone import engine_of, picture, request, run_until_idle
+from tests.unit.workers.engine.families import FAMILIES
+from workers.engine.request import EngineError, Finished
+from workers.pipelines import loading
+from workers.pipelines.model import wrap
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def tiny(channels: int, **settings: Any) -> diffusers.AutoencoderTiny:
+    """A small autoencoder of random weights, for latents of 2 x 2 pixels."""
+    torch.manual_seed(9)
+    return diffusers.AutoencoderTiny(
+        encoder_block_out_channels=(8, 8),
+        decoder_block_out_channels=(8, 8),
+        num_encoder_blocks=(1, 1),
+        num_decoder_blocks=(1, 1),
+        latent_channels=channels,
+        **settings,
+    )
+
+
+@pytest.mark.parametrize(("family", "channels"), [("sd", 4), ("sdxl", 4), ("sd3", 16), ("flux", 4)])
+def test_pictures_are_those_of_the_small_decoder(
+    family: str, channels: int, tmp_path: Path
+) -> None:
+    """The stock pipeline's latents, decoded by the small one, from a folder and in a batch."""
+    stock, small = FAMILIES[family](), tiny(channels)
+    stock.save_pretrained(tmp_path / "model")
+    small.save_pretrained(tmp_path / "decoder")
+    model = loading.load(tmp_path / "model", name=family, decoder=tmp_path / "decoder")
+    engine = engine_of({family: model})
+    asked = [request(str(seed), family, seed=seed) for seed in (7, 8)]
+    for one in asked:
+        engine.add(one)
+    outcomes = run_until_idle(engine)
+    assert engine.stats.rows["decoder"] == 2 > engine.stats.forwards["decoder"]
+    stock.set_progress_bar_config(disable=True)
+    negative = {} if family == "flux" else {"negative_prompt": None}
+    for one in asked:
+        latents = stock(
+            prompt=one.prompt, num_inference_steps=4, guidance_scale=4.0, width=16, height=16,
+            generator=torch.Generator("cpu").manual_seed(one.seed), output_type="latent", **negative,
+        ).images  # fmt: skip
+        if family == "flux":
+            latents = stock._unpack_latents(latents, 16, 16, stock.vae_scale_factor)
+        with torch.no_grad():
+            pixels = small.decode(latents).sample[0].movedim(0, -1)
+        expected = ((pixels / 2 + 0.5).clamp(0, 1) * 255).round().numpy()
+        finished = outcomes[one.id]
+        assert isinstance(finished, Finished), finished
+        assert np.abs(finished.pixels[0].astype(int) - expected).max() <= 1
+
+
+def test_pictures_to_start_from_are_still_encoded_by_the_models_own() -> None:
+    """Image-to-image takes the model's encoder and the small decoder."""
+    model = wrap(FAMILIES["sd"](), name="sd", decoder=tiny(4))
+    engine = engine_of({"sd": model})
+    engine.add(request("a", image=picture(1), strength=0.5))
+    finished = run_until_idle(engine)["a"]
+    assert isinstance(finished, Finished), finished
+    assert engine.stats.rows["decoder"] == 1
+    assert model.unbatched_model().tasks["text-to-image"].vae._entries["decode"].run.__self__.module
+
+
+def test_a_decoder_for_other_latents_is_refused() -> None:
+    """What cannot fit is found when the model is loaded, by name."""
+    with pytest.raises(EngineError, match="16 latent channels"):
+        wrap(FAMILIES["sd"](), name="sd", decoder=tiny(16))
+
+
+def test_its_own_scale_and_shift_are_heeded() -> None:
+    """A small autoencoder whose latents are scaled gets them as its config says."""
+    plain = wrap(FAMILIES["sd"](), name="sd", decoder=tiny(4))
+    scaled = wrap(FAMILIES["sd"](), name="sd", decoder=tiny(4, scaling_factor=2.0))
+    pictures = []
+    for model in (plain, scaled):
+        engine = engine_of({"sd": model})
+        engine.add(request("a"))
+        pictures.append(run_until_idle(engine)["a"].pixels[0].astype(int))
+    assert np.abs(pictures[0] - pictures[1]).max() > 4

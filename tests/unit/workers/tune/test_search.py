@@ -1,0 +1,187 @@
+"""Tuning: which switches are kept, and how they are written."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tomllib
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+from click.testing import CliRunner
+
+from app.catalog.entries import Speed
+from app.catalog.load import load_catalog
+from app.config.repository import REPOSITORY
+from workers.tune.__main__ import main
+from workers.tune.measure import Bench, switches
+from workers.tune.record import recorded, write
+from workers.tune.search import Measured, search, winner
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PLAIN = Speed()
+
+
+def test_a_switch_is_kept_if_it_pays_and_changes_little() -> None:
+    """Quicker and near enough is kept, and the next switch is tried on top of it."""
+    seen: list[Speed] = []
+
+    def measure(speed: Speed) -> Measured:
+        seen.append(speed)
+        seconds = 1.0
+        if speed.dtype == "bfloat16":
+            seconds = 0.5
+        if speed.dtype == "float16":
+            return Measured(0.1, 255, 90.0)
+        if speed.compile:
+            return Measured(error="no compiler")
+        return Measured(seconds * (0.98 if speed.channels_last else 1.0), 3, 0.5)
+
+    tried = {"dtype": ["bfloat16", "float16"], "channels_last": [True], "compile": ["blocks"]}
+    rows = list(search(PLAIN, tried, measure, 2.0))
+    assert [row.verdict for row in rows] == [
+        "kept", "kept", "too far off", "not quicker", "failed"
+    ]  # fmt: skip
+    assert winner(rows).speed == replace(PLAIN, dtype="bfloat16")
+    assert seen[-1] == replace(PLAIN, dtype="bfloat16", compile="blocks")
+
+
+def test_of_one_switchs_values_the_quickest_is_kept() -> None:
+    """Both are good; one is better; the present value is not measured again."""
+    times = {"": 1.0, "slow": 0.9, "quick": 0.5}
+    rows = list(
+        search(
+            PLAIN, {"attention": ["", "slow", "quick"]}, lambda s: Measured(times[s.attention]), 1
+        )
+    )
+    assert [(row.switch, row.verdict) for row in rows] == [
+        ("as it is", "kept"),
+        ("attention = 'slow'", "not quicker"),
+        ("attention = 'quick'", "kept"),
+    ]
+
+
+def test_a_model_that_cannot_be_rendered_as_it_is_is_not_searched() -> None:
+    """One row, which says why."""
+    (row,) = search(PLAIN, {"compile": ["blocks"]}, lambda _: Measured(error="no weights"), 1)
+    assert row.verdict == "failed"
+
+
+BEFORE = """\
+# What we serve.
+[scenes]
+path = "scenes"  # the small one
+[scenes.speed]  # to be tuned
+vae_tiling = true  # large pictures
+dtype = "float16"
+
+# The null model.
+[null]
+pipeline = "null"
+"""
+
+
+def test_the_winner_is_written_and_every_comment_stays() -> None:
+    """Keys that are there are changed, those that differ are added, the rest is untouched."""
+    best = Speed(channels_last=True, vae_tiling=True)
+    after = recorded(BEFORE, "scenes", best, "measured on cpu")
+    assert tomllib.loads(after) == tomllib.loads(BEFORE) | {
+        "scenes": {
+            "path": "scenes",
+            "speed": {"vae_tiling": True, "dtype": "float32", "channels_last": True},
+        }
+    }
+    for comment in ("# What we serve.", "# the small one", "# large pictures", "# The null model."):
+        assert comment in after
+    assert "# measured on cpu" in after
+    assert recorded(after, "scenes", best, "measured on cpu") == after
+
+
+def test_a_new_table_stands_with_its_own_model() -> None:
+    """It goes behind the model's last setting, not behind the next one's comments; names may need quotes."""
+    before = '["sd-1.5"]\npath = "x"\n["sd-1.5".limits]\nmax_steps = 9\n\n# Null.\n[null]\npipeline = "null"\n'
+    after = recorded(before, "sd-1.5", Speed(dtype="float16"), "measured")
+    assert tomllib.loads(after)["sd-1.5"]["speed"] == {"dtype": "float16"}
+    assert after == before.replace(
+        "= 9\n", '= 9\n\n["sd-1.5".speed]  # measured\ndtype = "float16"\n'
+    )
+
+
+def test_an_entry_without_speed_gets_one(tmp_path: Path) -> None:
+    """The shipped registry is written and read again, with its comments and its file mode."""
+    file = tmp_path / "models.toml"
+    shutil.copy(REPOSITORY / "models" / "models.toml", file)
+    for folder in (REPOSITORY / "models").glob("scenes*"):
+        (tmp_path / folder.name).symlink_to(folder)
+    file.chmod(0o640)
+    before = file.read_text()
+    write(file, recorded(before, "scenes", Speed(channels_last=True), "measured on cpu"))
+    assert load_catalog(file).models["scenes"].speed == Speed(channels_last=True)
+    assert file.stat().st_mode & 0o777 == 0o640
+    assert [line for line in before.splitlines() if line not in file.read_text()] == []
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A registry of the shipped model, small and with its own autoencoder as its decoder."""
+    folder = tmp_path_factory.mktemp("models")
+    (folder / "scenes").symlink_to(REPOSITORY / "models" / "scenes")
+    (folder / "models.toml").write_text(
+        '[scenes]  # ours\npath = "scenes"\n[scenes.defaults]\nwidth = 64\nheight = 64\n'
+        'num_inference_steps = 2\n[scenes.speed]\ndecoder = "scenes/vae"\n'
+    )
+    return folder
+
+
+def test_variants_are_rendered_and_held_to_the_plain_pictures(registry: Path) -> None:
+    """Channels last is the same to rounding; a decoder is found; an unknown backend is an error."""
+    model = load_catalog(registry / "models.toml").models["scenes"]
+    bench = Bench(model, registry, "cpu", 2, 1)
+    assert "decoder" in switches(model, "cpu")
+    assert switches(model, "cpu")["compile"] == ["blocks", "whole"]
+    plain = bench.measure(PLAIN)
+    assert (plain.error, plain.max_off) == ("", 0)
+    assert plain.picture_s > 0
+    for speed in (Speed(channels_last=True), Speed(decoder="scenes/vae")):
+        measured = bench.measure(speed)
+        assert measured.error == ""
+        assert measured.max_off <= 3
+    assert "nobody" in bench.measure(Speed(attention="nobody")).error
+
+
+SKIPPED = ("--skip=compile", "--skip=attention", "--skip=dtype", "--skip=decoder")
+
+
+def test_a_dry_run_says_what_it_would_write(
+    registry: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The table and the file's new text are printed, and the file is left alone."""
+    file = registry / "models.toml"
+    before = file.read_text()
+    monkeypatch.setenv("RENDERFARM_MODELS", str(file))
+    said = CliRunner().invoke(main, ["scenes", "--dry-run", "--steps=1", "--rounds=1", *SKIPPED])
+    assert said.exit_code == 0, said.output
+    assert "channels_last = True" in said.output
+    assert "left as it is" in said.output
+    assert file.read_text() == before
+    said = CliRunner().invoke(main, ["nobody"])
+    assert said.exit_code != 0
+
+
+def test_doctor_tunes_a_model(registry: Path) -> None:
+    """The command measures and writes the entry, whose comments stay and which can be read again."""
+    file = registry / "models.toml"
+    environment = {"PYTHONPATH": str(REPOSITORY), "RENDERFARM_MODELS": str(file)}
+    doctor = [sys.executable, str(REPOSITORY / "bin" / "renderfarm"), "doctor", "--tune", "scenes"]
+    said = subprocess.run(
+        [*doctor, "--steps", "1", "--skip", "prompt_cache_mb", *SKIPPED],
+        env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert said.returncode == 0, said.stderr
+    assert "# measured on cpu" in file.read_text()
+    assert "# ours" in file.read_text()
+    load_catalog(file)

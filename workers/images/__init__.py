@@ -1,0 +1,1 @@
+"""Images: input pictures, encoding, provenance, moderation and upload."""

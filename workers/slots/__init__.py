@@ -1,0 +1,1 @@
+"""Slots: one job each, from the claim to its end, with its lease and its previews."""
