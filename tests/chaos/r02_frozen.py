@@ -63,7 +63,8 @@ def run(freezes: int = 200, *, seed: int = 2, fenced: float = 0.5) -> Verdict:
 
 def _refused(stage: Rig) -> int:
     """How often a worker was told that an attempt was no longer its own."""
-    return stage.logged("worker", "] fenced ") + stage.logged("worker", "] left ")
+    superseded = stage.logged("worker", "] attempt_superseded ")
+    return superseded + stage.logged("worker", "] attempt_cancelled ")
 
 
 def _feed(stage: Rig, ids: list[str], done: threading.Event) -> None:

@@ -40,6 +40,6 @@ def run(hangs: int = 20) -> Verdict:
         verdict.equal("hangs after which the job was taken back", len(back), hangs)
         longest = max((row["back_s"] for row in back), default=float("inf"))
         verdict.most("longest until a hung job was back", longest, ALLOWED_S)
-        verdict.least("workers that saw the hang", stage.logged("worker", "device stuck"), 1)
+        verdict.least("workers that saw the hang", stage.logged("worker", "device_stuck"), 1)
         judge(verdict, stage, ids)
     return verdict.end()
