@@ -36,6 +36,7 @@ class Reaper:
 
     def __init__(
         self,
+        *,
         store: Store,
         engine: Engine,
         settings: Settings,
