@@ -58,7 +58,7 @@ class Eager(Bench):
 
     def _add(self, request: Request, checkpoint: bytes | None = None) -> None:
         del checkpoint
-        self.device.here[request.id] = request
+        self.device.jobs[request.id] = request
         self.device.end(request.id, noise)
 
     def work(self, job_id: UUID) -> int:
