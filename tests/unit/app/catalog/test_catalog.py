@@ -157,7 +157,7 @@ def test_an_entry_may_name_loras_controlnets_and_speed(tmp_path: Path) -> None:
         ('[quick.speed]\ncompile = "all"\n', "compile must be .*, not 'all'"),
     ],
 )
-def test_extras_that_are_not_there_stop_the_start(tmp_path: Path, text: str, wanted: str) -> None:
+def test_adapters_that_are_not_there_stop_the_start(tmp_path: Path, text: str, wanted: str) -> None:
     """A folder without the file that it must hold, or a speed that is none, is named."""
     with pytest.raises(CatalogError, match=wanted):
         load(tmp_path, NULL + text)
