@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
+from pydantic import ValidationError
+from structlog.testing import capture_logs
 
-from app.config.settings import Settings
+from app.config import renamed
+from app.config.settings import Settings, servers_of
 from app.errors import SettingsError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 NEEDED = {
     "RENDERFARM_DATABASE_URL": "postgresql://u:p@db/farm",
@@ -189,3 +189,149 @@ def test_bad_prices_are_refused(prices: str) -> None:
     """Prices that are no JSON object of numbers from 0 stop the start, and the variable is named."""
     with pytest.raises(SettingsError, match="RENDERFARM_PRICES"):
         read(PRICES=prices)
+
+
+def test_every_wrong_variable_has_a_line() -> None:
+    """One error lists all wrong variables, each on a line of its own."""
+    with pytest.raises(SettingsError) as caught:
+        read(PORT="http", SLOTS="0", STORAGE_VERIFY="often", DATABASE_URL="mysql://db")
+    assert str(caught.value).splitlines() == [
+        "RENDERFARM_DATABASE_URL must start with one of postgresql://, postgresql+psycopg://",
+        "RENDERFARM_STORAGE_VERIFY must be 'read' or 'size', not 'often'",
+        "RENDERFARM_PORT must be a whole number, not 'http'",
+        "RENDERFARM_SLOTS must be at least 1, not 0",
+    ]
+
+
+def test_wrong_entries_of_json_are_listed_with_the_rest() -> None:
+    """A variable with JSON names each wrong entry and key, and proposes the nearest known key."""
+    with pytest.raises(SettingsError) as caught:
+        read(
+            CDN='{"kind": "cloudfront", "url": "http://x", "keyid": "K"}',
+            SOURCES='[{"url": "kafka://hunter2", "tenant": "a"}, 7]',
+        )
+    assert str(caught.value).splitlines() == [
+        "RENDERFARM_CDN.url must begin with https://",
+        "RENDERFARM_CDN.key_id is missing",
+        "RENDERFARM_CDN.key_file is missing",
+        "RENDERFARM_CDN.keyid is not a known key; did you mean key_id?",
+        (
+            "RENDERFARM_SOURCES[0].url must start with one of memory://, redis://, rediss://, sqs://, "
+            "pubsub://, servicebus://"
+        ),
+        "RENDERFARM_SOURCES[1] must be a table of names and values",
+    ]
+
+
+def test_only_needed_servers_must_be_set() -> None:
+    """A process that uses no broker starts without the broker's URL, and the other way round."""
+    database = {"RENDERFARM_DIR": "/nowhere", "RENDERFARM_DATABASE_URL": "postgresql://db/farm"}
+    settings = Settings.from_environment(database, needs=("database_url",))
+    assert (settings.database_url, settings.broker_url) == ("postgresql://db/farm", "")
+    with pytest.raises(SettingsError, match="RENDERFARM_BROKER_URL is not set"):
+        Settings.from_environment(database, needs=("broker_url",))
+
+
+@pytest.mark.parametrize(
+    ("role", "servers"),
+    [
+        ("api", ("database_url", "broker_url")),
+        ("intake", ("database_url",)),
+        ("courier", ("database_url",)),
+        ("flower", ("broker_url",)),
+    ],
+)
+def test_a_role_needs_the_servers_that_it_uses(role: str, servers: tuple[str, ...]) -> None:
+    """The table of settings knows which role reads which server's URL."""
+    assert servers_of(role) == servers
+
+
+def test_a_server_that_is_not_needed_is_checked_if_it_is_set() -> None:
+    """A wrong URL is an error also for a process that does not use it."""
+    wrong = NEEDED | {"RENDERFARM_BROKER_URL": "amqp://broker"}
+    with pytest.raises(SettingsError, match="RENDERFARM_BROKER_URL must start"):
+        Settings.from_environment(wrong, needs=("database_url",))
+
+
+def test_content_credentials_need_both_files() -> None:
+    """A certificate without its key, or a key alone, stops the start."""
+    settings = read(C2PA_CERT="/cert.pem", C2PA_KEY="/key.pem")
+    assert settings.c2pa == (Path("/cert.pem"), Path("/key.pem"))
+    assert read().c2pa is None
+    for name in ("C2PA_CERT", "C2PA_KEY"):
+        with pytest.raises(SettingsError, match="RENDERFARM_C2PA_KEY and RENDERFARM_C2PA_CERT"):
+            read(**{name: "/file.pem"})
+
+
+def test_settings_cannot_change() -> None:
+    """Settings are a value: equal if read from the same variables, and frozen."""
+    settings = read(SLOTS="3")
+    assert settings == read(SLOTS="3")
+    with pytest.raises(ValidationError, match="frozen"):
+        settings.slots = 4
+
+
+def test_no_secret_is_shown() -> None:
+    """Neither the settings' text form nor an error or its causes show a password or a key."""
+    secrets = {
+        "DATABASE_URL": "postgresql://u:hunter2@db/farm",
+        "BROKER_URL": "redis://:hunter2@broker/0",
+        "SECRET": "hunter2 hunter2 hunter2",
+        "FLOWER_PASSWORD": "hunter2",
+        "SOURCES": '[{"url": "redis://:hunter2@h/0?stream=s", "tenant": "a"}]',
+    }
+    assert "hunter2" not in repr(read(**secrets))
+    wrong = {name: value.replace("://", "-//") for name, value in secrets.items()}
+    with pytest.raises(SettingsError) as caught:
+        read(**{**wrong, "SECRET": "hunter2", "SLOTS": "0"})
+    assert "hunter2" not in str(caught.value)
+    assert caught.value.__context__ is None
+
+
+def test_other_variables_are_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the given mapping counts: neither the process's environment nor names in small letters."""
+    monkeypatch.setenv("RENDERFARM_SLOTS", "3")
+    environ = NEEDED | {"renderfarm_port": "9", "SLOTS": "4"}
+    settings = Settings.from_environment(environ)
+    assert (settings.slots, settings.port) == (16, 8000)
+
+
+def test_an_old_name_is_read_with_one_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A renamed variable still works under its old name; the log names both."""
+    monkeypatch.setitem(renamed.VARIABLES, "RENDERFARM_THREADS", "RENDERFARM_SLOTS")
+    with capture_logs() as lines:
+        assert read(THREADS="3").slots == 3
+    assert lines == [
+        {
+            "event": "setting_renamed",
+            "log_level": "warning",
+            "old": "RENDERFARM_THREADS",
+            "new": "RENDERFARM_SLOTS",
+        }
+    ]
+    with capture_logs() as lines:
+        assert read(THREADS="").slots == 16
+    assert lines == []
+
+
+def test_an_old_and_a_new_name_together_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both names of a renamed variable leave open which value counts; other errors are listed too."""
+    monkeypatch.setitem(renamed.VARIABLES, "RENDERFARM_THREADS", "RENDERFARM_SLOTS")
+    with pytest.raises(SettingsError) as caught:
+        read(THREADS="3", SLOTS="3", PORT="x")
+    assert str(caught.value).splitlines() == [
+        (
+            "RENDERFARM_THREADS is the old name of RENDERFARM_SLOTS, which is set too: "
+            "remove RENDERFARM_THREADS"
+        ),
+        "RENDERFARM_PORT must be a whole number, not 'x'",
+    ]
+
+
+@pytest.mark.parametrize("name", Settings.model_fields)
+def test_every_setting_is_described(name: str) -> None:
+    """Each setting has a meaning and at least one process that reads it, for the reference page."""
+    field = Settings.model_fields[name]
+    assert isinstance(field.json_schema_extra, dict)
+    assert field.description
+    assert field.json_schema_extra["roles"]
