@@ -35,7 +35,7 @@ SERVERS: tuple[Server, ...] = ("database_url", "broker_url")
 class Settings(SettingsTable):
     """One farm's settings. Times in seconds, sizes in bytes."""
 
-    def __init__(self, environ: Mapping[str, str], needs: Collection[Server] = SERVERS) -> None:
+    def __init__(self, environ: Mapping[str, str], needs: tuple[Server, ...] = SERVERS) -> None:
         BaseSettings.__init__(self, environ=environ, needs=needs)
 
     @classmethod
@@ -58,7 +58,7 @@ class Settings(SettingsTable):
 
     @classmethod
     def from_environment(
-        cls, environ: Mapping[str, str], needs: Collection[Server] = SERVERS
+        cls, environ: Mapping[str, str], needs: tuple[Server, ...] = SERVERS
     ) -> Settings:
         """Read the settings; raises `SettingsError` with a line for each wrong variable.
 

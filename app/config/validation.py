@@ -47,6 +47,7 @@ _SENTENCES_WITH_VALUE = {
     "finite_number": "must be a finite number",
     "bool_type": "must be true or false",
     "string_type": "must be a text",
+    "path_type": "must be a text",
     "list_type": "must be a list",
     "tuple_type": "must be a list",
     "dict_type": _TABLE,

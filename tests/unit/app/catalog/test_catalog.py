@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from structlog.testing import capture_logs
 
 from app.catalog.load import load_catalog
 from app.errors import CatalogError
@@ -171,3 +172,100 @@ def test_how_much_is_compiled_can_be_said_by_a_yes(tmp_path: Path, said: str, me
     """Which means the blocks: the farm is up sooner."""
     text = NULL + f"[quick.speed]\ncompile = {said}\n"
     assert load(tmp_path, text).models["quick"].speed.compile == meant
+
+
+def test_every_problem_of_every_entry_is_listed(tmp_path: Path) -> None:
+    """One error has a line for each problem, with the file, the entry and the key."""
+    text = NULL + (
+        'delay = 3\n[quick.defaults]\nwidth = 66\nheight = 5000\nscheduler = "magic"\n'
+        '[quick.speed]\ndtyp = "float16"\ngraphs = 1\ncompile = "all"\n'
+        '[other]\nschedulers = ["euler", "magic"]\n[other.limits]\nmax_steps = true\n'
+        '[other.loras]\nink = "nowhere"\n'
+    )
+    with pytest.raises(CatalogError) as caught:
+        load(tmp_path, text, "quick", "other")
+    file = tmp_path / "models.toml"
+    assert str(caught.value).splitlines() == [
+        (
+            f"{file}, [quick]: defaults.width must be within the limits, from 64 to 1024 and a "
+            "multiple of 8, not 66"
+        ),
+        (
+            f"{file}, [quick]: defaults.height must be within the limits, from 64 to 1024 and a "
+            "multiple of 8, not 5000"
+        ),
+        f"{file}, [quick]: defaults.scheduler must be one of the entry's schedulers",
+        f'{file}, [quick]: speed.compile must be "blocks", "whole", true or false, not \'all\'',
+        f"{file}, [quick]: speed.graphs must be true or false, not 1",
+        f"{file}, [quick]: speed.dtyp is not a known key; did you mean dtype?",
+        f"{file}, [quick]: delay is not a known key; did you mean delay_s?",
+        f"{file}, [other]: path is missing: a folder in the diffusers format",
+        (
+            f"{file}, [other]: schedulers[1] must be 'ddim', 'dpmpp_2m', 'euler', 'euler_a', "
+            "'flow_euler', 'heun', 'lcm', 'pndm' or 'unipc', not 'magic'"
+        ),
+        f"{file}, [other]: limits.max_steps must be a whole number, not True",
+        f"{file}, [other]: loras.ink must be a folder with a pytorch_lora_weights.safetensors in it",
+    ]
+
+
+def test_a_key_that_resembles_none_is_refused_with_the_known_ones(tmp_path: Path) -> None:
+    """Without a near key the message lists those of the table."""
+    with pytest.raises(
+        CatalogError, match=r"limits\.colour is not a known key; known are max_height"
+    ):
+        load(tmp_path, NULL + "[quick.limits]\ncolour = 1\n")
+
+
+def test_a_whole_number_is_also_a_number(tmp_path: Path) -> None:
+    """A float may be written without its point; a whole number may not have one."""
+    text = NULL + "delay_s = 2\n[quick.defaults]\nguidance_scale = 3\n"
+    model = load(tmp_path, text).models["quick"]
+    assert (model.delay_s, model.defaults.guidance_scale) == (2.0, 3.0)
+    assert isinstance(model.defaults.guidance_scale, float)
+
+
+@pytest.mark.parametrize("value", ["true", "nan", "inf", "-inf", "-0.5", '"3"'])
+def test_a_number_is_finite_and_no_boolean(tmp_path: Path, value: str) -> None:
+    """What is no number from 0 is refused, with its section and key."""
+    with pytest.raises(CatalogError, match=r"\[quick\]: defaults.guidance_scale must be"):
+        load(tmp_path, NULL + f"[quick.defaults]\nguidance_scale = {value}\n")
+
+
+def test_an_entry_that_is_not_served_is_not_checked(tmp_path: Path) -> None:
+    """A farm starts although the registry has an entry for another machine."""
+    assert list(load(tmp_path, NULL + '[other]\npath = "nowhere"\n').models) == ["quick"]
+
+
+def test_an_old_key_is_read_with_one_warning_for_the_file(tmp_path: Path) -> None:
+    """`prompt_memo_mb` still sets the cache of prompts, however many entries have it."""
+    text = NULL + (
+        "[quick.speed]\nprompt_memo_mb = 7\n"
+        '[other]\npipeline = "null"\n[other.speed]\nprompt_memo_mb = 8\n'
+    )
+    with capture_logs() as lines:
+        models = load(tmp_path, text, "quick", "other").models
+    assert [model.speed.prompt_cache_mb for model in models.values()] == [7, 8]
+    assert lines == [
+        {
+            "event": "setting_renamed",
+            "log_level": "warning",
+            "old": "speed.prompt_memo_mb",
+            "new": "speed.prompt_cache_mb",
+        }
+    ]
+
+
+def test_an_old_key_and_the_new_one_together_are_refused(tmp_path: Path) -> None:
+    """Both names of one key leave open which value counts."""
+    text = NULL + "[quick.speed]\nprompt_memo_mb = 7\nprompt_cache_mb = 7\n"
+    with pytest.raises(
+        CatalogError, match=r"speed.prompt_memo_mb is the old name of prompt_cache_mb"
+    ):
+        load(tmp_path, text)
+
+
+def test_a_wrong_value_of_an_old_key_is_named(tmp_path: Path) -> None:
+    """The message names the key by its current name."""
+    with pytest.raises(CatalogError, match=r"speed\.prompt_cache_mb must be at least 0, not -1"):
+        load(tmp_path, NULL + "[quick.speed]\nprompt_memo_mb = -1\n")

@@ -167,3 +167,20 @@ def test_a_file_that_cannot_be_read_stops_the_start(registry: Path) -> None:
     (registry / "lines" / "broken.safetensors").symlink_to("/proc/self/mem")
     with pytest.raises(CatalogError, match=r"\[real\].*cannot be read"):
         revision(registry)
+
+
+@pytest.mark.parametrize(
+    ("entry", "pinned"),
+    [
+        ('[real]\npath = "real"\n', "c07f19565472"),
+        (ENTRY, "e7dacddf825c"),
+        (ENTRY + "compile = true\nprompt_cache_mb = 1\n", "1d8699c9362b"),
+        (
+            ENTRY + 'dtype = "bfloat16"\ncompile = "whole"\nattention = "native"\n',
+            "e3629d6da155",
+        ),
+    ],
+)
+def test_the_revision_of_an_entry_stays(registry: Path, entry: str, pinned: str) -> None:
+    """The same files and entry have this revision in every version: else all caches are lost."""
+    assert revision(registry, entry) == pinned
