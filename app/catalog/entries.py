@@ -67,7 +67,9 @@ class Speed:
 
     __pydantic_config__ = _CHECKED
 
-    dtype: Annotated[Dtype, Field(description="The number format of the weights.")] = "float32"
+    dtype: Annotated[Dtype, Field(description="The number format of weights and activations.")] = (
+        "float32"
+    )
     channels_last: Annotated[
         Flag, Field(description="Keep images with their channels last in memory.")
     ] = False
@@ -88,13 +90,13 @@ class Speed:
         ),
     ] = ""
     vae_tiling: Annotated[
-        Flag, Field(description="Decode images in tiles, which takes less memory.")
+        Flag, Field(description="Encode and decode large images in tiles, which takes less memory.")
     ] = False
     decoder: Annotated[
         str,
         Field(
-            description="A folder, relative to the file, with a small autoencoder that decodes "
-            "instead of the model's own.",
+            description="A folder, relative to the file, with an `AutoencoderTiny` that decodes "
+            "instead of the model's own autoencoder: quicker, a little softer.",
             examples=["small-decoder"],
         ),
     ] = ""

@@ -46,16 +46,20 @@ class EntryForm(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     pipeline: Literal["diffusers", "null"] = Field(
-        "diffusers", description="`diffusers`, or `null`: a fixed picture without torch, for tests."
+        "diffusers",
+        description="`diffusers`, or `null`: a fixed picture without torch, for tests.",
+        examples=["null"],
     )
     path: Path | None = Field(
         None,
         validate_default=True,
         description=f"A folder in the diffusers format (with a `{PIPELINE_FILE}`), relative to the "
         "file. Every entry of the `diffusers` pipeline needs one.",
-        examples=["scenes"],
+        examples=["portraits"],
     )
-    description: str = Field("", description="What clients read about the model.")
+    description: str = Field(
+        "", description="A sentence about the model for clients.", examples=["Portraits in oil."]
+    )
     delay_s: Number = Field(
         0.0, description="Seconds that the `null` pipeline waits before its picture."
     )
@@ -69,11 +73,13 @@ class EntryForm(BaseModel):
         {},
         description="LoRAs that requests may name: folders, relative to the file, with a "
         f"`{LORA_FILE}` for the denoiser alone.",
+        examples=[{"ink": "portraits-ink"}],
     )
     controlnets: dict[str, Annotated[Path, _folder_with(CONTROLNET_FILE)]] = Field(
         {},
         description="ControlNets that requests may name: folders, relative to the file, with a "
         f"`{CONTROLNET_FILE}` and the weights.",
+        examples=[{"edges": "portraits-edges"}],
     )
 
     @field_validator("path")

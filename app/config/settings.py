@@ -91,7 +91,7 @@ class Settings(SettingsTable):
     @classmethod
     def _paired(cls, c2pa_key: Path | None, info: ValidationInfo) -> Path | None:
         if (c2pa_key is None) != (info.data.get("c2pa_cert") is None):
-            raise ValueError(f"and {variable('C2PA_CERT')} go together: set both or neither")
+            raise ValueError(f"must be set together with {variable('C2PA_CERT')}, or not at all")
         return c2pa_key
 
     @property

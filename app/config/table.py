@@ -148,8 +148,8 @@ class SettingsTable(BaseSettings):
     )  # fmt: skip
     max_crashes: int = setting(
         3, ge=2, le=100, unit="crashes", by="dispatcher",
-        about="A job that was on this many lost workers has failed. At least 2, because only from "
-        "the second on is the job alone on its device.",
+        about="A job that was on this many lost workers has failed. At least 2, because a job is "
+        "alone on its device only after its first crash.",
     )  # fmt: skip
     url_expiry_s: int = setting(
         DAY_S, ge=1, le=7 * DAY_S, unit="s", by="api courier",

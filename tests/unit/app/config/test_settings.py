@@ -44,7 +44,7 @@ def test_each_variable_is_read() -> None:
         SERVE=" scenes, null ,", SLOTS="3", LEASE_S="2.5", RENEW_S="0.5", PUBLIC_URL="https://f.test/",
         WEBHOOK_ALLOW_PRIVATE="1", SECRET="0123456789abcdef", MODELS="/m.toml",
     )  # fmt: skip
-    assert settings.serve == {"scenes", "null"}
+    assert settings.serve == frozenset({"scenes", "null"})
     assert (settings.slots, settings.lease_s, settings.renew_s) == (3, 2.5, 0.5)
     assert settings.public_url == "https://f.test"
     assert settings.webhook_allow_private
@@ -259,7 +259,7 @@ def test_content_credentials_need_both_files() -> None:
     assert settings.c2pa == (Path("/cert.pem"), Path("/key.pem"))
     assert read().c2pa is None
     for name in ("C2PA_CERT", "C2PA_KEY"):
-        with pytest.raises(SettingsError, match="RENDERFARM_C2PA_KEY and RENDERFARM_C2PA_CERT"):
+        with pytest.raises(SettingsError, match="RENDERFARM_C2PA_KEY must be set together with RENDERFARM_C2PA_CERT"):
             read(**{name: "/file.pem"})
 
 
