@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator, ConfigDict, Field
 
-from app.config.validation import Flag, Number, Whole  # noqa: TC001 - pydantic reads them
+from app.config.types import Flag, Number, Whole  # noqa: TC001 - pydantic reads them
 from app.errors import CatalogError
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from app.catalog.entries import SCHEDULERS, Defaults, Limits, Model, Scheduler, Speed
 from app.catalog.revision import LORA_FILE
-from app.config.validation import Number  # noqa: TC001 - likewise
+from app.config.types import Number  # noqa: TC001 - likewise
 
 DECODER_FILE = "config.json"
 CONTROLNET_FILE = "config.json"

@@ -19,7 +19,8 @@ from pydantic import (
     ValidationError,
 )
 
-from app.config.validation import Location, Text, decoded, dotted, problems, scheme
+from app.config.types import Text, decoded, scheme
+from app.config.validation import Location, dotted, problems
 from app.errors import SettingsError
 
 VARIABLE = "RENDERFARM_CDN"

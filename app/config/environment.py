@@ -1,4 +1,4 @@
-"""Environment variables as sources of pydantic-settings, with the embedded farm's as a fallback."""
+"""Environment variables as a source of pydantic-settings, and the embedded farm as a fallback."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic_settings import EnvSettingsSource
-from pydantic_settings.sources.utils import parse_env_vars
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,6 +14,8 @@ if TYPE_CHECKING:
     from pydantic_settings import BaseSettings
 
 PREFIX = "RENDERFARM_"
+_PUBLISHED = {"DATABASE_URL": "database_url", "BROKER_URL": "broker_url", "PUBLIC_URL": "url"}
+"""The fields of `farm.json` that stand for variables."""
 
 
 def variable(name: str) -> str:
@@ -22,15 +23,11 @@ def variable(name: str) -> str:
     return PREFIX + name.upper()
 
 
-class Variables(EnvSettingsSource):
-    """Reads variables from a given mapping instead of `os.environ`."""
-
-    def __init__(self, settings: type[BaseSettings], environ: Mapping[str, str]) -> None:
-        self._environ = environ
-        super().__init__(settings)
-
-    def _load_env_vars(self) -> Mapping[str, str | None]:
-        return parse_env_vars(self._environ, self.case_sensitive, self.env_ignore_empty)
+def source(settings: type[BaseSettings], environ: Mapping[str, str]) -> EnvSettingsSource:
+    """Make a source that reads the given mapping instead of `os.environ`."""
+    variables = EnvSettingsSource(settings)
+    variables.env_vars = dict(environ)
+    return variables
 
 
 def farm_directory(environ: Mapping[str, str]) -> Path:
@@ -39,16 +36,11 @@ def farm_directory(environ: Mapping[str, str]) -> Path:
 
 
 def running_farm(directory: Path) -> dict[str, str]:
-    """The variables that the embedded farm in `directory` publishes; empty if none runs there."""
+    """The variables that the embedded farm in `directory` publishes; empty if no farm runs there."""
     try:
         farm = json.loads((directory / "farm.json").read_text())
     except (OSError, ValueError):
         return {}
     if not isinstance(farm, dict):
         return {}
-    fields = {
-        "DATABASE_URL": "database_url",
-        "BROKER_URL": "broker_url",
-        "PUBLIC_URL": "url",
-    }
-    return {variable(name): str(farm[field]) for name, field in fields.items() if farm.get(field)}
+    return {variable(name): str(farm[key]) for name, key in _PUBLISHED.items() if farm.get(key)}

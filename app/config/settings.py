@@ -1,8 +1,8 @@
-"""Settings: read once from the environment into one frozen object, by pydantic-settings.
+"""Settings (configuration): read once from the environment into one frozen object, by pydantic-settings.
 
-Every variable has the prefix `RENDERFARM_`. Bad values stop the start; the message names every
-wrong variable. What is not set comes from an embedded farm that runs under `RENDERFARM_DIR`
-(`./var`), if one does.
+Every variable has the prefix `RENDERFARM_`. A process with a wrong value does not start; the
+message names every wrong variable. Servers that are not set are those of the embedded farm that
+runs under `RENDERFARM_DIR` (`./var`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pydantic_settings import BaseSettings, InitSettingsSource
 from app.config import renamed
 from app.config.cdn import KINDS
 from app.config.cdn import keys as cdn_keys
-from app.config.environment import Variables, farm_directory, running_farm, variable
+from app.config.environment import farm_directory, running_farm, source, variable
 from app.config.sources import KEYS as SOURCE_KEYS
 from app.config.table import MODELS_FILE, SettingsTable
 from app.config.validation import Location, dotted, problems
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 Server: TypeAlias = Literal["database_url", "broker_url"]
 SERVERS: tuple[Server, ...] = ("database_url", "broker_url")
 """The settings without a default. A process needs only those that it uses."""
+NOT_SET = "is not set, and no embedded farm runs in {} (start one with `renderfarm up`)"
 
 
 class Settings(SettingsTable):
@@ -46,12 +47,12 @@ class Settings(SettingsTable):
         *_: PydanticBaseSettingsSource,
         **__: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The given environment, then the running farm, then blanks for servers not needed."""
+        """Read the environment first, then the running farm, then blanks for servers not needed."""
         given = cast("InitSettingsSource", init_settings).init_kwargs
         environ, needs = given["environ"], given["needs"]
         blank = {variable(name): "" for name in SERVERS if name not in needs}
         return (
-            Variables(settings_cls, environ),
+            source(settings_cls, environ),
             InitSettingsSource(settings_cls, running_farm(farm_directory(environ))),
             InitSettingsSource(settings_cls, blank),
         )
@@ -69,7 +70,7 @@ class Settings(SettingsTable):
         lines = [f"{old} {text}" for old, text in conflicts.items()]
         try:
             settings = cls(current, needs)
-        except ValidationError as error:  # its own text and trace would repeat secrets
+        except ValidationError as error:  # not the cause of ours: its text repeats secrets
             lines += _lines(error, farm_directory(current))
         if lines:
             raise SettingsError("\n".join(lines))
@@ -102,10 +103,11 @@ class Settings(SettingsTable):
     def usd_per_hour(self, device: str) -> float:
         """The price of an hour of a worker on that device, in US dollars.
 
-        The price of the longest name that its device's name begins with, or `usd_per_gpu_hour`.
+        Of the names in `prices` that begin the device's name, the longest counts. Without one the
+        price is `usd_per_gpu_hour`.
         """
-        fitting = [(len(name), usd) for name, usd in self.prices if device.startswith(name)]
-        return max(fitting)[1] if fitting else self.usd_per_gpu_hour
+        matches = [(len(name), usd) for name, usd in self.prices if device.startswith(name)]
+        return max(matches)[1] if matches else self.usd_per_gpu_hour
 
 
 def servers_of(role: str) -> tuple[Server, ...]:
@@ -115,7 +117,7 @@ def servers_of(role: str) -> tuple[Server, ...]:
 
 
 def models_file(environ: Mapping[str, str]) -> Path:
-    """The registry of models, which has a place whether or not a farm runs."""
+    """The path of the registry of models; it is known without any other setting."""
     return Path(environ.get(variable("MODELS")) or MODELS_FILE)
 
 
@@ -130,15 +132,10 @@ def _lines(error: ValidationError, directory: Path) -> list[str]:
     def known(location: Location) -> Collection[str]:
         return SOURCE_KEYS if location[0] == aliases["sources"] else cdn_keys(location)
 
-    unset = {(aliases[name],) for name in SERVERS}
     lines = []
     for place, text in problems(error, known, shown=lambda at: at[0] not in secret, tags=KINDS):
-        # Pydantic names a field, not its alias, where it checks a default.
+        # Pydantic names the field, not its alias, where it checks a default.
         subject = dotted((aliases.get(str(place[0]), place[0]), *place[1:]))
-        if place in unset and text == "is missing":
-            text = (  # noqa: PLW2901
-                f"is not set, and no embedded farm runs in {directory} "
-                "(start one with `renderfarm up`)"
-            )
-        lines.append(f"{subject} {text}")
+        unset = len(place) == 1 and text == "is missing"
+        lines.append(f"{subject} {NOT_SET.format(directory) if unset else text}")
     return lines

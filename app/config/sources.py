@@ -15,7 +15,8 @@ from pydantic import (
     ValidationError,
 )
 
-from app.config.validation import Text, decoded, dotted, problems, scheme
+from app.config.types import Text, decoded, scheme
+from app.config.validation import dotted, problems
 from app.errors import SettingsError
 from renderfarm.queues.registry import MODULES
 

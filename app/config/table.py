@@ -6,9 +6,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AliasGenerator
+from pydantic import AliasGenerator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.config.cdn import CdnSetting  # noqa: TC001 - pydantic reads it off the annotation
@@ -25,11 +25,35 @@ from app.config.types import (
     Secret,
     Switch,
     Tags,
-    setting,
 )
 
 DAY_S = 86_400
 MODELS_FILE = REPOSITORY / "models" / "models.toml"
+ROLES = ("api", "intake", "dispatcher", "courier", "worker", "flower", "commands")
+"""The readers of settings: the roles, and the commands that use the database, such as `audit`."""
+
+
+def setting(
+    default: Any = ...,
+    *,
+    about: str,
+    by: str,
+    unit: str = "",
+    takes: str = "",
+    secret: bool = False,
+    **limits: Any,
+) -> Any:
+    """Describe a setting: its meaning, the roles that read it, its unit and the values it takes.
+
+    `by` has names of `ROLES` between spaces. No message and no `repr` shows the value of a `secret`.
+    """
+    roles = ROLES if by == "all" else tuple(by.split())
+    if unknown := set(roles) - set(ROLES):
+        raise ValueError(f"there is no role {unknown}")
+    more: dict[str, Any] = {"unit": unit, "roles": list(roles), "takes": takes, "secret": secret}
+    if "default_factory" not in limits:
+        limits["default"] = default
+    return Field(description=about, repr=not secret, json_schema_extra=more, **limits)
 
 
 class SettingsTable(BaseSettings):
@@ -38,7 +62,7 @@ class SettingsTable(BaseSettings):
     model_config = SettingsConfigDict(
         alias_generator=AliasGenerator(validation_alias=variable),
         case_sensitive=True,
-        enable_decoding=False,  # each type decodes its own text, so that its message is ours
+        enable_decoding=False,  # each type decodes its own text and has its own messages
         env_ignore_empty=True,
         frozen=True,
         validate_default=False,
@@ -86,7 +110,8 @@ class SettingsTable(BaseSettings):
         about="The certificate of content credentials and its issuers, in PEM.",
     )  # fmt: skip
     c2pa_key: Path | None = setting(
-        None, by="worker", takes="a file, together with `RENDERFARM_C2PA_CERT`", validate_default=True,
+        None, by="worker", takes="a file, together with `RENDERFARM_C2PA_CERT`",
+        validate_default=True,
         about="The certificate's private key in PEM: ECDSA, RSA or Ed25519.",
     )  # fmt: skip
     moderation: str = setting(

@@ -1,16 +1,15 @@
-"""Types of settings: how the text of an environment variable becomes a value, and its limits."""
+"""Types of settings: how the texts of variables become values, and the values of JSON and TOML."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, ValidationError
-from pydantic_core import core_schema
-
-from app.config.validation import Number, scheme
+from pydantic_core import core_schema, from_json
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -20,38 +19,38 @@ if TYPE_CHECKING:
 MIN_SECRET_CHARS = 16
 MAX_TAGS = 10
 TAG_KEY = re.compile(r"[A-Za-z0-9 +\-./:=_]{1,128}")
-TAG_VALUE = re.compile(r"[A-Za-z0-9 +\-./:=_]{0,220}")  # and the 36 characters of a tenant's id
+# 256 characters are allowed: the placeholder of a tenant's id becomes 36.
+TAG_VALUE = re.compile(r"[A-Za-z0-9 +\-./:=_]{0,220}")
 
-ROLES = ("api", "intake", "dispatcher", "courier", "worker", "flower", "commands")
-"""The processes that read settings. `commands` are those that reach the database, such as `audit`."""
+Whole = Annotated[int, Field(strict=True, ge=0)]
+"""A whole number from 0 in JSON or TOML: neither a text nor `true`."""
+Number = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
+"""A finite number from 0 in JSON or TOML, also without a point."""
+Flag = Annotated[bool, Field(strict=True)]
+"""`true` or `false` in JSON or TOML: neither a text nor a number."""
+Text = Annotated[str, Field(min_length=1)]
+"""A text that is not empty."""
 
 
-def setting(
-    default: Any = ...,
-    *,
-    about: str,
-    by: str,
-    unit: str = "",
-    takes: str = "",
-    secret: bool = False,
-    **limits: Any,
-) -> Any:
-    """Describe a setting: its meaning, the roles that read it, its unit and the values it takes.
+def scheme(url: str) -> str:
+    """The scheme of a URL; empty if the text is no URL."""
+    try:
+        return urlsplit(url).scheme
+    except ValueError:  # such as an unclosed bracket in a password
+        return ""
 
-    `by` has names of `ROLES` between spaces. A `secret` is in no message and in no `repr`.
-    """
-    roles = ROLES if by == "all" else tuple(by.split())
-    if unknown := set(roles) - set(ROLES):
-        raise ValueError(f"there is no role {unknown}")
-    more: dict[str, Any] = {"unit": unit, "roles": list(roles), "takes": takes, "secret": secret}
-    if "default_factory" not in limits:
-        limits["default"] = default
-    return Field(description=about, repr=not secret, json_schema_extra=more, **limits)
+
+def decoded(text: str) -> Any:
+    """The value of a JSON text; raises `ValueError` with the end of a sentence."""
+    try:
+        return from_json(text)
+    except ValueError as error:
+        raise ValueError(f"must be JSON: {error}") from None
 
 
 @dataclass(frozen=True, slots=True)
 class Schemes:
-    """A URL with one of the schemes, or none where a URL is not needed."""
+    """Annotation of a URL that must have one of the schemes. A server not needed has no URL."""
 
     names: Collection[str]
 
@@ -62,7 +61,7 @@ class Schemes:
         return core_schema.no_info_after_validator_function(self.check, handler(source))
 
     def check(self, url: str) -> str:
-        """The URL itself; the message does not repeat it: it may carry a password."""
+        """Give the URL back. The message does not repeat it, because it may carry a password."""
         if url and scheme(url) not in self.names:
             wanted = ", ".join(f"{name}://" for name in self.names)
             raise ValueError(f"must start with one of {wanted}")
@@ -75,7 +74,7 @@ def _secret(value: str) -> str:
     return value
 
 
-def _flag(value: str | bool) -> bool:  # noqa: FBT001 - a validator takes its value by position
+def _switch(value: str) -> bool:
     if value not in {"0", "1"}:
         raise ValueError(f"must be 0 or 1, not {value!r}")
     return value == "1"
@@ -112,16 +111,18 @@ def _prices(value: str) -> tuple[tuple[str, float], ...]:
 
 
 Secret = Annotated[str, AfterValidator(_secret)]
-"""Empty, or long enough to resist guessing."""
-Switch = Annotated[bool, BeforeValidator(_flag)]
-"""0 or 1."""
+"""A secret is empty or long enough to resist guessing."""
+Switch = Annotated[bool, BeforeValidator(_switch)]
+"""`0` or `1`."""
 Names = Annotated[frozenset[str] | None, BeforeValidator(_names)]
-"""Names between commas; None if there are none."""
+"""Names between commas; None for no name."""
 Tags = Annotated[tuple[tuple[str, str], ...], BeforeValidator(_tags)]
 """`name=value,other=value`, as both S3 and Azure take them; `{tenant}` stands for an id."""
 Prices = Annotated[tuple[tuple[str, float], ...], BeforeValidator(_prices)]
 """`{"NVIDIA L4": 0.71, "cpu": 0.02}`: US dollars an hour by the names of devices."""
 Folder = Annotated[Path, AfterValidator(Path.resolve)]
-Finite: TypeAlias = Annotated[float, Field(allow_inf_nan=False)]
+"""An absolute path, from one that may be relative to the current folder."""
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+"""A number that is neither infinite nor NaN."""
 BaseUrl = Annotated[str, Schemes(("http", "https")), AfterValidator(lambda url: url.rstrip("/"))]
 """A URL to which paths are appended."""

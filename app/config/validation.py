@@ -1,17 +1,13 @@
-"""Validation: pydantic's errors as sentences that name the setting.
+"""Validation errors of pydantic as sentences that name the setting and its problem.
 
-Pydantic finds every error of an input at once. A message here repeats a wrong value only where the
-caller allows that, because URLs carry passwords.
+Pydantic reports every error of an input at once. A message repeats a wrong value only where the
+caller allows it, because URLs carry passwords.
 """
 
 from __future__ import annotations
 
 import difflib
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
-from urllib.parse import urlsplit
-
-from pydantic import Field
-from pydantic_core import from_json
+from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -21,15 +17,8 @@ if TYPE_CHECKING:
 
 Location: TypeAlias = tuple[int | str, ...]
 """The keys and the positions that lead to a wrong value."""
-Whole = Annotated[int, Field(strict=True, ge=0)]
-"""A whole number from 0 in a file: neither a text nor `true`."""
-Number = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
-"""A finite number from 0 in a file; a whole number will do."""
-Flag = Annotated[bool, Field(strict=True)]
-Text = Annotated[str, Field(min_length=1)]
-
 SHOWN_CHARS = 80
-"""A message repeats this much of a wrong value."""
+"""A message repeats at most this much of a wrong value."""
 _SENTENCES = {
     "missing": "is missing",
     "value_error": "{error}",
@@ -61,7 +50,7 @@ _SENTENCES_WITH_VALUE = {
 _LIMITS = {"greater_than_equal", "less_than_equal"}
 _UNKNOWN = {"extra_forbidden", "unexpected_keyword_argument"}
 _FOLLOWS = {"default_factory_not_called"}
-"""Errors that only follow from another one, which is reported itself."""
+"""Errors that are only the consequence of another one, which is reported too."""
 
 
 def problems(
@@ -71,11 +60,11 @@ def problems(
     shown: Callable[[Location], bool] = lambda _: True,
     tags: Collection[str] = (),
 ) -> Iterator[tuple[Location, str]]:
-    """Yield the location of each error and a sentence's end, such as "must be true or false".
+    """Yield the location of each error and the end of a sentence, such as "must be true or false".
 
-    `known` gives the keys that a table may have, for "did you mean"; `shown` whether the message
-    may repeat the value there. `tags` are the names of a union's members: pydantic puts them into
-    locations, users do not write them.
+    `known` gives the keys that the table at a location may have, for "did you mean". `shown` says
+    whether the message may repeat the value at a location. `tags` are the names of a union's members:
+    pydantic adds them to locations, but users do not write them.
     """
     for detail in error.errors(include_url=False):
         location, kind = detail["loc"], detail["type"]
@@ -86,26 +75,10 @@ def problems(
             yield place, _sentence(detail, shown=shown(location))
 
 
-def scheme(url: str) -> str:
-    """The URL's scheme; empty if it is no URL."""
-    try:
-        return urlsplit(url).scheme
-    except ValueError:  # such as an unclosed bracket in a password
-        return ""
-
-
 def dotted(location: Location) -> str:
-    """The location as users write it: `speed.compile`, `schedulers[0]`."""
+    """Write the location as users do: `speed.compile`, `schedulers[0]`."""
     keys = (f"[{key}]" if isinstance(key, int) else f".{key}" for key in location)
     return "".join(keys).removeprefix(".")
-
-
-def decoded(text: str) -> Any:
-    """The value of a JSON text; raises `ValueError` with a sentence's end."""
-    try:
-        return from_json(text)
-    except ValueError as error:
-        raise ValueError(f"must be JSON: {error}") from None
 
 
 def _unknown(key: str, keys: Collection[str]) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 from app.config.environment import variable
 from app.config.renamed import VARIABLES as RENAMED
 from app.config.settings import Settings
-from app.config.types import ROLES
+from app.config.table import ROLES
 from app.errors import SettingsError
 from docs.generate import fields
 from docs.generate.markdown import code, notice, table
