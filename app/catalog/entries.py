@@ -146,7 +146,7 @@ class Model:
     controlnets: Mapping[str, Path] = field(default_factory=dict)
 
     def public(self) -> dict[str, Any]:
-        """The entry as `GET /v1/models` shows it."""
+        """The entry as `GET /v1/models` shows it: without folders and speed settings."""
         return {
             "name": self.name,
             "description": self.description,
@@ -162,17 +162,17 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """The served models by name. The first is the default of requests that name none."""
+    """The served models by name. The first is the default model."""
 
     models: Mapping[str, Model]
 
     @property
     def default(self) -> str:
-        """The name that a request without a model gets."""
+        """The model of a request that names none."""
         return next(iter(self.models))
 
     def preferring(self, name: str) -> Catalog:
-        """The same models with another default; raises `CatalogError` if it is not served."""
+        """The same models with another default. `CatalogError`: that model is not served."""
         if name not in self.models:
             raise CatalogError(
                 f"there is no model {name!r}; this farm serves {', '.join(self.models)}"

@@ -1,4 +1,4 @@
-"""Validation of the registry: one entry of `models.toml` as a pydantic model, with its folders checked.
+"""Validation of the registry: one entry of `models.toml` as a pydantic model.
 
 Paths are relative to the folder of the file, which is the validation context.
 """
@@ -41,7 +41,7 @@ def _folder_with(file: str) -> AfterValidator:
 
 
 class EntryForm(BaseModel):
-    """The keys of an entry. Checks of one key against others come after those: order matters."""
+    """The keys of an entry. A key that is checked against others comes after them."""
 
     model_config = ConfigDict(extra="forbid")
 

@@ -1,6 +1,7 @@
-"""`RENDERFARM_CDN`: the CDN in front of the store, and the key that signs its URLs.
+"""`RENDERFARM_CDN`: the CDN in front of the object store, and the key that signs its URLs.
 
-A JSON object: `kind`, the `url` that stands before an object's key, and what its kind needs.
+The setting is a JSON object with the `kind` of CDN, the `url` that precedes an object's key, and
+the keys of that kind.
 """
 
 from __future__ import annotations
@@ -28,9 +29,10 @@ VARIABLE = "RENDERFARM_CDN"
 
 @dataclass(frozen=True, slots=True)
 class Cdn:
-    """The CDN of `RENDERFARM_CDN`. `policy` is the first of its kind's unless given.
+    """The CDN of `RENDERFARM_CDN`. CloudFront's `policy` is `canned` by default, Cloud CDN's `url`.
 
-    With `custom` (CloudFront) and `prefix` (Cloud CDN) one signature opens all pictures of a job.
+    With `custom` (CloudFront) and `prefix` (Cloud CDN) one signature is valid for all images
+    of a job.
     """
 
     kind: str
@@ -102,12 +104,12 @@ CdnSetting = Annotated[Cdn | None, BeforeValidator(_parsed)]
 
 
 def keys(location: Location) -> tuple[str, ...]:
-    """The keys of the kind of CDN that ends `location`."""
+    """The known keys of the CDN whose kind is at the end of `location`."""
     return tuple(KINDS[str(location[-1])].model_fields)
 
 
 def read_cdn(text: str) -> Cdn | None:
-    """Read the setting; raises `SettingsError` naming the variable and what is wrong with it."""
+    """Read the setting. `SettingsError` names the variable and each wrong key, but no value."""
     reader: TypeAdapter[Cdn | None] = TypeAdapter(CdnSetting)
     try:
         return reader.validate_python(text)

@@ -36,7 +36,7 @@ def farm_directory(environ: Mapping[str, str]) -> Path:
 
 
 def running_farm(directory: Path) -> dict[str, str]:
-    """The variables that the embedded farm in `directory` publishes; empty if no farm runs there."""
+    """The variables that the embedded farm in `directory` publishes; empty if none runs."""
     try:
         farm = json.loads((directory / "farm.json").read_text())
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""Renamed settings: the old name of an environment variable or a registry key is still read.
+"""Renamed settings (deprecation): an old name of a variable or of a registry key is still read.
 
 The log then has one warning with both names, `setting_renamed`.
 """
@@ -19,7 +19,7 @@ T = TypeVar("T")
 log = structlog.wrap_logger(logging.getLogger("app.config"))
 
 VARIABLES: dict[str, str] = {}
-"""Environment variables by their old names."""
+"""The current name of each environment variable that has an old one."""
 
 
 def current_names(
@@ -27,8 +27,8 @@ def current_names(
 ) -> tuple[dict[str, T], dict[str, str], dict[str, str]]:
     """Give the settings under their current names, the renames in use, and the conflicts.
 
-    `renamed` has the current name of each old one. Both given is a conflict: an old name with a
-    sentence's end.
+    `renamed` and the renames in use map old names to current ones. A setting with both names is a
+    conflict; conflicts map the old name to the end of a sentence.
     """
     used = {old: new for old, new in renamed.items() if old in given}
     conflicts = {

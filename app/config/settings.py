@@ -1,4 +1,4 @@
-"""Settings (configuration): read once from the environment into one frozen object, by pydantic-settings.
+"""Settings (configuration): read once from the environment by pydantic-settings, then frozen.
 
 Every variable has the prefix `RENDERFARM_`. A process with a wrong value does not start; the
 message names every wrong variable. Servers that are not set are those of the embedded farm that

@@ -1,4 +1,4 @@
-"""`RENDERFARM_SOURCES`: the queues that intake reads, each bound to a tenant."""
+"""`RENDERFARM_SOURCES`: the queues that intake reads, each with the tenant of its jobs."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _queue_url(url: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One queue, whose messages become jobs, and the defaults of those messages."""
+    """One queue whose messages become jobs, and the defaults of those messages."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
@@ -46,7 +46,7 @@ class Source:
 
     @property
     def name(self) -> str:
-        """The URL without secrets and options that may change: the source's name in logs."""
+        """The name in the database and in logs: the URL without secrets and tuning options."""
         parts = urlsplit(self.url)
         options = [pair for pair in parse_qsl(parts.query) if pair[0] in _NAMING]
         query = f"?{urlencode(options)}" if options else ""
@@ -54,6 +54,7 @@ class Source:
 
 
 KEYS = tuple(Source.__dataclass_fields__)
+"""The known keys of an entry."""
 
 
 def _entries(text: str) -> Any:
@@ -75,7 +76,7 @@ Sources = Annotated[tuple[Source, ...], BeforeValidator(_entries), AfterValidato
 
 
 def read_sources(text: str) -> tuple[Source, ...]:
-    """Read the setting; raises `SettingsError` naming the variable and the entry, not its URL."""
+    """Read the setting. `SettingsError` names the variable and each wrong entry, but no URL."""
     reader: TypeAdapter[tuple[Source, ...]] = TypeAdapter(Sources)
     try:
         return reader.validate_python(text)

@@ -45,7 +45,7 @@ def setting(
 ) -> Any:
     """Describe a setting: its meaning, the roles that read it, its unit and the values it takes.
 
-    `by` has names of `ROLES` between spaces. No message and no `repr` shows the value of a `secret`.
+    `by` has names of `ROLES` between spaces. No message and no `repr` shows a `secret`.
     """
     roles = ROLES if by == "all" else tuple(by.split())
     if unknown := set(roles) - set(ROLES):
@@ -63,7 +63,6 @@ class SettingsTable(BaseSettings):
         alias_generator=AliasGenerator(validation_alias=variable),
         case_sensitive=True,
         enable_decoding=False,  # each type decodes its own text and has its own messages
-        env_ignore_empty=True,
         frozen=True,
         validate_default=False,
         hide_input_in_errors=True,  # URLs carry passwords

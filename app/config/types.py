@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 MIN_SECRET_CHARS = 16
 MAX_TAGS = 10
 TAG_KEY = re.compile(r"[A-Za-z0-9 +\-./:=_]{1,128}")
-# 256 characters are allowed: the placeholder of a tenant's id becomes 36.
+# A value may have 256 characters, and the id of a tenant takes 36 of them.
 TAG_VALUE = re.compile(r"[A-Za-z0-9 +\-./:=_]{0,220}")
 
 Whole = Annotated[int, Field(strict=True, ge=0)]

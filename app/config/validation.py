@@ -63,8 +63,8 @@ def problems(
     """Yield the location of each error and the end of a sentence, such as "must be true or false".
 
     `known` gives the keys that the table at a location may have, for "did you mean". `shown` says
-    whether the message may repeat the value at a location. `tags` are the names of a union's members:
-    pydantic adds them to locations, but users do not write them.
+    whether the message may repeat the value at a location. `tags` are the names of a union's
+    members, which pydantic adds to locations although users do not write them.
     """
     for detail in error.errors(include_url=False):
         location, kind = detail["loc"], detail["type"]

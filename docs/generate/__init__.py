@@ -1,1 +1,1 @@
-"""Generators of the reference pages: each module makes one page of `docs/reference` from the code."""
+"""Generators of reference pages: each module makes a page of `docs/reference` from the code."""

@@ -1,4 +1,4 @@
-"""The pages that are generated: the file in `docs/reference` and the function that gives its text."""
+"""The generated pages: each file in `docs/reference` with the function that gives its text."""
 
 from __future__ import annotations
 

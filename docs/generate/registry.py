@@ -10,7 +10,7 @@ from pydantic.fields import FieldInfo
 from app.catalog.entries import COMPILED, Defaults, Limits, Speed
 from app.catalog.form import EntryForm
 from app.catalog.load import RENAMED_SPEED
-from app.catalog.revision import UNSEEN
+from app.catalog.revision import NO_EFFECT
 from docs.generate import fields
 from docs.generate.markdown import code, notice, table
 
@@ -139,4 +139,4 @@ def _toml(value: Any) -> str:
 
 def _revision(key: str) -> str:
     name = key.strip("`")
-    return "its files" if name == "decoder" else "no" if name in UNSEEN else "yes"
+    return "its files" if name == "decoder" else "no" if name in NO_EFFECT else "yes"

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 INTRODUCTION = """# Settings
 
 A farm reads its settings from environment variables. A process reads them once, when it starts. It
-checks all that are set, also those that it does not use. If any is wrong, it does not start: it
-prints a line for each wrong variable, such as `RENDERFARM_SLOTS must be at least 1, not 0`, and exits
-with status 1. Messages repeat no URL and no secret. An empty variable counts as not set.
+checks all that are set, also those that it does not use. If any is wrong, it does not start. It
+prints a line for each wrong variable, such as `RENDERFARM_SLOTS must be at least 1, not 0`, and
+exits with status 1. Messages repeat no URL and no secret. An empty variable counts as not set.
 
 `RENDERFARM_DATABASE_URL` and `RENDERFARM_BROKER_URL` have no default. If an embedded farm
 (`renderfarm up`) runs under `RENDERFARM_DIR`, both come from it, and `RENDERFARM_PUBLIC_URL` too.
@@ -28,8 +28,8 @@ Otherwise a process that uses one of them does not start without it: `RENDERFARM
 set, and no embedded farm runs in ...`.
 
 The column *read by* has the roles `api`, `intake`, `dispatcher` (with the reaper and the janitor),
-`courier`, `worker` and `flower`. `commands` are those of `renderfarm` that use the database, such as
-`audit`.
+`courier`, `worker` and `flower`. `commands` are those of `renderfarm` that use the database, such
+as `audit`.
 """
 SECTIONS = {
     "The farm": ("directory", "database_url", "broker_url"),
