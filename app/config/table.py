@@ -41,19 +41,20 @@ def setting(
     unit: str = "",
     takes: str = "",
     secret: bool = False,
-    **limits: Any,
+    **more: Any,
 ) -> Any:
     """Describe a setting: its meaning, the roles that read it, its unit and the values it takes.
 
-    `by` has names of `ROLES` between spaces. No message and no `repr` shows a `secret`.
+    `by` has names of `ROLES` between spaces. No message and no `repr` shows a `secret`. `more` are
+    further arguments of pydantic's `Field`, such as its limits.
     """
     roles = ROLES if by == "all" else tuple(by.split())
     if unknown := set(roles) - set(ROLES):
         raise ValueError(f"there is no role {unknown}")
-    more: dict[str, Any] = {"unit": unit, "roles": list(roles), "takes": takes, "secret": secret}
-    if "default_factory" not in limits:
-        limits["default"] = default
-    return Field(description=about, repr=not secret, json_schema_extra=more, **limits)
+    extra: dict[str, Any] = {"unit": unit, "roles": list(roles), "takes": takes, "secret": secret}
+    if "default_factory" not in more:
+        more["default"] = default
+    return Field(description=about, repr=not secret, json_schema_extra=extra, **more)
 
 
 class SettingsTable(BaseSettings):
@@ -70,8 +71,8 @@ class SettingsTable(BaseSettings):
 
     directory: Folder = setting(
         Path("var"), validation_alias=variable("DIR"), validate_default=True, by="all",
-        about="The folder of the embedded farm: `renderfarm up` writes it, and what is not set "
-        "comes from the `farm.json` there while that farm runs.",
+        about="The folder of the embedded farm, which `renderfarm up` writes. Servers that are "
+        "not set are those of its `farm.json`, while that farm runs.",
     )  # fmt: skip
     database_url: Annotated[str, Schemes(("postgresql", "postgresql+psycopg"))] = setting(
         by="api intake dispatcher courier worker commands", secret=True,
