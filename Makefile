@@ -2,7 +2,7 @@
 # All of it works as root and as an ordinary user, and nothing is installed outside .venv.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up check test chaos bench bench-engine bench-gpu r6 r12 azurite clean
+.PHONY: help setup demo up check test reference chaos bench bench-engine bench-gpu r6 r12 azurite clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -37,6 +37,9 @@ else
 	@HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -q -n 5 --dist loadscope $(WAITING)
 	@HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --durations 25 $(WAITING:%=--ignore=%)
 endif
+
+reference: setup ## Write the reference pages that are generated from the code
+	@$(BIN)/python -m docs.generate
 
 chaos: setup ## The chaos runs at full length, for an hour (ARGS="R1 R5": some); report in bench/results
 	@HF_HUB_OFFLINE=1 $(BIN)/python -m tests.chaos $(ARGS)
