@@ -1,4 +1,4 @@
-"""The files that a code host and an editor read agree with the Makefile, the version and the changelog."""
+"""The files for code hosts and editors agree with the Makefile, the version and the changelog."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_yaml_parses(path: str) -> None:
 
 @pytest.mark.parametrize("path", ISSUE_FORMS)
 def test_issue_forms_are_complete(path: str) -> None:
-    """Each issue form has what the code host requires: a name, a description and labelled fields."""
+    """Each issue form has what code hosts require: a name, a description, labelled fields."""
     form = load(path)
     assert form["name"]
     assert form["description"]
