@@ -77,7 +77,7 @@ def test_sdk_needs_httpx_alone(metadata: Message) -> None:
     assert [line.partition("<")[0] for line in plain] == ["httpx"]
 
 
-def test_adapters_bring_one_cloud_each(metadata: Message) -> None:
+def test_extras_bring_one_cloud_each(metadata: Message) -> None:
     """Each extra names one vendor's libraries, so that no customer installs another cloud's."""
     extras: dict[str, list[str]] = {name: [] for name in metadata.get_all("Provides-Extra", [])}
     for line in metadata.get_all("Requires-Dist", []):

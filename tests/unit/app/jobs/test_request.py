@@ -309,7 +309,7 @@ def test_a_model_s_extras_may_be_asked_for() -> None:
         ({"reproducible": 1}, "reproducible"),
     ],
 )
-def test_adapters_that_cannot_be_had_are_named(body: dict[str, Any], field: str) -> None:
+def test_extras_that_cannot_be_had_are_named(body: dict[str, Any], field: str) -> None:
     """An unknown name, a scale out of range, or half of a pair is refused by its field."""
     with pytest.raises(InvalidRequest) as refused:
         dressed(body)
