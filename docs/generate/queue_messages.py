@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import renderfarm.request
@@ -43,7 +44,7 @@ def _meanings() -> dict[str, str]:
     found = {"id": "the job's id, a UUID; the same id again is the same job"}
     for kind in ast.parse(inspect.getsource(renderfarm.request)).body:
         body = kind.body if isinstance(kind, ast.ClassDef) else []
-        for field, after in zip(body, body[1:], strict=False):
+        for field, after in itertools.pairwise(body):
             if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
                 words = after.value if isinstance(after, ast.Expr) else None
                 if isinstance(words, ast.Constant):
