@@ -98,7 +98,7 @@ def test_too_many_requests_a_second_are_refused(client: httpx.Client, farm: Farm
 def test_a_flood_is_refused_at_the_door(client: httpx.Client, server: Server, farm: Farm) -> None:
     """While too many submissions are handled more are told to come again; reading goes on."""
     admission = server.app.state.admission
-    admission.inside += admission.most
+    admission.in_progress += admission.limit
     try:
         for path in ("/v1/jobs", "/v1/jobs:batch"):
             answer = client.post(path, json={"prompt": "a red circle"})
@@ -106,7 +106,7 @@ def test_a_flood_is_refused_at_the_door(client: httpx.Client, server: Server, fa
             assert answer.headers["retry-after"] == "1"
         assert client.get("/v1/jobs").status_code == HTTPStatus.OK
     finally:
-        admission.inside -= admission.most
+        admission.in_progress -= admission.limit
     submit(client)
-    until(lambda: admission.inside == 0)
+    until(lambda: admission.in_progress == 0)
     assert len(farm.rows("SELECT id FROM jobs")) == 1

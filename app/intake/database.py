@@ -1,4 +1,4 @@
-"""What one reader asks of the database. Each call is a transaction of its own, committed when it returns."""
+"""The database, as one reader uses it. Each call is its own transaction, committed on return."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from app import trace
 from app.database import autocommit
 from app.errors import Unstorable
 from app.intake.rejects import NewReject, Rejects
-from app.intake.sorting import Bad, submission
+from app.intake.triage import Bad, submission
 from app.jobs.accept import check
 from app.tenants import tenants
 
@@ -30,8 +30,8 @@ SELECT count(*) FROM (SELECT 1 FROM jobs WHERE tenant_id = :tenant_id AND status
 """)
 
 
-class Records:
-    """The database, as one source sees it. Safe from any thread."""
+class IntakeDatabase:
+    """The database of one source. Safe from any thread."""
 
     def __init__(self, engine: Engine, door: AcceptContext, source: Source) -> None:
         self._engine = engine
@@ -39,8 +39,8 @@ class Records:
         self._rejects = Rejects(engine)
         self._source = source
 
-    def look(self) -> tuple[Tenant, int]:
-        """The source's tenant, and how many more of its jobs may wait. Raises `NotFound`."""
+    def room(self) -> tuple[Tenant, int]:
+        """Return the source's tenant, and how many more of its jobs may wait. Raises `NotFound`."""
         tenant = tenants.find_by_name(self._engine, self._source.tenant)
         values = {"tenant_id": tenant.id, "most": tenant.max_queued}
         with autocommit(self._engine).connect() as connection:
@@ -48,12 +48,12 @@ class Records:
         return tenant, tenant.max_queued - waiting
 
     def check(self, tenant: Tenant, message: Message) -> NewJob:
-        """The job that a message asks for; raises `Refused`. Touches no database."""
+        """Return the job that a message asks for. Raises `Refused`. Uses no database."""
         asked = submission(self._source.name, message.id, message.body, message.attributes)
         return check(self._door, tenant, asked)
 
     def store(self, tenant: Tenant, jobs: Sequence[NewJob]) -> int:
-        """Store jobs, all or none; how many are new. Raises `Refused`."""
+        """Store jobs, all or none. Return how many are new. Raises `Refused`."""
         try:
             stored = self._door.store.insert(jobs, tenant.max_queued)
         except DataError as error:
@@ -61,7 +61,7 @@ class Records:
         return sum(each.created for each in stored)
 
     def record(self, tenant: Tenant, refused: Sequence[Bad]) -> None:
-        """Write down what was refused, and why."""
+        """Record rejected messages with their reasons."""
         self._rejects.record(
             [
                 NewReject(
