@@ -1,4 +1,4 @@
-"""`renderfarm doctor`: what this machine lacks to run a farm, and how its models run best here."""
+"""`renderfarm doctor`: check what a farm needs on this machine, and tune its models."""
 
 from __future__ import annotations
 
@@ -25,11 +25,15 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--tune", metavar="MODEL", help="Measure how the model runs best on this device.")
+@click.option("--tune", metavar="MODEL", help="Measure how this model runs best on this device.")
 @click.option("--dry-run", is_flag=True, help="With --tune: write nothing to models.toml.")
-@click.option("--skip", multiple=True, metavar="SWITCH", help="With --tune: a switch not to try.")
-@click.option("--steps", type=click.IntRange(1), help="With --tune: steps of each picture.")
-@click.option("--tolerance", type=float, help="With --tune: mean pixel error allowed, of 255.")
+@click.option(
+    "--skip", multiple=True, metavar="SWITCH", help="With --tune: do not try this switch."
+)
+@click.option(
+    "--steps", type=click.IntRange(1), help="With --tune: denoising steps of each picture."
+)
+@click.option("--tolerance", type=float, help="With --tune: largest mean pixel error, of 255.")
 def doctor(
     *,
     tune: str | None,
@@ -38,7 +42,7 @@ def doctor(
     steps: int | None,
     tolerance: float | None,
 ) -> None:
-    """Check that a farm's parts are in reach; exit 1 if one is not."""
+    """Check that the parts of a farm can be used; exit 1 if one cannot."""
     if tune:
         argv = [sys.executable, "-m", "workers.tune", tune, *(["--dry-run"] if dry_run else [])]
         argv += [f"--skip={switch}" for switch in skip]
@@ -47,7 +51,7 @@ def doctor(
         os.execv(sys.executable, argv)  # noqa: S606 - the control plane never imports torch
     checks: dict[str, Callable[[], str]] = {
         "models": _models,
-        "records": _records,
+        "database": _database,
         "broker": _broker,
     }
     failed = False
@@ -68,7 +72,7 @@ def _models() -> str:
     return ", ".join(load_catalog(models_file(os.environ), revised=False).models)
 
 
-def _records() -> str:
+def _database() -> str:
     engine = create_engine(_settings("database_url").database_url, pool_size=1)
     try:
         with engine.connect() as connection:

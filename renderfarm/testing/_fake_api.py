@@ -1,4 +1,4 @@
-"""The fake farm's desk: takes each call of the contract, keeps the jobs, answers."""
+"""The fake API: takes each call of the contract, keeps the jobs, answers."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ LIMITS = {
 
 
 class Refusal(Exception):
-    """What a farm answers instead of doing as asked."""
+    """An error answer of the farm."""
 
     def __init__(self, status: int, code: str, detail: str, **more: Any) -> None:
         super().__init__(detail)
@@ -55,7 +55,7 @@ class Refusal(Exception):
 
     @property
     def response(self) -> httpx.Response:
-        """The answer that says so."""
+        """Return the HTTP answer of this refusal."""
         return httpx.Response(self.status, json=self.body, headers=self.headers)
 
 
@@ -116,7 +116,7 @@ class FakeApi:
         if key in self._keys:
             before, job_ids = self._keys[key]
             if before != body:
-                raise Refusal(409, "idempotency_conflict", "this key came with another request")
+                raise Refusal(409, "idempotency_conflict", "this key was used with another request")
             return 200, job_ids
         self._check(asked)
         job_ids = [self._make(each) for each in asked]
@@ -130,7 +130,7 @@ class FakeApi:
             for name, message in faults(each, self._models).items()
         ]
         if bad:
-            raise Refusal(422, "invalid_request", "the request is not valid", fields=bad)
+            raise Refusal(422, "invalid_request", "the request is invalid", fields=bad)
 
     def _make(self, asked: dict[str, Any]) -> str:
         self.requests.append(asked)
