@@ -16,7 +16,7 @@ from app import broker
 from tests.chaos.proxy import Mode
 from tests.chaos.report import Fired
 from tests.chaos.stage import state_of
-from tests.integration.waiting import until
+from tests.waiting import poll, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -93,12 +93,10 @@ class Faults:
 
     def cut(self, mode: Mode, lasts_s: float) -> None:
         """Have the way to Redis fail for a while; seen by the connections that it hurt."""
-        before, until_s = self.stage.proxy.hurt[mode], time.monotonic() + lasts_s
+        before = self.stage.proxy.hurt[mode]
         self.stage.proxy.set(mode)
         self._later(lasts_s, lambda: self.stage.proxy.set(Mode.PASS))
-        while not (hurt := self.stage.proxy.hurt[mode] - before) and time.monotonic() < until_s:
-            threading.Event().wait(0.05)
-        if hurt:
+        if hurt := poll(lambda: self.stage.proxy.hurt[mode] - before, lasts_s, every_s=0.05):
             self._note(str(mode), "way to redis", f"{hurt} connections for {lasts_s:g} s")
 
     def _flush(self) -> int:

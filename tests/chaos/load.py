@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import random
 import threading
@@ -13,6 +12,7 @@ from uuid import uuid4
 
 from app.database import CONNECTION_ERRORS
 from renderfarm.errors import RenderfarmError
+from tests.waiting import poll
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -97,13 +97,15 @@ def finish(stage: Rig, ids: Sequence[str], within_s: float) -> float:
     began = time.monotonic()
     query = """SELECT count(*) FROM jobs WHERE id = ANY(CAST(:ids AS uuid[]))
                AND status IN ('queued', 'running')"""
-    while time.monotonic() - began < within_s:
-        with contextlib.suppress(
-            *CONNECTION_ERRORS
-        ):  # Postgres may be one of those that were killed
-            if not stage.records.rows(query, ids=list(ids))[0]["count"]:
-                return time.monotonic() - began
-        threading.Event().wait(0.1)
+
+    def all_final() -> bool:
+        try:
+            return stage.records.rows(query, ids=list(ids))[0]["count"] == 0
+        except CONNECTION_ERRORS:  # Postgres may be one of the processes that were killed
+            return False
+
+    if poll(all_final, within_s, every_s=0.1):
+        return time.monotonic() - began
     return within_s
 
 

@@ -14,7 +14,7 @@ from tests.chaos.faults import Faults
 from tests.chaos.load import Load, finish, judge
 from tests.chaos.report import Verdict
 from tests.chaos.stage import Rig
-from tests.integration.waiting import until
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from tests.chaos.stage import Actor

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import tempfile
 import threading
-import time
 from pathlib import Path
 
 from tests.chaos.faults import Faults
 from tests.chaos.load import Load, finish, judge
 from tests.chaos.report import Verdict
 from tests.chaos.stage import Rig
+from tests.waiting import poll, until
 
 LEASE_S = 1.5
 WORKERS = 4
@@ -50,9 +50,9 @@ def run(freezes: int = 200, *, seed: int = 2, fenced: float = 0.5) -> Verdict:
         faults.settle()
         finish(stage, ids, 120)
         rescued = stage.records.rows("SELECT count(*) FROM events WHERE type = 'rescued'")
-        give_up_at = time.monotonic() + PATIENCE_S  # the last to wake may not have spoken yet
-        while (refused := _refused(stage)) < freezes * fenced and time.monotonic() < give_up_at:
-            threading.Event().wait(0.2)
+        # The worker that woke last may not have tried to write yet.
+        poll(lambda: _refused(stage) >= freezes * fenced, PATIENCE_S, every_s=0.2)
+        refused = _refused(stage)
         verdict.faults = faults.fired
         verdict.least("freezes seen", len(faults.fired), each * WORKERS)
         verdict.least("attempts taken back", rescued[0]["count"], freezes * fenced)
@@ -82,8 +82,7 @@ def _freeze_often(faults: Faults, name: str, times: int) -> None:
     actor = faults.stage.actors[name]
     holds = "SELECT 1 FROM jobs WHERE status = 'running' AND worker_id LIKE :worker LIMIT 1"
     for _ in range(times):
-        while not faults.stage.records.rows(holds, worker=f"%:{actor.pid}:%"):
-            threading.Event().wait(0.02)
+        until(lambda: faults.stage.records.rows(holds, worker=f"%:{actor.pid}:%"))
         faults.freeze(actor, 2 * LEASE_S)
         faults.settle()
         assert actor.pid is not None, f"{name} did not outlive it"

@@ -12,7 +12,7 @@ from tests.chaos.faults import Faults
 from tests.chaos.load import Load, finish, judge
 from tests.chaos.report import Verdict
 from tests.chaos.stage import Rig
-from tests.integration.waiting import until
+from tests.waiting import until
 
 AWAY_S = 10.0
 ACCEPT_P99_S = 0.25

@@ -12,7 +12,7 @@ from tests.chaos.load import Load, finish, judge
 from tests.chaos.proxy import Mode
 from tests.chaos.report import Verdict
 from tests.chaos.stage import Rig
-from tests.integration.waiting import until
+from tests.waiting import until
 
 RESUME_S = 15.0
 CUTS = ((Mode.HALF_OPEN, 60.0), (Mode.FREEZE, 30.0), (Mode.RESET, 5.0))

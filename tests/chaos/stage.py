@@ -33,7 +33,7 @@ from renderfarm import Farm as Sdk
 from tests.chaos import clock
 from tests.chaos.proxy import Proxy
 from tests.integration.records import Farm
-from tests.integration.waiting import until
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -249,12 +249,15 @@ class Rig:
         for name in ("redis", "postgres"):
             self.actors[name].signal(signal.SIGINT)
         give_up_at = time.monotonic() + 20
-        while any(actor.pid for actor in self.actors.values()):
+
+        def all_ended() -> bool:
             for actor in self.actors.values():
                 actor.keep()
                 if time.monotonic() > give_up_at:
                     actor.signal(signal.SIGKILL)
-            time.sleep(KEEP_S)
+            return not any(actor.pid for actor in self.actors.values())
+
+        until(all_ended)
 
     def _end(self) -> None:
         self._stop.set()

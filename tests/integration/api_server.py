@@ -17,7 +17,7 @@ from app.api.application import create_app
 from app.config.settings import Settings
 from app.local import ports
 from app.tenants import tenants
-from tests.integration.waiting import PATIENCE_S, until
+from tests.waiting import PATIENCE_S, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,7 +10,7 @@ import numpy as np
 
 from app.config.settings import Settings
 from app.storage.objects import ObjectStorage
-from tests.integration.waiting import until
+from tests.waiting import until
 from workers.device.runtime import Runtime
 from workers.engine.request import Cancelled, DeviceLost, Drained, Failed, Finished
 from workers.slots.lease import LeaseRenewer

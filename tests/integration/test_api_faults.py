@@ -12,7 +12,7 @@ from uuid import UUID
 import psycopg
 
 from tests.integration.api_server import CALLS, client, problem, server, submit
-from tests.integration.waiting import PATIENCE_S, until
+from tests.waiting import PATIENCE_S, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,7 +11,7 @@ import pytest
 
 from app.jobs.records import Failure
 from tests.integration.api_server import client, fields, problem, server, submit
-from tests.integration.waiting import PATIENCE_S, until
+from tests.waiting import PATIENCE_S, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,7 +13,7 @@ from app.catalog.revision import LORA_FILE
 from app.jobs.accept import AcceptContext, Submission, accept
 from app.jobs.request import JobRequest
 from tests.integration.slot_bench import Bench, picture
-from tests.integration.waiting import PATIENCE_S
+from tests.waiting import PATIENCE_S
 from workers.images.revisions import Revisions
 
 if TYPE_CHECKING:

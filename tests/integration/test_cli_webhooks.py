@@ -19,7 +19,7 @@ from app.config.repository import REPOSITORY
 from app.local.roles import COMMAND
 from app.tenants.tenants import embeds_prompt, find_by_name
 from renderfarm.webhooks import sign
-from tests.integration.waiting import PATIENCE_S, until
+from tests.waiting import PATIENCE_S, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -15,7 +15,7 @@ from app.config.settings import Settings
 from app.dispatch import workers
 from app.dispatch.dispatcher import CANDIDATES, LEADERS_LOCK, Dispatcher, run
 from app.notify import Listener
-from tests.integration.waiting import until
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

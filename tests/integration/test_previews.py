@@ -20,7 +20,7 @@ from renderfarm import ProgressEvent
 from tests.integration.api_server import SECRET, Server
 from tests.integration.dispatching import dispatching
 from tests.integration.test_worker import Plant
-from tests.integration.waiting import PATIENCE_S, until
+from tests.waiting import PATIENCE_S, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,7 +12,7 @@ from app.database import driver_url
 from app.ids import new_id
 from app.jobs.store import Store
 from tests.integration.slot_bench import Bench, lost, picture, too_large
-from tests.integration.waiting import PATIENCE_S, until
+from tests.waiting import PATIENCE_S, until
 from workers.engine.request import DeviceLost
 from workers.errors import RenderFailed
 

@@ -9,7 +9,7 @@ import pytest
 
 from app.errors import IdempotencyConflict, OverQuota
 from tests.integration.racing import at_once
-from tests.integration.waiting import until
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from uuid import UUID

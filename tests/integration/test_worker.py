@@ -20,7 +20,7 @@ from app.dispatch import workers
 from app.local.program import Program
 from tests.integration.dispatching import dispatching, environment
 from tests.integration.records import Farm
-from tests.integration.waiting import PATIENCE_S, until
+from tests.waiting import PATIENCE_S, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,7 +13,7 @@ from app.config.settings import Settings
 from app.database import create_engine
 from app.intake.role import finish, open_readers
 from renderfarm.queues import open_queue
-from tests.integration.waiting import until
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

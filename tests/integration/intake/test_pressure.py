@@ -26,7 +26,7 @@ from app.tenants import tenants
 from renderfarm.queues import Outgoing, Refused
 from renderfarm.queues.memory import MemoryQueue, store
 from tests.integration.intake.desk import IntakeRig, ids, requests
-from tests.integration.waiting import until
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

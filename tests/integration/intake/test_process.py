@@ -23,7 +23,7 @@ from renderfarm.queues import open_queue
 from tests.integration.dispatching import dispatching, environment
 from tests.integration.intake.desk import MODELS
 from tests.integration.records import Farm
-from tests.integration.waiting import PATIENCE_S, until
+from tests.waiting import PATIENCE_S, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -22,7 +22,7 @@ from tests.integration.slot_bench import Bench
 from tests.integration.storage import places
 from tests.integration.storage.conftest import settings_of
 from tests.integration.storage.faulty import FaultyNetwork
-from tests.integration.waiting import until
+from tests.waiting import until
 from workers.engine.request import Finished
 
 if TYPE_CHECKING:
