@@ -12,7 +12,7 @@ from starlette.concurrency import run_in_threadpool
 from app.errors import NotFound, TooLarge, Unauthorized
 from app.jobs import present
 from app.jobs.request import LIMIT_BYTES
-from app.tenants import limits, tenants
+from app.tenants import keys, limits
 from app.tenants.tenants import Tenant
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ async def tenant(request: Request) -> Tenant:
 
 def _admit(engine: Engine, key: str) -> Tenant:
     """The key's tenant, with this request taken off its allowance; raises `OverQuota`."""
-    found = tenants.find_by_key(engine, key)
+    found = keys.find_by_key(engine, key)
     if found is None:
         raise Unauthorized("the key is not valid")
     limits.spend_request(engine, found)

@@ -16,6 +16,7 @@ from app.database import create_engine
 from app.dispatch import workers as records
 from app.jobs.audit import INVARIANTS
 from app.jobs.audit import audit as find_breaches
+from app.tenants import keys as key_store
 from app.tenants import tenants
 
 if TYPE_CHECKING:
@@ -51,8 +52,8 @@ def keys() -> None:
 @click.option("--tenant", default=tenants.DEFAULT_TENANT, show_default=True, help="Made if new.")
 def keys_create(name: str, tenant: str) -> None:
     """Make a key and print it. It is shown this once: the farm keeps only its hash."""
-    engine, key = reach(), tenants.new_key()
-    tenants.add_key(engine, tenants.ensure_tenant(engine, tenant), key, name)
+    engine, key = reach(), key_store.new_key()
+    key_store.add_key(engine, tenants.ensure_tenant(engine, tenant), key, name)
     click.echo(key)
 
 
@@ -60,7 +61,7 @@ def keys_create(name: str, tenant: str) -> None:
 def keys_list() -> None:
     """List the keys, without the keys themselves."""
     table = Table("id", "tenant", "name", "made", "revoked")
-    for row in tenants.list_keys(reach()):
+    for row in key_store.list_keys(reach()):
         revoked = f"{row['revoked_at']:%Y-%m-%d %H:%M}" if row["revoked_at"] else ""
         table.add_row(
             str(row["id"]),
@@ -76,7 +77,7 @@ def keys_list() -> None:
 @click.argument("key_id", type=click.UUID)
 def keys_revoke(key_id: UUID) -> None:
     """Make a key useless from now on."""
-    if not tenants.revoke_key(reach(), key_id):
+    if not key_store.revoke_key(reach(), key_id):
         raise click.ClickException(f"there is no valid key with the id {key_id}")
     click.echo("revoked")
 

@@ -15,7 +15,7 @@ import httpx
 
 from app.broker import queue_of
 from app.config.repository import REPOSITORY
-from app.tenants import tenants
+from app.tenants import keys, tenants
 from tests.chaos.load import MODEL, finish, judge
 from tests.chaos.report import Fired, Verdict
 from tests.chaos.stage import KEY, Rig
@@ -37,7 +37,7 @@ def run(lasts_s: float = 60.0, times: float = 10.0) -> Verdict:
     with tempfile.TemporaryDirectory() as folder, Rig(Path(folder), slots=SLOTS) as stage:
         stage.records.execute("UPDATE tenants SET max_queued = :n", n=MAX_QUEUED)
         other = tenants.ensure_tenant(stage.engine, "other")
-        tenants.add_key(stage.engine, other, OTHER_KEY, "chaos")
+        keys.add_key(stage.engine, other, OTHER_KEY, "chaos")
         ids = asyncio.run(_flood(stage, CAPACITY / 2, 5.0))["ids"]  # as a farm in use is
         alone_s = asyncio.run(_waits(stage, 5.0))
         before = stage.rss_bytes("api")

@@ -28,7 +28,7 @@ from app.local.postgres import Postgres
 from app.local.program import Program
 from app.local.redis import Redis
 from app.local.roles import COMMAND, answers
-from app.tenants.tenants import ensure_default
+from app.tenants.keys import ensure_default
 from renderfarm import Farm as Sdk
 from tests.chaos import clock
 from tests.chaos.proxy import Proxy

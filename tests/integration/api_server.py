@@ -16,7 +16,7 @@ from app import log
 from app.api.application import create_app
 from app.config.settings import Settings
 from app.local import ports
-from app.tenants import tenants
+from app.tenants import keys, tenants
 from tests.waiting import PATIENCE_S, until
 
 if TYPE_CHECKING:
@@ -99,8 +99,8 @@ def server(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Itera
 @contextlib.contextmanager
 def client_of(server: Server, farm: Farm, tenant: tenants.Tenant) -> Iterator[httpx.Client]:
     """A client with a fresh key of the tenant."""
-    key = tenants.new_key()
-    tenants.add_key(farm.engine, tenant, key, "test")
+    key = keys.new_key()
+    keys.add_key(farm.engine, tenant, key, "test")
     headers = {"Authorization": f"Bearer {key}"}
     url = server.settings.public_url
     with httpx.Client(base_url=url, headers=headers, timeout=PATIENCE_S, trust_env=False) as made:

@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 
 from app.dispatch import workers as worker_records
-from app.tenants import tenants
+from app.tenants import keys
 from tests.integration.api_server import CALLS, client, nobody, problem, server, stranger, submit
 
 if TYPE_CHECKING:
@@ -39,8 +39,8 @@ def test_no_call_without_a_valid_key(
 def test_a_revoked_key_opens_nothing_from_that_moment(client: httpx.Client, farm: Farm) -> None:
     """A key works until it is revoked and not once after."""
     assert client.get("/v1/jobs").status_code == 200
-    (key,) = tenants.list_keys(farm.engine)
-    assert tenants.revoke_key(farm.engine, key["id"])
+    (key,) = keys.list_keys(farm.engine)
+    assert keys.revoke_key(farm.engine, key["id"])
     problem(client.get("/v1/jobs"), 401, "unauthorized")
 
 

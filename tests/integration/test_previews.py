@@ -14,7 +14,7 @@ from app.api import previews
 from app.broker import connect, preview_channel
 from app.config.settings import Settings
 from app.local import ports
-from app.tenants import tenants
+from app.tenants import keys
 from renderfarm import Farm as Client
 from renderfarm import ProgressEvent
 from tests.integration.api_server import SECRET, Server
@@ -50,8 +50,8 @@ def client(farm: Farm, database_url: str, redis_server: Redis, tmp_path: Path) -
     }
     settings = Settings.from_environment(environment)
     plant = Plant(farm.engine, {**os.environ, **environment}, tmp_path)
-    key = tenants.new_key()
-    tenants.add_key(farm.engine, farm.tenant, key, "test")
+    key = keys.new_key()
+    keys.add_key(farm.engine, farm.tenant, key, "test")
     with dispatching(environment):
         try:
             plant.start("scenes")
