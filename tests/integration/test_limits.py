@@ -12,7 +12,7 @@ import pytest
 from app.errors import OverQuota
 from app.jobs.store import Store
 from app.tenants import limits, tenants
-from app.tenants.limits import FEW, LOOK_S, Quota, margin
+from app.tenants.limits import COUNT_VALID_S, UNCOUNTED_JOBS, Quota, margin
 from tests.integration.records import LEASE_S, Farm
 
 if TYPE_CHECKING:
@@ -58,13 +58,13 @@ def test_far_from_the_limit_a_count_is_trusted_for_a_moment(farm: Farm, engine: 
     with engine.begin() as connection:
         assert quota.enter(connection, tenant, most, 1)
         quota.check(connection, tenant, most)
-        assert quota.enter(connection, tenant, most, FEW + 1), "too many at once"
-        for _ in range((most - margin(most)) // FEW):
-            assert not quota.enter(connection, tenant, most, FEW)
+        assert quota.enter(connection, tenant, most, UNCOUNTED_JOBS + 1), "too many at once"
+        for _ in range((most - margin(most)) // UNCOUNTED_JOBS):
+            assert not quota.enter(connection, tenant, most, UNCOUNTED_JOBS)
         assert quota.enter(connection, tenant, most, 1), "what was added since counts"
         quota.check(connection, tenant, most)
         assert not quota.enter(connection, tenant, most, 1)
-        clock.now_s += LOOK_S + 1000
+        clock.now_s += COUNT_VALID_S + 1000
         assert quota.enter(connection, tenant, most, 1), "the count is old"
         assert quota.enter(connection, tenant, 1000, 1), "a small limit is always close"
 
