@@ -15,13 +15,13 @@ from sqlalchemy.exc import SQLAlchemyError
 from app import broker
 from tests.chaos.proxy import Mode
 from tests.chaos.report import Fired
-from tests.chaos.stage import state_of
+from tests.chaos.rig import state_of
 from tests.waiting import poll, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from tests.chaos.stage import Actor, Rig
+    from tests.chaos.rig import Actor, Rig
 
 log = structlog.get_logger("tests.chaos")
 FREEZE_S = 9.0
@@ -40,8 +40,8 @@ ALL = (
 class Faults:
     """Does one fault at a time, when asked, and notes it with its proof."""
 
-    def __init__(self, stage: Rig, seed: int) -> None:
-        self.stage = stage
+    def __init__(self, rig: Rig, seed: int) -> None:
+        self.rig = rig
         self.fired: list[Fired] = []
         self._random = random.Random(seed)  # noqa: S311 - which process dies is no secret
         self._began = time.monotonic()
@@ -93,17 +93,17 @@ class Faults:
 
     def cut(self, mode: Mode, lasts_s: float) -> None:
         """Have the way to Redis fail for a while; seen by the connections that it hurt."""
-        before = self.stage.proxy.hurt[mode]
-        self.stage.proxy.set(mode)
-        self._later(lasts_s, lambda: self.stage.proxy.set(Mode.PASS))
-        if hurt := poll(lambda: self.stage.proxy.hurt[mode] - before, lasts_s, every_s=0.05):
+        before = self.rig.proxy.hurt[mode]
+        self.rig.proxy.set(mode)
+        self._later(lasts_s, lambda: self.rig.proxy.set(Mode.PASS))
+        if hurt := poll(lambda: self.rig.proxy.hurt[mode] - before, lasts_s, every_s=0.05):
             self._note(str(mode), "way to redis", f"{hurt} connections for {lasts_s:g} s")
 
     def _flush(self) -> int:
         """Empty Redis; how many keys were there, 0 if it is away just now."""
         try:
-            keys = int(self.stage.broker.dbsize())  # type: ignore[arg-type]
-            self.stage.broker.flushall()
+            keys = int(self.rig.broker.dbsize())  # type: ignore[arg-type]
+            self.rig.broker.flushall()
         except broker.redis.RedisError:
             return 0
         return keys
@@ -112,8 +112,8 @@ class Faults:
         """Hint jobs again that were hinted, run or have ended."""
         query = "SELECT id, attempt, request FROM jobs ORDER BY random() LIMIT :n"
         try:
-            rows = self.stage.records.rows(query, n=DUPLICATES)
-            celery = broker.create_app(self.stage.redis.url)
+            rows = self.rig.database.rows(query, n=DUPLICATES)
+            celery = broker.create_app(self.rig.redis.url)
             for row in rows:
                 broker.publish(celery, row["id"], row["attempt"], row["request"])
             celery.close()
@@ -130,10 +130,10 @@ class Faults:
     def _one_of(self, role: str) -> Actor:
         actors = [
             actor
-            for name, actor in self.stage.actors.items()
+            for name, actor in self.rig.actors.items()
             if name.startswith(role) and name not in self._frozen
         ]
-        everyone = [a for n, a in self.stage.actors.items() if n.startswith(role)]
+        everyone = [a for n, a in self.rig.actors.items() if n.startswith(role)]
         return self._random.choice(actors or everyone)
 
     def _later(self, seconds: float, what: Callable[[], None]) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from tests.chaos.report import Verdict
-    from tests.chaos.stage import Rig
+    from tests.chaos.rig import Rig
 
 MODEL = "null"
 
@@ -27,7 +27,7 @@ MODEL = "null"
 class Load:
     """Submits `prompts` from several threads through the SDK, each with a key of its own."""
 
-    stage: Rig
+    rig: Rig
     prompts: Sequence[str]
     threads: int = 4
     twice: float = 0.0
@@ -57,7 +57,7 @@ class Load:
 
     def _submit_some(self, number: int) -> None:
         chance = random.Random(number)  # noqa: S311
-        with self.stage.sdk(max_retries=self.retries) as sdk:
+        with self.rig.sdk(max_retries=self.retries) as sdk:
             while (place := self._next()) is not None:
                 key, prompt = str(uuid4()), self.prompts[place]
                 self._submit(lambda k=key, p=prompt: self._once(sdk, k, p), key)
@@ -92,7 +92,7 @@ class Load:
         return str(job.id)
 
 
-def finish(stage: Rig, ids: Sequence[str], within_s: float) -> float:
+def finish(rig: Rig, ids: Sequence[str], within_s: float) -> float:
     """Wait until these jobs are final; the seconds that took, or the limit if some are not."""
     began = time.monotonic()
     query = """SELECT count(*) FROM jobs WHERE id = ANY(CAST(:ids AS uuid[]))
@@ -100,7 +100,7 @@ def finish(stage: Rig, ids: Sequence[str], within_s: float) -> float:
 
     def all_final() -> bool:
         try:
-            return stage.records.rows(query, ids=list(ids))[0]["count"] == 0
+            return rig.database.rows(query, ids=list(ids))[0]["count"] == 0
         except CONNECTION_ERRORS:  # Postgres may be one of the processes that were killed
             return False
 
@@ -109,9 +109,9 @@ def finish(stage: Rig, ids: Sequence[str], within_s: float) -> float:
     return within_s
 
 
-def judge(verdict: Verdict, stage: Rig, ids: Sequence[str], *, failed: int = 0) -> None:
+def judge(verdict: Verdict, rig: Rig, ids: Sequence[str], *, failed: int = 0) -> None:
     """Hold the records to the promise: none lost, one final state, one whole image set each."""
-    rows = stage.records.rows(
+    rows = rig.database.rows(
         """SELECT j.id, status, (request->>'num_images')::int AS wanted,
                   (SELECT count(*) FROM images i WHERE i.job_id = j.id) AS images,
                   (SELECT count(*) FROM events e WHERE e.job_id = j.id AND e.type IN
@@ -125,13 +125,13 @@ def judge(verdict: Verdict, stage: Rig, ids: Sequence[str], *, failed: int = 0) 
     verdict.equal("jobs without exactly one end", sum(row["endings"] != 1 for row in rows), 0)
     verdict.equal("image sets that are not whole",
                   sum(row["images"] != row["wanted"] for row in done), 0)  # fmt: skip
-    verdict.equal("images whose object is missing or another", _bad_objects(stage), 0)
-    verdict.equal("problems that the audit finds", len(stage.records.breaches()), 0)
+    verdict.equal("images whose object is missing or another", _bad_objects(rig), 0)
+    verdict.equal("problems that the audit finds", len(rig.database.breaches()), 0)
 
 
-def _bad_objects(stage: Rig) -> int:
-    folder, bad = stage.folder / "objects", 0
-    for row in stage.records.rows("SELECT key, sha256 FROM images"):
+def _bad_objects(rig: Rig) -> int:
+    folder, bad = rig.folder / "objects", 0
+    for row in rig.database.rows("SELECT key, sha256 FROM images"):
         try:
             data = (folder / row["key"]).read_bytes()
         except FileNotFoundError:

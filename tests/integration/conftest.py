@@ -13,7 +13,7 @@ from psycopg import sql
 from app.database import create_engine, migrate
 from app.local.postgres import Postgres
 from app.local.redis import Redis
-from tests.integration.records import Farm
+from tests.integration.records import FarmDatabase
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,15 +59,15 @@ def engine(database_url: str) -> Iterator[Engine]:
 
 
 @pytest.fixture
-def farm(engine: Engine) -> Farm:
+def farm(engine: Engine) -> FarmDatabase:
     """The records of a farm with nothing in them but two tenants."""
-    found = Farm(engine)
+    found = FarmDatabase(engine)
     found.reset()
     return found
 
 
 @pytest.fixture
-def audited(farm: Farm) -> Iterator[None]:
+def audited(farm: FarmDatabase) -> Iterator[None]:
     """After the test the records hold every invariant."""
     yield
     assert farm.breaches() == []

@@ -12,7 +12,7 @@ from app.jobs.records import Failure
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from tests.integration.records import Farm
+    from tests.integration.records import FarmDatabase
 
 HOOK = {"url": "https://a.test/hook", "events": ["job.succeeded"]}
 END = "UPDATE jobs SET finished_at = now(), lease_until = NULL, status = "
@@ -84,7 +84,7 @@ EXPECTED: dict[str, set[int]] = {
 }
 
 
-def jobs(farm: Farm) -> dict[str, UUID]:
+def jobs(farm: FarmDatabase) -> dict[str, UUID]:
     """A job of each kind."""
     done = farm.claimed(webhook=HOOK)
     farm.finish(done)
@@ -100,14 +100,14 @@ def jobs(farm: Farm) -> dict[str, UUID]:
     }
 
 
-def test_honest_records_have_no_problems(farm: Farm) -> None:
+def test_honest_records_have_no_problems(farm: FarmDatabase) -> None:
     """What the statements wrote passes every invariant."""
     jobs(farm)
     assert audit(farm.engine) == []
 
 
 @pytest.mark.parametrize("breach", BREACHES)
-def test_a_planted_breach_is_found(farm: Farm, breach: str) -> None:
+def test_a_planted_breach_is_found(farm: FarmDatabase, breach: str) -> None:
     """The audit names the invariants that the breach breaks, no others, and the job at fault."""
     kind, statement = BREACHES[breach]
     job_id = jobs(farm)[kind]

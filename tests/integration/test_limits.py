@@ -13,7 +13,7 @@ from app.errors import OverQuota
 from app.jobs.store import Store
 from app.tenants import limits, tenants
 from app.tenants.limits import COUNT_VALID_S, UNCOUNTED_JOBS, Quota, margin
-from tests.integration.records import LEASE_S, Farm
+from tests.integration.records import LEASE_S, FarmDatabase
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from app.tenants.tenants import Tenant
 
 
-def test_two_at_once_do_not_both_get_the_last_place(farm: Farm, engine: Engine) -> None:
+def test_two_at_once_do_not_both_get_the_last_place(farm: FarmDatabase, engine: Engine) -> None:
     """Of many who submit at the same moment, from several processes, just so many are taken."""
     stores = [Store(engine) for _ in range(4)]  # each knows nothing of the others, as processes do
     gate = threading.Barrier(16)
@@ -51,7 +51,9 @@ class Clock:
         return self.now_s
 
 
-def test_far_from_the_limit_a_count_is_trusted_for_a_moment(farm: Farm, engine: Engine) -> None:
+def test_far_from_the_limit_a_count_is_trusted_for_a_moment(
+    farm: FarmDatabase, engine: Engine
+) -> None:
     """A long backlog is not counted for each submission; close to the limit it is."""
     clock = Clock()
     quota, tenant, most = Quota(clock), farm.tenant.id, 10_000
@@ -69,7 +71,7 @@ def test_far_from_the_limit_a_count_is_trusted_for_a_moment(farm: Farm, engine: 
         assert quota.enter(connection, tenant, 1000, 1), "a small limit is always close"
 
 
-def test_a_full_tenant_is_refused_without_counting(farm: Farm) -> None:
+def test_a_full_tenant_is_refused_without_counting(farm: FarmDatabase) -> None:
     """For a moment after a refusal no more is counted, and repeats are answered all the same."""
     farm.insert(farm.new("a"), max_queued=1)
     farm.store._quota = Quota(clock := Clock())
@@ -83,7 +85,7 @@ def test_a_full_tenant_is_refused_without_counting(farm: Farm) -> None:
     assert farm.insert(farm.new("b"), max_queued=1)[0].created
 
 
-def test_no_more_run_than_may(farm: Farm) -> None:
+def test_no_more_run_than_may(farm: FarmDatabase) -> None:
     """However many are claimed at once, `max_running` holds, and other tenants do not notice."""
     farm.execute("UPDATE tenants SET max_running = 3 WHERE id = :i", i=farm.tenant.id)
     jobs = [farm.queued() for _ in range(10)]
@@ -104,14 +106,16 @@ def test_no_more_run_than_may(farm: Farm) -> None:
     assert farm.store.claim(waiting, "w", LEASE_S)
 
 
-def limited(farm: Farm, **columns: float) -> Tenant:
+def limited(farm: FarmDatabase, **columns: float) -> Tenant:
     """The tenant with such limits."""
     for name, value in columns.items():
         farm.execute(f"UPDATE tenants SET {name} = :v WHERE id = :i", v=value, i=farm.tenant.id)  # noqa: S608
     return tenants.find_by_name(farm.engine, farm.tenant.name)
 
 
-def test_requests_a_second_are_counted_over_all_processes(farm: Farm, engine: Engine) -> None:
+def test_requests_a_second_are_counted_over_all_processes(
+    farm: FarmDatabase, engine: Engine
+) -> None:
     """A second's worth of requests passes at once, and then one each time its share is over."""
     tenant = limited(farm, max_requests_per_s=0.001)
     limits.spend_request(engine, tenant)
@@ -126,14 +130,14 @@ def test_requests_a_second_are_counted_over_all_processes(farm: Farm, engine: En
         limits.spend_request(engine, quick)
 
 
-def test_who_has_no_limit_is_not_counted(farm: Farm, engine: Engine) -> None:
+def test_who_has_no_limit_is_not_counted(farm: FarmDatabase, engine: Engine) -> None:
     """A tenant without a rate leaves no trace of its requests."""
     limits.spend_request(engine, farm.tenant)
     limits.check_day(engine, farm.tenant)
     assert farm.rows("SELECT * FROM rates") == []
 
 
-def test_a_days_gpu_seconds_end(farm: Farm, engine: Engine) -> None:
+def test_a_days_gpu_seconds_end(farm: FarmDatabase, engine: Engine) -> None:
     """What was used today counts, added up or not; yesterday's does not."""
     tenant = limited(farm, max_gpu_seconds_per_day=0.6)
     farm.finish(farm.claimed())
@@ -147,7 +151,7 @@ def test_a_days_gpu_seconds_end(farm: Farm, engine: Engine) -> None:
     limits.check_day(engine, tenant)
 
 
-def test_limits_can_be_none(farm: Farm) -> None:
+def test_limits_can_be_none(farm: FarmDatabase) -> None:
     """A tenant is made without any but `max_queued`."""
     wanted = replace(farm.tenant, max_requests_per_s=None, max_gpu_seconds_per_day=None, cache=True)
     assert farm.tenant == wanted

@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 from app.cli import main
 
 if TYPE_CHECKING:
-    from tests.integration.records import Farm
+    from tests.integration.records import FarmDatabase
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def run(command: CliRunner, *arguments: str) -> Result:
     return command.invoke(main, arguments)
 
 
-def test_limits_are_set_shown_and_taken_away(command: CliRunner, farm: Farm) -> None:
+def test_limits_are_set_shown_and_taken_away(command: CliRunner, farm: FarmDatabase) -> None:
     """What is named changes and the rest stays; `none` takes a limit away."""
     name = farm.tenant.name
     asked = ("--max-running=4", "--keep-images-days=0.5", "--no-cache", "--max-queued=7")
@@ -52,7 +52,7 @@ def test_limits_are_set_shown_and_taken_away(command: CliRunner, farm: Farm) -> 
     ],
 )
 def test_what_cannot_be_set_is_refused(
-    command: CliRunner, farm: Farm, arguments: tuple[str, ...]
+    command: CliRunner, farm: FarmDatabase, arguments: tuple[str, ...]
 ) -> None:
     """An unknown tenant, nothing to set, or a limit that is no number: one line, and no change."""
     assert farm.tenant
@@ -61,7 +61,7 @@ def test_what_cannot_be_set_is_refused(
     assert "Traceback" not in result.output
 
 
-def test_usage_is_shown_by_tenant(command: CliRunner, farm: Farm) -> None:
+def test_usage_is_shown_by_tenant(command: CliRunner, farm: FarmDatabase) -> None:
     """The table has a line for each group, with its figures."""
     farm.finish(farm.claimed())
     result = run(command, "usage", "--by", "tenant,model")

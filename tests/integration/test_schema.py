@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from app.local.postgres import Postgres
-    from tests.integration.records import Farm
+    from tests.integration.records import FarmDatabase
 
 FINAL = ("succeeded", "failed", "cancelled", "expired")
 
@@ -103,7 +103,7 @@ def test_a_migration_can_be_taken_back(postgres: Postgres) -> None:
         "status = 'expired', finished_at = now(), attempt = 1",
     ],
 )
-def test_a_queued_job_cannot_be_bent(farm: Farm, change: str) -> None:
+def test_a_queued_job_cannot_be_bent(farm: FarmDatabase, change: str) -> None:
     """Whatever breaks a rule of the records is refused by Postgres itself."""
     job_id = farm.queued()
     with pytest.raises(IntegrityError):
@@ -124,7 +124,7 @@ def test_a_queued_job_cannot_be_bent(farm: Farm, change: str) -> None:
         "failures = 2",
     ],
 )
-def test_a_running_job_cannot_be_bent(farm: Farm, change: str) -> None:
+def test_a_running_job_cannot_be_bent(farm: FarmDatabase, change: str) -> None:
     """The fence, the lease and the ending of a running job hold whoever writes."""
     claim = farm.claimed()
     with pytest.raises(IntegrityError):
@@ -132,7 +132,7 @@ def test_a_running_job_cannot_be_bent(farm: Farm, change: str) -> None:
     assert farm.state(claim.id) == ("running", 1)
 
 
-def ended(farm: Farm, status: str) -> Any:
+def ended(farm: FarmDatabase, status: str) -> Any:
     """The id of a job that ended that way."""
     claim = farm.claimed()
     farm.execute(
@@ -154,7 +154,7 @@ def ended(farm: Farm, status: str) -> Any:
         "cost_usd = 0",
     ],
 )
-def test_nothing_changes_a_final_job(farm: Farm, status: str, change: str) -> None:
+def test_nothing_changes_a_final_job(farm: FarmDatabase, status: str, change: str) -> None:
     """A job that ended stays as it ended, to the last column."""
     job_id = ended(farm, status)
     before = farm.job(job_id)
@@ -164,7 +164,7 @@ def test_nothing_changes_a_final_job(farm: Farm, status: str, change: str) -> No
 
 
 @pytest.mark.parametrize("status", ["running", *FINAL])
-def test_a_job_begins_as_queued(farm: Farm, status: str) -> None:
+def test_a_job_begins_as_queued(farm: FarmDatabase, status: str) -> None:
     """No job can be written into any other state than the first."""
     with pytest.raises(IntegrityError, match="begins as queued"):
         farm.execute(
@@ -177,7 +177,7 @@ def test_a_job_begins_as_queued(farm: Farm, status: str) -> None:
         )
 
 
-def test_a_job_has_one_final_event(farm: Farm) -> None:
+def test_a_job_has_one_final_event(farm: FarmDatabase) -> None:
     """A second final event is refused, of whatever kind; other events are not."""
     job_id = farm.queued()
     insert = "INSERT INTO events (job_id, type, attempt) VALUES (:id, :type, 0)"
@@ -204,13 +204,13 @@ def test_a_job_has_one_final_event(farm: Farm) -> None:
         "INSERT INTO keys SELECT id, tenant_id, 'k', '\\x00' FROM jobs WHERE id = :id",
     ],
 )
-def test_what_belongs_to_a_job_is_checked_too(farm: Farm, statement: str) -> None:
+def test_what_belongs_to_a_job_is_checked_too(farm: FarmDatabase, statement: str) -> None:
     """Events, images, deliveries, tenants and keys that make no sense are refused."""
     with pytest.raises(IntegrityError):
         farm.execute(statement, id=farm.queued())
 
 
-def test_every_event_is_announced(farm: Farm, database_url: str) -> None:
+def test_every_event_is_announced(farm: FarmDatabase, database_url: str) -> None:
     """Whoever listens on `jobs` hears the job and the event's type once it is committed."""
     with psycopg.connect(database_url, autocommit=True) as listener:
         listener.execute("LISTEN jobs")

@@ -14,12 +14,12 @@ from tests.waiting import until
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from tests.integration.records import Farm
+    from tests.integration.records import FarmDatabase
 
 pytestmark = pytest.mark.usefixtures("audited")
 
 
-def test_a_submission_becomes_a_queued_job(farm: Farm) -> None:
+def test_a_submission_becomes_a_queued_job(farm: FarmDatabase) -> None:
     """The row has what was asked, waits for its first attempt, and its log begins."""
     new = farm.new(priority=5, deadline_s=90.5)
     (stored,) = farm.insert(new)
@@ -31,7 +31,7 @@ def test_a_submission_becomes_a_queued_job(farm: Farm) -> None:
     assert farm.events(new.id) == ["queued"]
 
 
-def test_a_repeat_answers_with_the_first_job(farm: Farm) -> None:
+def test_a_repeat_answers_with_the_first_job(farm: FarmDatabase) -> None:
     """The same key with the same body is the same job, however far it has come."""
     (first,) = farm.insert(farm.new("k"))
     farm.finish(farm.claimed(first.row["id"]))
@@ -41,7 +41,7 @@ def test_a_repeat_answers_with_the_first_job(farm: Farm) -> None:
     assert farm.events(first.row["id"]).count("queued") == 1
 
 
-def test_the_same_key_with_another_body_names_both_hashes(farm: Farm) -> None:
+def test_the_same_key_with_another_body_names_both_hashes(farm: FarmDatabase) -> None:
     """A key used twice for different things is a conflict, and nothing is stored."""
     (first,) = farm.insert(farm.new("k"))
     other = farm.new("k")
@@ -53,14 +53,14 @@ def test_the_same_key_with_another_body_names_both_hashes(farm: Farm) -> None:
     assert len(farm.rows("SELECT id FROM jobs")) == 1
 
 
-def test_tenants_have_their_own_keys(farm: Farm) -> None:
+def test_tenants_have_their_own_keys(farm: FarmDatabase) -> None:
     """One tenant's key says nothing about another's."""
     one, other = farm.insert(farm.new("k")), farm.insert(farm.new("k", farm.other))
     assert one[0].row["id"] != other[0].row["id"]
     assert other[0].created
 
 
-def test_an_id_that_is_anothers_cannot_be_had(farm: Farm) -> None:
+def test_an_id_that_is_anothers_cannot_be_had(farm: FarmDatabase) -> None:
     """A producer that brings the id of another tenant's job learns nothing and changes nothing."""
     job_id = farm.queued()
     theirs = farm.new(tenant=farm.other)
@@ -71,7 +71,7 @@ def test_an_id_that_is_anothers_cannot_be_had(farm: Farm) -> None:
     assert farm.job(job_id)["tenant_id"] == farm.tenant.id
 
 
-def test_a_batch_is_stored_whole_or_not_at_all(farm: Farm) -> None:
+def test_a_batch_is_stored_whole_or_not_at_all(farm: FarmDatabase) -> None:
     """One conflict among many leaves nothing of the others behind."""
     farm.insert(farm.new("taken"))
     bad = farm.new("taken")
@@ -82,7 +82,7 @@ def test_a_batch_is_stored_whole_or_not_at_all(farm: Farm) -> None:
     assert len(farm.rows("SELECT * FROM events")) == 1
 
 
-def test_a_batch_answers_in_its_order(farm: Farm) -> None:
+def test_a_batch_answers_in_its_order(farm: FarmDatabase) -> None:
     """Each submission has its answer in its place, old jobs among new."""
     farm.insert(farm.new("m"))
     keys = ["z", "m", "a", "q"]
@@ -91,14 +91,14 @@ def test_a_batch_answers_in_its_order(farm: Farm) -> None:
     assert [answer.created for answer in answers] == [True, False, True, True]
 
 
-def test_a_batch_that_names_one_key_twice_makes_one_job(farm: Farm) -> None:
+def test_a_batch_that_names_one_key_twice_makes_one_job(farm: FarmDatabase) -> None:
     """Twins within a batch are one job."""
     answers = farm.insert(farm.new("k"), farm.new("k"))
     assert len({answer.row["id"] for answer in answers}) == 1
     assert sorted(answer.created for answer in answers) == [False, True]
 
 
-def test_the_quota_counts_what_waits_and_stores_nothing_beyond(farm: Farm) -> None:
+def test_the_quota_counts_what_waits_and_stores_nothing_beyond(farm: FarmDatabase) -> None:
     """Over the limit nothing is stored; a repeat, or a tenant with nothing waiting, passes."""
     farm.insert(farm.new("a"), farm.new("b"), max_queued=2)
     with pytest.raises(OverQuota):
@@ -111,7 +111,7 @@ def test_the_quota_counts_what_waits_and_stores_nothing_beyond(farm: Farm) -> No
     assert farm.insert(farm.new("c"), max_queued=2)[0].created
 
 
-def test_fifty_parallel_submissions_of_one_key_make_one_job(farm: Farm) -> None:
+def test_fifty_parallel_submissions_of_one_key_make_one_job(farm: FarmDatabase) -> None:
     """However many submit one key at once, one makes the job and all are told of it."""
     new = [farm.new("k") for _ in range(50)]
     answers = at_once(50, lambda n: farm.insert(new[n])[0])
@@ -119,7 +119,7 @@ def test_fifty_parallel_submissions_of_one_key_make_one_job(farm: Farm) -> None:
     assert sum(answer.created for answer in answers) == 1
 
 
-def test_parallel_batches_of_the_same_keys_do_not_block_each_other(farm: Farm) -> None:
+def test_parallel_batches_of_the_same_keys_do_not_block_each_other(farm: FarmDatabase) -> None:
     """Batches that name the same keys in other orders all end, with one job a key."""
     keys = [f"k{n}" for n in range(20)]
 

@@ -13,12 +13,12 @@ from tests.integration.racing import at_once
 from tests.integration.records import LEASE_S
 
 if TYPE_CHECKING:
-    from tests.integration.records import Farm
+    from tests.integration.records import FarmDatabase
 
 pytestmark = pytest.mark.usefixtures("audited")
 
 
-def test_a_claim_takes_the_job_and_its_lease(farm: Farm) -> None:
+def test_a_claim_takes_the_job_and_its_lease(farm: FarmDatabase) -> None:
     """The claimed job runs as attempt 1 of that worker, for so long as the lease says."""
     job_id = farm.queued()
     farm.store.hint([job_id])
@@ -31,7 +31,7 @@ def test_a_claim_takes_the_job_and_its_lease(farm: Farm) -> None:
     assert farm.events(job_id) == ["queued", "running"]
 
 
-def test_one_of_many_claims_gets_the_job(farm: Farm) -> None:
+def test_one_of_many_claims_gets_the_job(farm: FarmDatabase) -> None:
     """A second hint for the same job claims nothing."""
     job_id = farm.queued()
     claims = at_once(12, lambda n: farm.store.claim(job_id, f"w{n}", LEASE_S))
@@ -40,7 +40,7 @@ def test_one_of_many_claims_gets_the_job(farm: Farm) -> None:
     assert farm.events(job_id) == ["queued", "running"]
 
 
-def test_what_is_not_due_or_not_there_cannot_be_claimed(farm: Farm) -> None:
+def test_what_is_not_due_or_not_there_cannot_be_claimed(farm: FarmDatabase) -> None:
     """A job whose retry lies ahead, whose deadline has passed, or that ended is not given out."""
     waits, late, ended = farm.queued(), farm.queued(), farm.queued()
     farm.execute("UPDATE jobs SET run_after = now() + interval '1 h' WHERE id = :i", i=waits)
@@ -51,7 +51,7 @@ def test_what_is_not_due_or_not_there_cannot_be_claimed(farm: Farm) -> None:
     farm.store.expire()
 
 
-def test_a_renewal_lengthens_the_lease_and_notes_the_step(farm: Farm) -> None:
+def test_a_renewal_lengthens_the_lease_and_notes_the_step(farm: FarmDatabase) -> None:
     """Held jobs, and only those, get a new lease and their progress."""
     one, two, idle = farm.claimed(), farm.claimed(), farm.claimed()
     before = farm.job(one.id)["lease_until"], farm.job(idle.id)["lease_until"]
@@ -63,7 +63,7 @@ def test_a_renewal_lengthens_the_lease_and_notes_the_step(farm: Farm) -> None:
     assert farm.job(idle.id)["lease_until"] == before[1]
 
 
-def test_progress_never_goes_back(farm: Farm) -> None:
+def test_progress_never_goes_back(farm: FarmDatabase) -> None:
     """A step once reported stays, though a later renewal knows of fewer."""
     claim = farm.claimed()
     farm.store.renew({(claim.id, 1): 5}, LEASE_S)
@@ -71,7 +71,7 @@ def test_progress_never_goes_back(farm: Farm) -> None:
     assert farm.job(claim.id)["step"] == 5
 
 
-def test_a_renewal_tells_what_is_no_longer_held(farm: Farm) -> None:
+def test_a_renewal_tells_what_is_no_longer_held(farm: FarmDatabase) -> None:
     """Cancelled, finished, released and unknown jobs, and older attempts, are not renewed."""
     cancelled, done, old = farm.claimed(), farm.claimed(), farm.claimed()
     farm.store.cancel(cancelled.id, farm.tenant.id)
@@ -82,12 +82,12 @@ def test_a_renewal_tells_what_is_no_longer_held(farm: Farm) -> None:
     assert farm.store.renew(dict.fromkeys(claims, 0), LEASE_S) == {(old.id, 2)}
 
 
-def test_nothing_held_is_nothing_renewed(farm: Farm) -> None:
+def test_nothing_held_is_nothing_renewed(farm: FarmDatabase) -> None:
     """An empty renewal answers with nothing."""
     assert farm.store.renew({}, LEASE_S) == set()
 
 
-def test_a_hint_is_noted_for_queued_jobs_only(farm: Farm) -> None:
+def test_a_hint_is_noted_for_queued_jobs_only(farm: FarmDatabase) -> None:
     """Only what still waits is hinted, and no state changes by it."""
     waits, runs = farm.queued(), farm.claimed().id
     hinted = farm.store.hint([waits, runs, new_id()])

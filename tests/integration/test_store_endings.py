@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
     from app.jobs.records import Claim
     from app.jobs.store import Store
-    from tests.integration.records import Farm
+    from tests.integration.records import FarmDatabase
 
 pytestmark = pytest.mark.usefixtures("audited")
 
 
-def test_success_comes_with_its_images_in_one_transaction(farm: Farm) -> None:
+def test_success_comes_with_its_images_in_one_transaction(farm: FarmDatabase) -> None:
     """State, images, costs and event appear together."""
     claim = farm.claimed(num_images=2)
     assert farm.store.succeed(claim.id, claim.attempt, images(claim, 2), COSTS)
@@ -32,7 +32,7 @@ def test_success_comes_with_its_images_in_one_transaction(farm: Farm) -> None:
     assert farm.events(claim.id) == ["queued", "running", "succeeded"]
 
 
-def test_images_that_cannot_be_written_leave_the_job_running(farm: Farm) -> None:
+def test_images_that_cannot_be_written_leave_the_job_running(farm: FarmDatabase) -> None:
     """If the images are refused, neither the state nor the event stays behind."""
     claim = farm.claimed()
     with pytest.raises(IntegrityError):
@@ -54,7 +54,7 @@ def endings(claim: Claim) -> list[Callable[[Store], Any]]:
 
 
 @pytest.mark.parametrize("then", ["queued", "claimed again", "cancelled", "succeeded", "expired"])
-def test_a_stale_attempt_changes_nothing(farm: Farm, then: str) -> None:
+def test_a_stale_attempt_changes_nothing(farm: FarmDatabase, then: str) -> None:
     """Whatever became of the job since, its old holder cannot end, release or renew it."""
     claim = farm.claimed()
     if then in {"queued", "claimed again"}:
@@ -77,7 +77,7 @@ def test_a_stale_attempt_changes_nothing(farm: Farm, then: str) -> None:
 
 
 @pytest.mark.parametrize("ending", range(5))
-def test_of_two_endings_at_once_one_counts(farm: Farm, ending: int) -> None:
+def test_of_two_endings_at_once_one_counts(farm: FarmDatabase, ending: int) -> None:
     """A tenant who cancels and a holder who reports at the same moment: exactly one has its way."""
     for _ in range(4):
         claim = farm.claimed()
@@ -92,7 +92,7 @@ def test_of_two_endings_at_once_one_counts(farm: Farm, ending: int) -> None:
         assert farm.breaches() == []
 
 
-def test_the_requests_own_fault_fails_at_once(farm: Farm) -> None:
+def test_the_requests_own_fault_fails_at_once(farm: FarmDatabase) -> None:
     """What another attempt cannot mend is not tried again."""
     claim = farm.claimed()
     assert farm.store.fail(claim.id, 1, BUG, MAX) == "failed"
@@ -102,7 +102,9 @@ def test_the_requests_own_fault_fails_at_once(farm: Farm) -> None:
     assert farm.events(claim.id) == ["queued", "running", "failed"]
 
 
-def test_a_hiccup_is_tried_again_later_and_later_until_the_budget_is_spent(farm: Farm) -> None:
+def test_a_hiccup_is_tried_again_later_and_later_until_the_budget_is_spent(
+    farm: FarmDatabase,
+) -> None:
     """Transient failures wait 1, then 2 seconds, and the third ends the job."""
     claim = farm.claimed()
     for failures, wait_s in ((1, 1), (2, 2)):
@@ -122,7 +124,7 @@ def test_a_hiccup_is_tried_again_later_and_later_until_the_budget_is_spent(farm:
     assert farm.events(claim.id).count("retried") == 2
 
 
-def test_an_error_that_was_overcome_is_forgotten(farm: Farm) -> None:
+def test_an_error_that_was_overcome_is_forgotten(farm: FarmDatabase) -> None:
     """A job that succeeds after a retry carries no error."""
     claim = farm.claimed()
     farm.store.fail(claim.id, 1, HICCUP, MAX)

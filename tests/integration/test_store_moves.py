@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from uuid import UUID
 
-    from tests.integration.records import Farm
+    from tests.integration.records import FarmDatabase
 
 pytestmark = pytest.mark.usefixtures("audited")
 
 
-def test_the_moves_that_are_written_are_the_tables(farm: Farm) -> None:
+def test_the_moves_that_are_written_are_the_tables(farm: FarmDatabase) -> None:
     """Every move of `states.MOVES` is made by its actor's statement, and no other is ever made."""
     made: set[tuple[str | None, str, Actor, str]] = set()
 
@@ -63,13 +63,13 @@ def test_the_moves_that_are_written_are_the_tables(farm: Farm) -> None:
     assert made == {(m.before, m.after, m.actor, m.event) for m in MOVES}
 
 
-def images_of(farm: Farm, job_id: UUID) -> Any:
+def images_of(farm: FarmDatabase, job_id: UUID) -> Any:
     """The images of a job's first attempt."""
     row = farm.job(job_id)
     return images(Claim(job_id, row["tenant_id"], 1, row["request"], exclusive=False))
 
 
-def test_each_move_is_one_statement(farm: Farm) -> None:
+def test_each_move_is_one_statement(farm: FarmDatabase) -> None:
     """A claim, a renewal, a cancel are one statement each, and a notice after it.
 
     Where a webhook may tell of the move, one look at the tenant's endpoints is in between.

@@ -12,7 +12,7 @@ from tests.integration.records import BUG, MAX
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.integration.records import Farm
+    from tests.integration.records import FarmDatabase
 
 pytestmark = pytest.mark.usefixtures("audited")
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("audited")
 HOOK = {"url": "https://a.test/hook", "events": []}
 
 
-def test_a_webhook_hears_of_the_ending_by_default(farm: Farm) -> None:
+def test_a_webhook_hears_of_the_ending_by_default(farm: FarmDatabase) -> None:
     """Without a choice every final event is told, and nothing else is."""
     done = farm.claimed(webhook=HOOK)
     farm.finish(done)
@@ -40,7 +40,7 @@ def test_a_webhook_hears_of_the_ending_by_default(farm: Farm) -> None:
     ]  # fmt: skip
 
 
-def test_a_webhook_hears_of_what_it_asked_for_and_no_more(farm: Farm) -> None:
+def test_a_webhook_hears_of_what_it_asked_for_and_no_more(farm: FarmDatabase) -> None:
     """The chosen events are told, each attempt's start among them; others are not."""
     chosen = ["job.queued", "job.started", "job.failed"]
     claim = farm.claimed(webhook=HOOK | {"events": chosen})
@@ -52,7 +52,7 @@ def test_a_webhook_hears_of_what_it_asked_for_and_no_more(farm: Farm) -> None:
     assert farm.deliveries(silent.id) == []
 
 
-def test_a_delivery_carries_the_job_as_it_is_then(farm: Farm) -> None:
+def test_a_delivery_carries_the_job_as_it_is_then(farm: FarmDatabase) -> None:
     """The payload is the public job with its images' keys; who signs it is seen when it is sent."""
     claim = farm.claimed(webhook=HOOK, metadata={"order": 7})
     farm.finish(claim)
@@ -68,7 +68,7 @@ def test_a_delivery_carries_the_job_as_it_is_then(farm: Farm) -> None:
 
 
 @pytest.mark.parametrize("ending", ["succeed", "fail", "cancel", "expire", "rescue"])
-def test_no_ending_without_its_delivery(farm: Farm, ending: str) -> None:
+def test_no_ending_without_its_delivery(farm: FarmDatabase, ending: str) -> None:
     """If the outbox cannot be written, the job has not ended either."""
     claim = farm.claimed(webhook=HOOK)
     if ending == "expire":

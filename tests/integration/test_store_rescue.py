@@ -11,12 +11,12 @@ from tests.integration.racing import at_once
 from tests.integration.records import MAX
 
 if TYPE_CHECKING:
-    from tests.integration.records import Farm
+    from tests.integration.records import FarmDatabase
 
 pytestmark = pytest.mark.usefixtures("audited")
 
 
-def test_a_release_costs_the_job_nothing(farm: Farm) -> None:
+def test_a_release_costs_the_job_nothing(farm: FarmDatabase) -> None:
     """However often workers drain, the job is as good as new: due, unhinted, no budget spent."""
     job_id = farm.queued()
     for attempt in range(1, 6):
@@ -28,7 +28,7 @@ def test_a_release_costs_the_job_nothing(farm: Farm) -> None:
     assert (row["hinted_at"], row["step"]) == (None, 0)
 
 
-def test_a_lost_job_comes_back_and_then_runs_alone(farm: Farm) -> None:
+def test_a_lost_job_comes_back_and_then_runs_alone(farm: FarmDatabase) -> None:
     """A lease that ran out costs a crash, and the next attempt shares the device with none."""
     lost, held = farm.claimed(), farm.claimed()
     farm.lose(lost.id)
@@ -40,7 +40,7 @@ def test_a_lost_job_comes_back_and_then_runs_alone(farm: Farm) -> None:
     assert farm.events(lost.id) == ["queued", "running", "rescued", "running"]
 
 
-def test_a_spent_crash_budget_ends_the_job(farm: Farm) -> None:
+def test_a_spent_crash_budget_ends_the_job(farm: FarmDatabase) -> None:
     """A job that loses its worker three times has failed, as `worker_lost`."""
     job_id = farm.queued()
     for _ in range(MAX):
@@ -54,7 +54,7 @@ def test_a_spent_crash_budget_ends_the_job(farm: Farm) -> None:
     assert farm.store.rescue(MAX) == []
 
 
-def test_many_reapers_take_each_lost_job_once(farm: Farm) -> None:
+def test_many_reapers_take_each_lost_job_once(farm: FarmDatabase) -> None:
     """Reapers at work at the same time share the lost jobs among them."""
     claims = [farm.claimed() for _ in range(30)]
     for claim in claims:
@@ -65,7 +65,7 @@ def test_many_reapers_take_each_lost_job_once(farm: Farm) -> None:
     assert sorted(ids) == sorted(claim.id for claim in claims)
 
 
-def test_deadlines_end_jobs_that_wait_and_jobs_that_run(farm: Farm) -> None:
+def test_deadlines_end_jobs_that_wait_and_jobs_that_run(farm: FarmDatabase) -> None:
     """Both end as expired; a job whose deadline lies ahead does not."""
     waits, runs, ahead = farm.queued(), farm.claimed().id, farm.queued()
     farm.outdate(waits)
@@ -75,7 +75,7 @@ def test_deadlines_end_jobs_that_wait_and_jobs_that_run(farm: Farm) -> None:
     assert farm.events(runs)[-1] == "expired"
 
 
-def test_a_limit_bounds_each_round(farm: Farm) -> None:
+def test_a_limit_bounds_each_round(farm: FarmDatabase) -> None:
     """No more than `limit` jobs are moved in one statement; the rest waits for the next."""
     for claim in [farm.claimed() for _ in range(5)]:
         farm.lose(claim.id)
@@ -87,7 +87,7 @@ def test_a_limit_bounds_each_round(farm: Farm) -> None:
     assert len(farm.store.expire(limit=4)) == 1
 
 
-def test_a_tenant_cancels_its_own_jobs_and_no_others(farm: Farm) -> None:
+def test_a_tenant_cancels_its_own_jobs_and_no_others(farm: FarmDatabase) -> None:
     """Waiting or running, one's own job ends; another's does not; a second time does nothing."""
     waits, runs = farm.queued(), farm.claimed().id
     for job_id in (waits, runs):
@@ -98,7 +98,7 @@ def test_a_tenant_cancels_its_own_jobs_and_no_others(farm: Farm) -> None:
     assert not farm.store.cancel(new_id(), farm.tenant.id)
 
 
-def test_of_many_cancels_one_counts(farm: Farm) -> None:
+def test_of_many_cancels_one_counts(farm: FarmDatabase) -> None:
     """A tenant that cancels many times at once cancels once."""
     claim = farm.claimed()
     assert sum(at_once(10, lambda _: farm.store.cancel(claim.id, farm.tenant.id))) == 1

@@ -13,10 +13,10 @@ from app.tenants import usage
 from app.tenants.usage import Span
 
 if TYPE_CHECKING:
-    from tests.integration.records import Farm
+    from tests.integration.records import FarmDatabase
 
 
-def spend(farm: Farm) -> None:
+def spend(farm: FarmDatabase) -> None:
     """Three jobs of one tenant, one of them answered from the cache, and one of another's."""
     farm.finish(farm.claimed(num_images=2))
     farm.finish(farm.claimed(farm.shared(model="other")))
@@ -26,7 +26,7 @@ def spend(farm: Farm) -> None:
 
 
 @pytest.mark.parametrize("added_up", [False, True])
-def test_a_report_sums_what_was_delivered(farm: Farm, added_up: bool) -> None:  # noqa: FBT001
+def test_a_report_sums_what_was_delivered(farm: FarmDatabase, added_up: bool) -> None:  # noqa: FBT001
     """Jobs, images, cached ones, GPU-seconds and cost by tenant, model and day, now and later."""
     spend(farm)
     if added_up:
@@ -45,7 +45,7 @@ def test_a_report_sums_what_was_delivered(farm: Farm, added_up: bool) -> None:  
     ]  # fmt: skip
 
 
-def test_a_span_has_its_first_day_and_not_its_last(farm: Farm) -> None:
+def test_a_span_has_its_first_day_and_not_its_last(farm: FarmDatabase) -> None:
     """From a day up to another, which is no longer in it."""
     farm.finish(farm.claimed())
     today = datetime.now(UTC).date()
@@ -57,14 +57,14 @@ def test_a_span_has_its_first_day_and_not_its_last(farm: Farm) -> None:
         assert usage.report(farm.engine, span=span)[0]["jobs"] == jobs
 
 
-def test_only_what_was_delivered_is_charged(farm: Farm) -> None:
+def test_only_what_was_delivered_is_charged(farm: FarmDatabase) -> None:
     """A job that failed, was cancelled or is not done yet has used nothing of the tenant's."""
     farm.store.cancel(farm.claimed().id, farm.tenant.id)
     farm.queued()
     assert usage.report(farm.engine)[0]["jobs"] == 0
 
 
-def test_many_who_add_up_count_each_entry_once(farm: Farm) -> None:
+def test_many_who_add_up_count_each_entry_once(farm: FarmDatabase) -> None:
     """Several processes add up at the same time, in small parts, while jobs go on ending."""
     for _ in range(40):
         farm.finish(farm.claimed())

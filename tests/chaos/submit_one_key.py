@@ -13,7 +13,7 @@ import httpx
 
 from tests.chaos.load import MODEL, finish, judge
 from tests.chaos.report import Verdict
-from tests.chaos.stage import KEY, Rig
+from tests.chaos.rig import KEY, Rig
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -26,8 +26,8 @@ BUSY = 503
 def run(times: int = 50) -> Verdict:
     """The same body under the same key from so many connections; then another body under it."""
     verdict = Verdict("R17", f"{AT_ONCE} parallel submissions of one key, {times} times")
-    with tempfile.TemporaryDirectory() as folder, Rig(Path(folder), workers_=1) as stage:
-        answers, conflicts = asyncio.run(_rounds(stage.url, times))
+    with tempfile.TemporaryDirectory() as folder, Rig(Path(folder), workers_=1) as rig:
+        answers, conflicts = asyncio.run(_rounds(rig.url, times))
         made = [[a for a in round_ if a.status_code == 202] for round_ in answers]
         told = [{a.json().get("id") for a in round_} for round_ in answers]
         codes = {a.status_code for round_ in answers for a in round_}
@@ -36,11 +36,11 @@ def run(times: int = 50) -> Verdict:
         verdict.equal("keys that were told other than one id", sum(len(t) != 1 for t in told), 0)
         verdict.equal("other bodies refused with 409", _count(conflicts, 409), times)
         verdict.equal("refusals that name both hashes", sum(map(_names_both, conflicts)), times)
-        rows = stage.records.rows("SELECT count(*) FROM jobs")[0]["count"]
+        rows = rig.database.rows("SELECT count(*) FROM jobs")[0]["count"]
         verdict.equal("rows", rows, times)
         ids = [ids.pop() for ids in told if ids]
-        finish(stage, ids, 60)
-        judge(verdict, stage, ids)
+        finish(rig, ids, 60)
+        judge(verdict, rig, ids)
     return verdict.end()
 
 

@@ -13,11 +13,11 @@ from app.dispatch.dispatcher import LEADERS_LOCK
 from tests.chaos.faults import Faults
 from tests.chaos.load import Load, finish, judge
 from tests.chaos.report import Verdict
-from tests.chaos.stage import Rig
+from tests.chaos.rig import Rig
 from tests.waiting import until
 
 if TYPE_CHECKING:
-    from tests.chaos.stage import Actor
+    from tests.chaos.rig import Actor
 
 TAKEOVER_S = 5.0
 _HOLDER = """
@@ -30,29 +30,29 @@ WHERE locktype = 'advisory' AND granted AND classid = 0 AND objid = :lock
 def run(times: int = 10) -> Verdict:
     """Kill and freeze by turns, with jobs coming in."""
     verdict = Verdict("R0", f"the leader killed and frozen by turns, {times} times")
-    with tempfile.TemporaryDirectory() as folder, Rig(Path(folder)) as stage:
-        faults, took, ids = Faults(stage, 0), [], []
+    with tempfile.TemporaryDirectory() as folder, Rig(Path(folder)) as rig:
+        faults, took, ids = Faults(rig, 0), [], []
         for n in range(times):
-            before, leader = until(lambda: _leader(stage))
+            before, leader = until(lambda: _leader(rig))
             (faults.freeze if n % 2 else faults.kill)(leader)
             began = time.monotonic()
-            until(lambda before=before: (_leader(stage) or (before,))[0] != before)
+            until(lambda before=before: (_leader(rig) or (before,))[0] != before)
             took.append(time.monotonic() - began)
-            load = Load(stage, [f"job {n}.{m}" for m in range(20)])
+            load = Load(rig, [f"job {n}.{m}" for m in range(20)])
             load.run()
             ids += load.accepted.values()
-            finish(stage, ids, 60)
+            finish(rig, ids, 60)
             faults.settle()
         verdict.faults = faults.fired
         verdict.most("longest until another led, seconds", max(took), TAKEOVER_S)
-        judge(verdict, stage, ids)
+        judge(verdict, rig, ids)
     return verdict.end()
 
 
-def _leader(stage: Rig) -> tuple[int, Actor] | None:
+def _leader(rig: Rig) -> tuple[int, Actor] | None:
     """The server's process that holds the lock for the leader, and the leader."""
-    for row in stage.records.rows(_HOLDER, lock=LEADERS_LOCK):
-        for name, actor in stage.actors.items():
+    for row in rig.database.rows(_HOLDER, lock=LEADERS_LOCK):
+        for name, actor in rig.actors.items():
             if name.startswith("dispatcher") and (pid := actor.pid) is not None:
                 ports = {c.laddr.port for c in psutil.Process(pid).net_connections()}
                 if row["client_port"] in ports:

@@ -11,7 +11,7 @@ from pathlib import Path
 from tests.chaos.faults import Faults
 from tests.chaos.load import Load, finish, judge
 from tests.chaos.report import Verdict
-from tests.chaos.stage import Rig
+from tests.chaos.rig import Rig
 from tests.waiting import until
 
 AWAY_S = 10.0
@@ -22,38 +22,38 @@ RESUME_S = 5.0
 def run(jobs: int = 5000, meanwhile: int = 400) -> Verdict:
     """FLUSHALL, then SIGKILL, then ten seconds without Redis."""
     verdict = Verdict("R3", f"Redis forgets and dies, with {jobs} queued")
-    with tempfile.TemporaryDirectory() as folder, Rig(Path(folder)) as stage:
-        faults = Faults(stage, 3)
-        with stage.sdk() as sdk:
+    with tempfile.TemporaryDirectory() as folder, Rig(Path(folder)) as rig:
+        faults = Faults(rig, 3)
+        with rig.sdk() as sdk:
             asked = [{"prompt": f"job {n}", "model": "null"} for n in range(jobs)]
             ids = [str(job.id) for job in sdk.submit_many(asked)]
-        redis = stage.actors["redis"]
+        redis = rig.actors["redis"]
         redis.rests = True
         faults.do("flushall")
         faults.kill(redis)
-        load = Load(stage, [f"late {n}" for n in range(meanwhile)], threads=2, rate=40)
+        load = Load(rig, [f"late {n}" for n in range(meanwhile)], threads=2, rate=40)
         submitting = threading.Thread(target=load.run)
         submitting.start()
         threading.Event().wait(AWAY_S)
-        before = _ended(stage)
+        before = _ended(rig)
         redis.rests = False
-        until(stage.redis.ready)
+        until(rig.redis.ready)
         back = time.monotonic()
-        until(lambda: _ended(stage) > before)
+        until(lambda: _ended(rig) > before)
         resumed_s = time.monotonic() - back
         submitting.join()
         ids += load.accepted.values()
-        finish(stage, ids, 600)
+        finish(rig, ids, 600)
         took = sorted(load.took_s)
         verdict.faults = faults.fired
         verdict.equal("how Redis ended", redis.endings[-1], -signal.SIGKILL)
         verdict.equal("submissions refused", len(load.refused), 0)
         verdict.most("accept p99 meanwhile, seconds", took[int(len(took) * 0.99)], ACCEPT_P99_S)
         verdict.most("seconds from Redis' return to the next end", resumed_s, RESUME_S)
-        judge(verdict, stage, ids)
+        judge(verdict, rig, ids)
     return verdict.end()
 
 
-def _ended(stage: Rig) -> int:
+def _ended(rig: Rig) -> int:
     query = "SELECT count(*) FROM jobs WHERE status = 'succeeded'"
-    return int(stage.records.rows(query)[0]["count"])
+    return int(rig.database.rows(query)[0]["count"])

@@ -1,7 +1,7 @@
 """A whole farm in plain processes on loopback, each of which may be killed or frozen at any moment.
 
 One thread starts the processes and starts again what has ended, as a cluster would; it lives as
-long as the stage, because the kernel ties the processes to the thread that started them.
+long as the rig, because the kernel ties the processes to the thread that started them.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from app.tenants.keys import ensure_default
 from renderfarm import Farm as Sdk
 from tests.chaos import clock
 from tests.chaos.proxy import Proxy
-from tests.integration.records import Farm
+from tests.integration.records import FarmDatabase
 from tests.waiting import until
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class Actor:
         return self._process.pid if self._process and self._process.returncode is None else None
 
     def keep(self) -> None:
-        """Notice an end; start anew. Called by the stage's one thread."""
+        """Notice an end; start anew. Called by the rig's one thread."""
         if self._process is not None and (code := self._process.poll()) is not None:
             self.endings.append(code)
             self._process = None
@@ -163,7 +163,7 @@ class Rig:
             name: Actor(name, program, self.folder / "log" / f"{name}.log")
             for name, program in self._cast(workers_, dispatchers).items()
         }
-        self._keeper = threading.Thread(target=self._keep, name="stage", daemon=True)
+        self._keeper = threading.Thread(target=self._keep, name="rig", daemon=True)
 
     def _cast(self, workers_: int, dispatchers: int) -> dict[str, Callable[[], Program]]:
         cast: dict[str, Callable[[], Program]] = {
@@ -197,7 +197,7 @@ class Rig:
         self.engine = create_engine(self.postgres.url, pool_size=4)
         self._stack.callback(self.engine.dispose)
         ensure_default(self.engine, KEY)
-        self.records = Farm(self.engine)
+        self.database = FarmDatabase(self.engine)
         self.broker = redis.Redis.from_url(self.redis.url, decode_responses=True)
         self._stack.callback(self.broker.close)
         for actor in self.actors.values():

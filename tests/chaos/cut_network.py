@@ -11,7 +11,7 @@ from tests.chaos.faults import Faults
 from tests.chaos.load import Load, finish, judge
 from tests.chaos.proxy import Mode
 from tests.chaos.report import Verdict
-from tests.chaos.stage import Rig
+from tests.chaos.rig import Rig
 from tests.waiting import until
 
 RESUME_S = 15.0
@@ -21,12 +21,12 @@ CUTS = ((Mode.HALF_OPEN, 60.0), (Mode.FREEZE, 30.0), (Mode.RESET, 5.0))
 def run(share: float = 1.0, rate: float = 10.0) -> Verdict:
     """Each cut for `share` of its time, with submissions all the while."""
     verdict = Verdict("R4", "the way to Redis half-open, frozen and reset")
-    with tempfile.TemporaryDirectory() as folder, Rig(Path(folder)) as stage:
-        faults = Faults(stage, 4)
+    with tempfile.TemporaryDirectory() as folder, Rig(Path(folder)) as rig:
+        faults = Faults(rig, 4)
         ids: list[str] = []
         for mode, lasts_s in CUTS:
             count = int(lasts_s * share * rate) + 50
-            load = Load(stage, [f"{mode} {n}" for n in range(count)], threads=2, rate=rate)
+            load = Load(rig, [f"{mode} {n}" for n in range(count)], threads=2, rate=rate)
             submitting = threading.Thread(target=load.run)
             submitting.start()
             until(lambda load=load: load.accepted)
@@ -34,14 +34,14 @@ def run(share: float = 1.0, rate: float = 10.0) -> Verdict:
             faults.settle()
             began = time.monotonic()
             mine = list(load.accepted.values())
-            finish(stage, mine, 120)
+            finish(rig, mine, 120)
             verdict.most(f"{mode}: seconds until what waited was done",
                          time.monotonic() - began, RESUME_S)  # fmt: skip
             submitting.join()
             verdict.equal(f"{mode}: failed submissions", len(load.refused), 0)
             ids += load.accepted.values()
-        finish(stage, ids, 120)
+        finish(rig, ids, 120)
         verdict.faults = faults.fired
         verdict.equal("cuts that hurt somebody", len(faults.fired), len(CUTS))
-        judge(verdict, stage, ids)
+        judge(verdict, rig, ids)
     return verdict.end()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from tests.chaos.faults import ALL, Faults, Gremlin
 from tests.chaos.load import Load, finish, judge
 from tests.chaos.report import Verdict
-from tests.chaos.stage import Rig
+from tests.chaos.rig import Rig
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,21 +28,21 @@ def run(
 ) -> Verdict:
     """Submit while everything fails in turn; then let it end in peace."""
     verdict = Verdict("R1", f"{jobs} {ABOUT}")
-    with tempfile.TemporaryDirectory() as folder, Rig(Path(folder)) as stage:
-        faults = Faults(stage, seed)
-        load = Load(stage, [f"job {n}" for n in range(jobs)], twice=0.1, rate=rate, threads=16)
+    with tempfile.TemporaryDirectory() as folder, Rig(Path(folder)) as rig:
+        faults = Faults(rig, seed)
+        load = Load(rig, [f"job {n}" for n in range(jobs)], twice=0.1, rate=rate, threads=16)
         with Gremlin(faults, deck, every_s, seed):
             load.run()
-            finish(stage, list(load.accepted.values()), 2.0)
+            finish(rig, list(load.accepted.values()), 2.0)
         ids = list(load.accepted.values())
-        took_s = finish(stage, ids, within_s)
+        took_s = finish(rig, ids, within_s)
         verdict.faults = faults.fired
         verdict.equal("submissions without an answer", len(load.refused), 0)
         verdict.equal("repeats answered with another job", load.strangers, 0)
         verdict.least("repeats", load.repeats, jobs * 0.07)
         verdict.least("faults that fired", len(faults.fired), min(5, len(deck)))
         verdict.most("seconds from the last answer to the last end", took_s, within_s)
-        judge(verdict, stage, ids)
+        judge(verdict, rig, ids)
     verdict.end()
     verdict.most("seconds in all", verdict.took_s, within_s)
     return verdict

@@ -8,7 +8,7 @@ from pathlib import Path
 from tests.chaos.faults import Faults, Gremlin
 from tests.chaos.load import Load, finish, judge
 from tests.chaos.report import Fired, Verdict
-from tests.chaos.stage import Rig
+from tests.chaos.rig import Rig
 
 SHIFT_S = 600
 CLOCKS_S = {
@@ -26,17 +26,17 @@ def run(jobs: int = 1000) -> Verdict:
     verdict = Verdict("R15", f"{jobs} jobs, clocks wrong by {SHIFT_S} s both ways")
     with (
         tempfile.TemporaryDirectory() as folder,
-        Rig(Path(folder), clocks_s=CLOCKS_S) as stage,
+        Rig(Path(folder), clocks_s=CLOCKS_S) as rig,
     ):
-        faults = Faults(stage, 15)
-        load = Load(stage, [f"job {n}" for n in range(jobs)], rate=40)
+        faults = Faults(rig, 15)
+        load = Load(rig, [f"job {n}" for n in range(jobs)], rate=40)
         with Gremlin(faults, DECK, 3.0, 15):
             load.run()
         ids = list(load.accepted.values())
-        finish(stage, ids, 300)
-        shifted = sum(actor.logged("clock shifted") > 0 for actor in stage.actors.values())
+        finish(rig, ids, 300)
+        shifted = sum(actor.logged("clock shifted") > 0 for actor in rig.actors.values())
         verdict.faults = [*faults.fired, Fired(0.0, "clock", "all", f"{shifted} said so")]
         verdict.equal("processes whose clock is wrong", shifted, len(CLOCKS_S))
         verdict.equal("submissions without an answer", len(load.refused), 0)
-        judge(verdict, stage, ids)
+        judge(verdict, rig, ids)
     return verdict.end()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.chaos.load import Load, finish, judge
 from tests.chaos.report import Fired, Verdict
-from tests.chaos.stage import Rig
+from tests.chaos.rig import Rig
 
 WORKERS = 4
 
@@ -15,19 +15,19 @@ WORKERS = 4
 def run(times: int = 50, *, within_s: float = 300.0) -> Verdict:
     """So many jobs whose first hint is lost together with the worker that took it."""
     verdict = Verdict("R5", f"a hint lost between Redis and the worker, {times} times")
-    with tempfile.TemporaryDirectory() as folder, Rig(Path(folder), workers_=WORKERS) as stage:
-        load = Load(stage, ["hole"] * times)
+    with tempfile.TemporaryDirectory() as folder, Rig(Path(folder), workers_=WORKERS) as rig:
+        load = Load(rig, ["hole"] * times)
         load.run()
         ids = list(load.accepted.values())
-        took_s = finish(stage, ids, within_s)
+        took_s = finish(rig, ids, within_s)
         killed = [
             Fired(0.0, "kill", name, "ended by SIGKILL with a hint in hand")
-            for name, actor in stage.actors.items()
+            for name, actor in rig.actors.items()
             for code in actor.endings
             if code == -9 and name.startswith("worker")
         ]
         verdict.faults = killed
         verdict.equal("workers killed with a hint in hand", len(killed), times)
         verdict.most("seconds to the last end", took_s, within_s)
-        judge(verdict, stage, ids)
+        judge(verdict, rig, ids)
     return verdict.end()

@@ -18,7 +18,7 @@ from app.config.repository import REPOSITORY
 from app.tenants import keys, tenants
 from tests.chaos.load import MODEL, finish, judge
 from tests.chaos.report import Fired, Verdict
-from tests.chaos.stage import KEY, Rig
+from tests.chaos.rig import KEY, Rig
 
 OTHER_KEY = "rf_" + "other" * 8
 SLOTS = 4
@@ -34,17 +34,17 @@ ACCEPTED = "202"
 def run(lasts_s: float = 60.0, times: float = 10.0) -> Verdict:
     """`times` the farm's capacity for so long, from one tenant; one job at a time from another."""
     verdict = Verdict("R13", f"{times:g} times overload for {lasts_s:g} s")
-    with tempfile.TemporaryDirectory() as folder, Rig(Path(folder), slots=SLOTS) as stage:
-        stage.records.execute("UPDATE tenants SET max_queued = :n", n=MAX_QUEUED)
-        other = tenants.ensure_tenant(stage.engine, "other")
-        keys.add_key(stage.engine, other, OTHER_KEY, "chaos")
-        ids = asyncio.run(_flood(stage, CAPACITY / 2, 5.0))["ids"]  # as a farm in use is
-        alone_s = asyncio.run(_waits(stage, 5.0))
-        before = stage.rss_bytes("api")
-        answers, deepest, waits_s = asyncio.run(_overload(stage, times * CAPACITY, lasts_s))
-        after = stage.rss_bytes("api")
+    with tempfile.TemporaryDirectory() as folder, Rig(Path(folder), slots=SLOTS) as rig:
+        rig.database.execute("UPDATE tenants SET max_queued = :n", n=MAX_QUEUED)
+        other = tenants.ensure_tenant(rig.engine, "other")
+        keys.add_key(rig.engine, other, OTHER_KEY, "chaos")
+        ids = asyncio.run(_flood(rig, CAPACITY / 2, 5.0))["ids"]  # as a farm in use is
+        alone_s = asyncio.run(_waits(rig, 5.0))
+        before = rig.rss_bytes("api")
+        answers, deepest, waits_s = asyncio.run(_overload(rig, times * CAPACITY, lasts_s))
+        after = rig.rss_bytes("api")
         ids += answers["ids"]
-        finish(stage, ids, 300)
+        finish(rig, ids, 300)
         codes = answers["codes"]
         refused = sum(codes.get(code, 0) for code in REFUSALS)
         verdict.faults = [Fired(0.0, "overload", "api", f"{refused} submissions refused")]
@@ -58,33 +58,33 @@ def run(lasts_s: float = 60.0, times: float = 10.0) -> Verdict:
         verdict.most("hints in Redis at most", deepest, 4 * SLOTS + BATCH)
         verdict.most("growth of the API's memory", after / before - 1, 0.1)
         verdict.most("another tenant's wait beside its wait alone", waits_s / alone_s, 2.0)
-        judge(verdict, stage, ids)
+        judge(verdict, rig, ids)
     return verdict.end()
 
 
-async def _overload(stage: Rig, rate: float, lasts_s: float) -> tuple[dict[str, Any], int, float]:
+async def _overload(rig: Rig, rate: float, lasts_s: float) -> tuple[dict[str, Any], int, float]:
     """What the flood was answered, the most hints in Redis meanwhile, and another tenant's wait."""
     deepest = 0
 
     async def watch() -> None:
         nonlocal deepest
         while True:
-            deepest = max(deepest, int(stage.broker.llen(queue_of(MODEL))))
+            deepest = max(deepest, int(rig.broker.llen(queue_of(MODEL))))
             await asyncio.sleep(0.05)
 
     watching = asyncio.create_task(watch())
-    answers, waits_s = await asyncio.gather(_flood(stage, rate, lasts_s), _waits(stage, lasts_s))
+    answers, waits_s = await asyncio.gather(_flood(rig, rate, lasts_s), _waits(rig, lasts_s))
     watching.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await watching
     return answers, deepest, waits_s
 
 
-async def _flood(stage: Rig, rate: float, lasts_s: float) -> dict[str, Any]:
+async def _flood(rig: Rig, rate: float, lasts_s: float) -> dict[str, Any]:
     """Have another process submit at this rate, and return what it was answered."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "tests.chaos.flood"),
-        *(stage.url, KEY, str(rate), str(lasts_s), MODEL, f"slow {SECONDS_EACH}"),
+        *(rig.url, KEY, str(rate), str(lasts_s), MODEL, f"slow {SECONDS_EACH}"),
         cwd=REPOSITORY,
         stdout=asyncio.subprocess.PIPE,
     )
@@ -93,12 +93,12 @@ async def _flood(stage: Rig, rate: float, lasts_s: float) -> dict[str, Any]:
     return answers
 
 
-async def _waits(stage: Rig, lasts_s: float) -> float:
+async def _waits(rig: Rig, lasts_s: float) -> float:
     """How long another tenant's jobs take, one at a time, in the middle."""
     took: list[float] = []
     until = time.monotonic() + lasts_s
     head = {"Authorization": f"Bearer {OTHER_KEY}"}
-    async with httpx.AsyncClient(base_url=stage.url, timeout=120, headers=head) as client:
+    async with httpx.AsyncClient(base_url=rig.url, timeout=120, headers=head) as client:
         while time.monotonic() < until:
             began = time.monotonic()
             body = {"prompt": f"slow {SECONDS_EACH}", "model": MODEL, "metadata": {"n": len(took)}}
