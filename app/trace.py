@@ -17,5 +17,5 @@ _FORMAT = re.compile(
 
 
 def read(text: str | None) -> str | None:
-    """The traceparent, or none if it is invalid: the specification says to ignore an invalid one."""
+    """The traceparent, or none if it is invalid (the specification says to ignore it)."""
     return text if text is not None and _FORMAT.fullmatch(text) else None

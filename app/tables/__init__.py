@@ -1,6 +1,6 @@
-"""The records, as the program sees them. The migrations make them; a test compares the two.
+"""The database schema as SQLAlchemy tables. The migrations create it; a test compares the two.
 
-CHECKs and triggers live in the migrations alone: Postgres enforces them whoever writes.
+CHECKs and triggers are in the migrations alone. Postgres enforces them for every writer.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the farm's own processes say: intake of what it refused, workers of themselves."""
+"""Rejects (the dead-letter queue of intake) and the registry of workers."""
 
 from __future__ import annotations
 
@@ -19,8 +19,12 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from app.tables.base import NOW, TIME, metadata
 
-# Messages that intake could not accept. One row however often the message is delivered; `body` is
-# its beginning, up to what a message may have, and `body_bytes` and `body_sha256` are of all of it.
+# Messages that intake refused. A message that is delivered several times has one row.
+#   message_id                the id of the message in its service
+#   code, detail              the reason: the error code, and a text
+#   body                      the body's beginning, up to the size limit of a message
+#   body_bytes, body_sha256   of the whole body
+#   replayed_at, job_id       null until `renderfarm rejects replay` makes a job of the message
 rejects = Table(
     "rejects",
     metadata,
@@ -42,6 +46,8 @@ rejects = Table(
 Index("rejects_of_tenant", rejects.c.tenant_id, rejects.c.id.desc())
 Index("rejects_of_job", rejects.c.job_id, postgresql_where=text("job_id IS NOT NULL"))
 
+# One row per worker process, while it lives. The worker inserts it at its start, updates `seen_at`
+# and `stats` with each heartbeat, and deletes it at its end. The reaper deletes silent ones.
 workers = Table(
     "workers",
     metadata,

@@ -1,6 +1,6 @@
 """API keys (authentication): a key is shown once, when it is created; the database has its SHA-256.
 
-A key has 256 random bits. A plain hash is enough, because no dictionary attack can guess such a key.
+A key has 256 random bits. A plain hash is enough, because no dictionary can contain such a key.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def new_key() -> str:
 
 
 def hash_of(key: str) -> bytes:
-    """The SHA-256 of a key, 32 bytes, which the database has in the key's place."""
+    """The SHA-256 of a key, 32 bytes. The database stores it in place of the key."""
     return hashlib.sha256(key.encode()).digest()
 
 

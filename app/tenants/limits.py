@@ -99,7 +99,7 @@ class Quota:
         return not far
 
     def check(self, connection: Connection, tenant: UUID, most: int) -> None:
-        """Count the queued jobs, the new ones included; raises `OverQuota` if they exceed `most`."""
+        """Count the queued jobs with the new ones; raises `OverQuota` if they exceed `most`."""
         began = self._clock()
         queued = count_queued(connection, tenant, most + 1)
         now = self._clock()

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def new_secret() -> str:
-    """A new secret that signs webhooks: 256 random bits, as https://www.standardwebhooks.com asks."""
+    """A new secret that signs webhooks, 256 bits, as in https://www.standardwebhooks.com."""
     return "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
 
 
