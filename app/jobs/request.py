@@ -131,7 +131,7 @@ def _storable(value: object) -> bool:
 def digest(request: JobRequest) -> bytes:
     """SHA-256 over the fields that are set, in canonical JSON, 32 bytes.
 
-    Two bodies that differ only in white space or in the order of fields have the same digest.
+    Bodies that differ only in white space, order of fields or form of numbers have the same digest.
     """
     fields = request.model_dump(mode="json", exclude={"id"}, exclude_unset=True)
     return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).digest()
