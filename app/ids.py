@@ -15,6 +15,6 @@ if TYPE_CHECKING:
 __all__ = ["made_at_s", "new_id"]
 
 
-def made_at_s(made: UUID) -> float:
+def made_at_s(uuid: UUID) -> float:
     """The Unix time, in seconds, at which `new_id` made the id. Meaningless for any other UUID."""
-    return (made.int >> 80) / 1000
+    return (uuid.int >> 80) / 1000

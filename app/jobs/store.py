@@ -193,7 +193,7 @@ class Store:
         return bool(self._move(statements.CANCEL, "cancelled", id=job_id, tenant_id=tenant_id))
 
     def rescue(self, max_crashes: int, limit: int = 100) -> list[UUID]:
-        """Running -> queued for jobs whose lease ran out, or -> failed after `max_crashes` of that.
+        """Running -> queued for jobs whose lease ran out; those with `max_crashes` crashes fail.
 
         Moves at most `limit` jobs; returns their ids.
         """

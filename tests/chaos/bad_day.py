@@ -1,4 +1,4 @@
-"""R18: half an hour of everything, slowly: what a bad day looks like. For the night."""
+"""R18: soak test. Half an hour of submissions with a random fault every ten seconds."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from tests.chaos.load import Load, finish, judge
 from tests.chaos.report import Verdict
 from tests.chaos.rig import Rig
 
-SEEN = 0.999
+MIN_ANSWERED = 0.999
 
 
 def run(minutes: float = 30.0, every_s: float = 10.0, rate: float = 10.0) -> Verdict:
-    """A fault every ten seconds; the SDK submits with the retries that it has by itself."""
+    """Inject a fault every `every_s`, while the SDK submits with its default retries."""
     verdict = Verdict("R18", f"{minutes:g} minutes with a fault every {every_s:g} s")
     with tempfile.TemporaryDirectory() as folder, Rig(Path(folder)) as rig:
         faults = Faults(rig, 18)
@@ -26,6 +26,6 @@ def run(minutes: float = 30.0, every_s: float = 10.0, rate: float = 10.0) -> Ver
         finish(rig, ids, 300)
         verdict.faults = faults.fired
         verdict.least("faults that fired", len(faults.fired), minutes * 60 / every_s * 0.7)
-        verdict.least("share of submissions answered", len(ids) / asked, SEEN)
+        verdict.least("share of submissions answered", len(ids) / asked, MIN_ANSWERED)
         judge(verdict, rig, ids)
     return verdict.end()

@@ -1,4 +1,4 @@
-"""R2: workers are frozen for two leases, again and again; what they say on waking must count nothing."""
+"""R2: workers are frozen for two leases, many times; fencing rejects their late writes."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ SETTINGS = {
     "RENDERFARM_RENEW_S": "0.4",
     "RENDERFARM_SLOTS": "8",
     "RENDERFARM_HINT_AGAIN_S": "1",
-    "RENDERFARM_MAX_CRASHES": "100",  # a job may be held by a frozen worker many times here
+    "RENDERFARM_MAX_CRASHES": "100",  # a job may be in a frozen worker many times
 }
 
 
 def run(freezes: int = 200, *, seed: int = 2, fenced: float = 0.5) -> Verdict:
-    """Freeze a worker that holds jobs, and let it go on when they are long another's."""
+    """Freeze a worker that holds jobs, and resume it when other workers have its jobs."""
     verdict = Verdict("R2", f"a worker frozen for two leases, {freezes} times")
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -37,13 +37,13 @@ def run(freezes: int = 200, *, seed: int = 2, fenced: float = 0.5) -> Verdict:
         feeding = threading.Thread(target=_feed, args=(rig, ids, done))
         feeding.start()
         each = freezes // WORKERS
-        crew = [
+        freezing = [
             threading.Thread(target=_freeze_often, args=(faults, f"worker-{n + 1}", each))
             for n in range(WORKERS)
         ]
-        for thread in crew:
+        for thread in freezing:
             thread.start()
-        for thread in crew:
+        for thread in freezing:
             thread.join()
         done.set()
         feeding.join()
@@ -54,23 +54,23 @@ def run(freezes: int = 200, *, seed: int = 2, fenced: float = 0.5) -> Verdict:
         poll(lambda: _refused(rig) >= freezes * fenced, PATIENCE_S, every_s=0.2)
         refused = _refused(rig)
         verdict.faults = faults.fired
-        verdict.least("freezes seen", len(faults.fired), each * WORKERS)
-        verdict.least("attempts taken back", rescued[0]["count"], freezes * fenced)
-        verdict.least("writes that the fence stopped", refused, freezes * fenced)
+        verdict.least("freezes", len(faults.fired), each * WORKERS)
+        verdict.least("rescued attempts", rescued[0]["count"], freezes * fenced)
+        verdict.least("writes that fencing rejected", refused, freezes * fenced)
         judge(verdict, rig, ids)
     return verdict.end()
 
 
 def _refused(rig: Rig) -> int:
-    """How often a worker was told that an attempt was no longer its own."""
+    """How often the store rejected a worker's write for an attempt that it no longer held."""
     return rig.logged("worker", "] fenced ") + rig.logged("worker", "] left ")
 
 
 def _feed(rig: Rig, ids: list[str], done: threading.Event) -> None:
-    """Keep enough jobs waiting that every worker holds some."""
-    waiting = "SELECT count(*) FROM jobs WHERE status = 'queued'"
+    """Keep enough jobs queued that every worker holds some."""
+    queued = "SELECT count(*) FROM jobs WHERE status = 'queued'"
     while not done.is_set():
-        if rig.database.rows(waiting)[0]["count"] < 8 * WORKERS:
+        if rig.database.rows(queued)[0]["count"] < 8 * WORKERS:
             load = Load(rig, ["slow 0.3"] * 32, threads=2)
             load.run()
             ids.extend(load.accepted.values())
@@ -78,11 +78,11 @@ def _feed(rig: Rig, ids: list[str], done: threading.Event) -> None:
 
 
 def _freeze_often(faults: Faults, name: str, times: int) -> None:
-    """Freeze one worker so many times, each time when it holds a job."""
+    """Freeze one worker `times` times, each time while it holds a job."""
     actor = faults.rig.actors[name]
     holds = "SELECT 1 FROM jobs WHERE status = 'running' AND worker_id LIKE :worker LIMIT 1"
     for _ in range(times):
         until(lambda: faults.rig.database.rows(holds, worker=f"%:{actor.pid}:%"))
         faults.freeze(actor, 2 * LEASE_S)
         faults.settle()
-        assert actor.pid is not None, f"{name} did not outlive it"
+        assert actor.pid is not None, f"{name} did not survive the freeze"

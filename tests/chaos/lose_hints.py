@@ -1,4 +1,4 @@
-"""R5: the hole of BRPOP. A hint has left Redis, and the worker is killed before it is anywhere else."""
+"""R5: lost messages. A worker is killed after BRPOP has removed its hint from Redis."""
 
 from __future__ import annotations
 
@@ -13,21 +13,20 @@ WORKERS = 4
 
 
 def run(times: int = 50, *, within_s: float = 300.0) -> Verdict:
-    """So many jobs whose first hint is lost together with the worker that took it."""
+    """Submit jobs whose first hint is lost together with the worker that took it."""
     verdict = Verdict("R5", f"a hint lost between Redis and the worker, {times} times")
     with tempfile.TemporaryDirectory() as folder, Rig(Path(folder), workers_=WORKERS) as rig:
         load = Load(rig, ["hole"] * times)
         load.run()
         ids = list(load.accepted.values())
         took_s = finish(rig, ids, within_s)
-        killed = [
-            Fired(0.0, "kill", name, "ended by SIGKILL with a hint in hand")
+        verdict.faults = [
+            Fired(0.0, "kill", name, "ended by SIGKILL with a hint in memory")
             for name, actor in rig.actors.items()
             for code in actor.endings
             if code == -9 and name.startswith("worker")
         ]
-        verdict.faults = killed
-        verdict.equal("workers killed with a hint in hand", len(killed), times)
-        verdict.most("seconds to the last end", took_s, within_s)
+        verdict.equal("workers killed with a hint in memory", len(verdict.faults), times)
+        verdict.most("seconds to the last job's end", took_s, within_s)
         judge(verdict, rig, ids)
     return verdict.end()

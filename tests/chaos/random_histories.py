@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Engine
 
-# What is taken out of which statement; what is left changes jobs that it must not change.
+# By the name of a guard: its statement, its text, and the text that replaces it. Without the guard,
+# the statement changes jobs that it must not change.
 GUARDS: dict[str, tuple[str, str, str]] = {
     "claim: still queued": ("CLAIM", "status = 'queued' AND run_after", "run_after"),
     "claim: due": ("CLAIM", "AND run_after <= now()", ""),
@@ -43,7 +44,7 @@ GUARDS: dict[str, tuple[str, str, str]] = {
 
 
 def play(engine: Engine, examples: int, steps: int = 25) -> None:
-    """Play so many random histories; raises what the first bad one shows."""
+    """Play `examples` random histories of `steps` moves; raises the error of the first bad one."""
     JobModel.farm = FarmDatabase(engine)
     run_state_machine_as_test(
         JobModel,
@@ -62,19 +63,19 @@ def play(engine: Engine, examples: int, steps: int = 25) -> None:
 
 @contextmanager
 def without(guard: str) -> Iterator[None]:
-    """The statements, as they would be if somebody had forgotten this guard."""
-    name, text, instead = GUARDS[guard]
-    whole: str = getattr(statements, name)
-    assert whole.count(text) == 1, f"{name} has no {text!r}"
-    setattr(statements, name, whole.replace(text, instead))
+    """Remove a guard from its statement within the block."""
+    name, text, replacement = GUARDS[guard]
+    original: str = getattr(statements, name)
+    assert original.count(text) == 1, f"{name} has no {text!r}"
+    setattr(statements, name, original.replace(text, replacement))
     try:
         yield
     finally:
-        setattr(statements, name, whole)
+        setattr(statements, name, original)
 
 
 def caught(engine: Engine, guard: str, examples: int) -> bool:
-    """Whether playing notices that a guard is gone."""
+    """Whether random histories notice that a guard is missing."""
     with without(guard):
         try:
             play(engine, examples)
@@ -83,30 +84,30 @@ def caught(engine: Engine, guard: str, examples: int) -> bool:
     return False
 
 
-def hold(verdict: Verdict, engine: Engine, examples: int) -> None:
-    """Play with every guard in its place, then without each."""
+def check(verdict: Verdict, engine: Engine, examples: int) -> None:
+    """Play with all guards, then without each of them."""
     began = time.monotonic()
-    wrong: Any = None
+    problem: Any = None
     try:
         play(engine, examples)
-    except Exception as error:  # noqa: BLE001 - what it was is the figure
-        wrong = f"{type(error).__name__}: {error}"
-    verdict.equal("what random histories show", wrong, None)
+    except Exception as error:  # noqa: BLE001 - the error is the figure of the claim
+        problem = f"{type(error).__name__}: {error}"
+    verdict.equal("error in random histories", problem, None)
     found = [guard for guard in GUARDS if caught(engine, guard, examples)]
     verdict.faults = [Fired(0.0, "guard removed", guard, "noticed") for guard in found]
-    verdict.equal("guards that can be missing unnoticed", sorted(GUARDS.keys() - found), [])
+    verdict.equal("guards whose removal is not noticed", sorted(GUARDS.keys() - found), [])
     verdict.most("seconds", time.monotonic() - began, 60)
 
 
 def run(examples: int = 25) -> Verdict:
-    """On a database of its own."""
-    verdict = Verdict("R16", "random histories, and ten guards taken out in turn")
+    """Play the histories on a new database."""
+    verdict = Verdict("R16", "random histories, and ten guards removed in turn")
     with tempfile.TemporaryDirectory() as folder, Postgres(Path(folder)) as postgres:
         migrate(postgres.url)
         engine = create_engine(postgres.url)
         with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.exec_driver_sql("ALTER SYSTEM SET synchronous_commit = off")
             connection.exec_driver_sql("SELECT pg_reload_conf()")
-        hold(verdict, engine, examples)
+        check(verdict, engine, examples)
         engine.dispose()
     return verdict.end()

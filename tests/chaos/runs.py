@@ -1,4 +1,4 @@
-"""Every run, at full length and in the short form that `make test` does."""
+"""The runs by their numbers, at full length and in the short form that `make test` does."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""R15: the processes' clocks are ten minutes ahead of each other; only the database's counts."""
+"""R15: clock skew. The clocks of processes are wrong by ten minutes; only the database's counts."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ DECK = ("kill worker", "kill dispatcher", "freeze worker", "flushall", "kill red
 
 
 def run(jobs: int = 1000) -> Verdict:
-    """Jobs under faults, with every clock wrong but the database's."""
-    verdict = Verdict("R15", f"{jobs} jobs, clocks wrong by {SHIFT_S} s both ways")
+    """Submit jobs under faults, while every clock except the database's is wrong."""
+    verdict = Verdict("R15", f"{jobs} jobs, clocks wrong by {SHIFT_S} s in both directions")
     with (
         tempfile.TemporaryDirectory() as folder,
         Rig(Path(folder), clocks_s=CLOCKS_S) as rig,
@@ -35,7 +35,10 @@ def run(jobs: int = 1000) -> Verdict:
         ids = list(load.accepted.values())
         finish(rig, ids, 300)
         shifted = sum(actor.logged("clock shifted") > 0 for actor in rig.actors.values())
-        verdict.faults = [*faults.fired, Fired(0.0, "clock", "all", f"{shifted} said so")]
+        verdict.faults = [
+            *faults.fired,
+            Fired(0.0, "clock", "all", f"{shifted} processes logged it"),
+        ]
         verdict.equal("processes whose clock is wrong", shifted, len(CLOCKS_S))
         verdict.equal("submissions without an answer", len(load.refused), 0)
         judge(verdict, rig, ids)
