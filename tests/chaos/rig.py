@@ -215,7 +215,7 @@ class Rig:
         return (
             answers(self.api_port, "/readyz")()
             and workers.alive(self.engine) >= expected
-            and any(a.logged("leading") for n, a in self.actors.items() if "dispatcher" in n)
+            and any(a.logged("leader_elected") for n, a in self.actors.items() if "dispatcher" in n)
         )
 
     def sdk(self, **options: Any) -> Sdk:

@@ -72,7 +72,7 @@ class IntakeRig:
         return self._environment | {"RENDERFARM_SOURCES": json.dumps(sources)}
 
     @contextmanager
-    def autocommit(self, *urls: str, **defaults: Any) -> Iterator[None]:
+    def reading(self, *urls: str, **defaults: Any) -> Iterator[None]:
         """Intake at work on these queues; it has ended when this has."""
         settings = Settings.from_environment(self.environment(*urls, **defaults))
         engine, stop = create_engine(settings.database_url), threading.Event()

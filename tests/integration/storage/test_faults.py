@@ -170,8 +170,8 @@ def test_a_full_disk_is_an_outage(tmp_path: Path) -> None:
     """On a disk of 300 kB the third picture of 128 kB is refused, and fits once there is room."""
     program = f"""
 import os, subprocess, sys
-from app.results.storage import ObjectStorage, StorageError
-from tests.integration.results.conftest import settings_of
+from app.storage.objects import ObjectStorage, StorageError
+from tests.integration.storage.conftest import settings_of
 subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", {str(tmp_path)!r}], check=True)
 storage = ObjectStorage(settings_of("file://{tmp_path}"))
 data = os.urandom(128_000)
