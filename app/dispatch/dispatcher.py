@@ -24,6 +24,7 @@ from app.dispatch import workers
 from app.dispatch.fairness import Candidate, choose, window
 from app.dispatch.janitor import Janitor
 from app.dispatch.reaper import Reaper
+from app.errors import first_line
 from app.jobs.store import Store
 from app.notify import Listener
 from app.storage.objects import ObjectStorage
@@ -200,4 +201,4 @@ def run(settings: Settings, stop: threading.Event) -> None:
 
 
 def _cause(error: BaseException) -> str:
-    return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"
+    return f"{type(error).__name__}: {first_line(error)}"
