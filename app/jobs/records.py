@@ -77,7 +77,7 @@ class NewImage:
 
 
 @dataclass(frozen=True, slots=True)
-class Costs:
+class AttemptCosts:
     """The cost of one attempt: seconds of rendering, of storing and of the device, and US dollars.
 
     `gpu_seconds` is the attempt's share of the device's time.

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Engine, text
 
 from app.database import autocommit
 from app.jobs import idempotency, outbox, statements
-from app.jobs.records import Claim, Costs, Failure, NewImage, NewJob, Row, Stored
+from app.jobs.records import AttemptCosts, Claim, Failure, NewImage, NewJob, Row, Stored
 from app.jobs.states import retry_delay_s
 from app.notify import Notices, moved
 from app.tenants import limits
@@ -109,14 +109,14 @@ class Store:
                 return None
             notices = outbox.announce(connection, rows, "running")
         self._notices.send([*notices, moved(job_id, "running")])
-        (r,) = rows
+        (row,) = rows
         return Claim(
-            r["id"],
-            r["tenant_id"],
-            r["attempt"],
-            r["request"],
-            exclusive=r["crashes"] > 0,
-            checkpoint=r["checkpoint"],
+            id=row["id"],
+            tenant_id=row["tenant_id"],
+            attempt=row["attempt"],
+            request=row["request"],
+            exclusive=row["crashes"] > 0,
+            checkpoint=row["checkpoint"],
         )
 
     def is_suspect(self, job_id: UUID) -> bool:
@@ -141,7 +141,7 @@ class Store:
         job_id: UUID,
         attempt: int,
         images: Sequence[NewImage],
-        costs: Costs,
+        costs: AttemptCosts,
         cache_key: bytes | None = None,
     ) -> bool:
         """Running -> succeeded, with its images; false if this is no longer the job's attempt.

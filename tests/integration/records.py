@@ -11,7 +11,7 @@ from sqlalchemy import Engine, text
 from app.ids import new_id
 from app.jobs.audit import audit
 from app.jobs.cache import key_of
-from app.jobs.records import Claim, Costs, Failure, NewImage, NewJob
+from app.jobs.records import AttemptCosts, Claim, Failure, NewImage, NewJob
 from app.jobs.store import Store
 from app.tenants import tenants
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from app.tenants.tenants import Tenant
 
 LEASE_S = 30.0
-COSTS = Costs(render_s=0.5, store_s=0.1, gpu_seconds=0.25, cost_usd=0.01)
+COSTS = AttemptCosts(render_s=0.5, store_s=0.1, gpu_seconds=0.25, cost_usd=0.01)
 BUG = Failure("bad_image", "not a picture")
 HICCUP = Failure("storage_unavailable", "try later", transient=True)
 MAX = 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -45,7 +46,7 @@ def test_the_same_key_with_another_body_names_both_hashes(farm: FarmDatabase) ->
     """A key with another body is a conflict, which names both hashes and stores nothing."""
     (first,) = farm.insert(farm.new("k"))
     other = farm.new("k")
-    other = type(other)(other.id, other.tenant_id, "k", bytes(32), other.request)
+    other = replace(other, request_hash=bytes(32))
     with pytest.raises(IdempotencyConflict) as caught:
         farm.insert(other)
     assert bytes(32).hex() in caught.value.detail
@@ -64,7 +65,7 @@ def test_the_id_of_another_tenants_job_is_refused(farm: FarmDatabase) -> None:
     """The refusal does not name the other tenant, and the other tenant's job does not change."""
     job_id = farm.queued()
     theirs = farm.new(tenant=farm.other)
-    stolen = type(theirs)(job_id, theirs.tenant_id, str(job_id), bytes(32), theirs.request)
+    stolen = replace(theirs, id=job_id, idempotency_key=str(job_id), request_hash=bytes(32))
     with pytest.raises(IdempotencyConflict, match="in use") as caught:
         farm.insert(stolen)
     assert farm.tenant.name not in str(caught.value)
@@ -75,7 +76,7 @@ def test_a_batch_is_stored_whole_or_not_at_all(farm: FarmDatabase) -> None:
     """One conflict in a batch means that none of the batch is stored."""
     farm.insert(farm.new("taken"))
     bad = farm.new("taken")
-    bad = type(bad)(bad.id, bad.tenant_id, "taken", bytes(32), bad.request)
+    bad = replace(bad, request_hash=bytes(32))
     with pytest.raises(IdempotencyConflict):
         farm.insert(farm.new("a"), bad, farm.new("b"))
     assert [row["idempotency_key"] for row in farm.rows("SELECT * FROM jobs")] == ["taken"]

@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 
 from app.database import CONNECTION_ERRORS
 from app.jobs.cache import key_of, repeatable
-from app.jobs.records import Claim, Costs, Failure, attempt_name
+from app.jobs.records import AttemptCosts, Claim, Failure, attempt_name
 from app.storage.objects import StorageError
 from workers.engine.request import DeviceLost, Finished, Request
 from workers.errors import RenderCancelled, RenderDrained, RenderFailed
@@ -143,7 +143,7 @@ class Slot:
         images = self._store_images(claim, result, revision)
         if claim.checkpoint is not None:
             self._delete_checkpoint(claim.checkpoint)
-        costs = Costs(
+        costs = AttemptCosts(
             render_s=render_s,
             store_s=time.monotonic() - started,
             gpu_seconds=result.device_s,

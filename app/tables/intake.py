@@ -1,4 +1,4 @@
-"""Rejects (the dead-letter queue of intake) and the registry of workers."""
+"""Rejects: the messages that intake refused, the dead-letter queue of the farm."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from sqlalchemy import (
     Column,
     ForeignKey,
     Index,
-    Integer,
     LargeBinary,
     Table,
     Text,
@@ -15,7 +14,6 @@ from sqlalchemy import (
     Uuid,
     text,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from app.tables.base import NOW, TIME, metadata
 
@@ -45,20 +43,3 @@ rejects = Table(
 )
 Index("rejects_of_tenant", rejects.c.tenant_id, rejects.c.id.desc())
 Index("rejects_of_job", rejects.c.job_id, postgresql_where=text("job_id IS NOT NULL"))
-
-# One row per worker process, while it lives. The worker inserts it at its start, updates `seen_at`
-# and `stats` with each heartbeat, and deletes it at its end. The reaper deletes silent ones.
-workers = Table(
-    "workers",
-    metadata,
-    Column("id", Text, primary_key=True),
-    Column("host", Text, nullable=False),
-    Column("pid", Integer, nullable=False),
-    Column("device", Text, nullable=False),
-    Column("models", ARRAY(Text), nullable=False),
-    Column("slots", Integer, nullable=False),
-    Column("started_at", TIME, nullable=False, server_default=NOW),
-    Column("seen_at", TIME, nullable=False, server_default=NOW),
-    Column("stats", JSONB, nullable=False, server_default=text("'{}'")),
-)
-Index("workers_seen", workers.c.seen_at)
