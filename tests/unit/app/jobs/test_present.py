@@ -80,3 +80,9 @@ def test_a_webhooks_keys_become_urls() -> None:
     sent = present.with_urls(payload, "https://cdn.test/{}".format)
     assert sent["data"] == present.job(row(), [IMAGE], "https://cdn.test/{}".format)
     assert payload["data"]["images"][0]["key"] == "t/j/1/0.png"
+
+
+def test_a_webhook_of_an_endpoint_has_no_images() -> None:
+    """The payload of an endpoint's event is unchanged, because it has no images."""
+    payload = {"type": "endpoint.disabled", "data": {"id": "1", "reason": "gone"}}
+    assert present.with_urls(payload, "https://cdn.test/{}".format) == payload
