@@ -21,6 +21,8 @@ from app.errors import FarmError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from app.config.settings import Server
+
 
 @click.command()
 @click.option("--tune", metavar="MODEL", help="Measure how the model runs best on this device.")
@@ -58,12 +60,16 @@ def doctor(
     sys.exit(1 if failed else 0)
 
 
+def _settings(needed: Server) -> Settings:
+    return Settings.from_environment(os.environ, needs=(needed,))
+
+
 def _models() -> str:
     return ", ".join(load_catalog(models_file(os.environ), revised=False).models)
 
 
 def _records() -> str:
-    engine = create_engine(Settings.from_environment(os.environ).database_url, pool_size=1)
+    engine = create_engine(_settings("database_url").database_url, pool_size=1)
     try:
         with engine.connect() as connection:
             version = connection.execute(text("SHOW server_version")).scalar_one()
@@ -73,7 +79,7 @@ def _records() -> str:
 
 
 def _broker() -> str:
-    client = connect(Settings.from_environment(os.environ).broker_url)
+    client = connect(_settings("broker_url").broker_url)
     try:
         return f"Redis {client.info('server')['redis_version']}"
     finally:

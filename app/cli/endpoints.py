@@ -115,7 +115,7 @@ def change(
 
 
 def _asked(form: type[Form], fields: dict[str, Any]) -> Form:
-    allow = Settings.from_environment(os.environ).webhook_allow_private
+    allow = Settings.from_environment(os.environ, needs=()).webhook_allow_private
     return parse(json.dumps(fields).encode(), form, allow_private=allow)
 
 

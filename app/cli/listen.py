@@ -106,7 +106,7 @@ def listen(
         engine = reach()
         whose = find_by_name(engine, tenant).id
         fields = {"url": server.url, "events": list(events), "description": "renderfarm listen"}
-        if not Settings.from_environment(os.environ).webhook_allow_private:
+        if not Settings.from_environment(os.environ, needs=()).webhook_allow_private:
             raise click.ClickException(
                 "this farm posts to public addresses only: set RENDERFARM_WEBHOOK_ALLOW_PRIVATE=1 "
                 "for it and here"

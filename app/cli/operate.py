@@ -28,7 +28,7 @@ SHOWN = 10
 
 
 def _settings() -> Settings:
-    return Settings.from_environment(os.environ)
+    return Settings.from_environment(os.environ, needs=("database_url",))
 
 
 def reach() -> Engine:

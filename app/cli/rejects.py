@@ -88,7 +88,7 @@ def rejects_replay(
         else [records.find(each) for each in reject_ids]
     )
     mended = body.read() if body else None
-    desk = _Desk(Settings.from_environment(os.environ), engine, records)
+    desk = _Desk(Settings.from_environment(os.environ, needs=()), engine, records)
     refused = sum(not desk.replay(row, mended) for row in rows)
     if refused:
         raise click.ClickException(f"{refused} of {len(rows)} are still refused")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from app import log
-from app.config.settings import Settings
+from app.config.settings import Settings, servers_of
 from app.errors import FarmError
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def _role(run: Callable[[Settings], None]) -> Callable[[], None]:
     def framed() -> None:
         log.configure(times=os.environ.get("RENDERFARM_LOG_TIMES") != "0")
         try:
-            run(Settings.from_environment(os.environ))
+            run(Settings.from_environment(os.environ, needs=servers_of(run.__name__)))
         except FarmError as error:
             raise click.ClickException(str(error)) from error
 

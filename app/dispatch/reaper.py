@@ -58,9 +58,10 @@ class Reaper:
         """Rescue and expire the jobs that are due. Return how many jobs were moved."""
         expired = self._store.expire()
         rescued = self._store.rescue(self._max_crashes) if self._database_settled() else []
-        for event, ids in (("jobs_rescued", rescued), ("jobs_expired", expired)):
-            if ids:
-                log.info(event, jobs=len(ids), first=str(ids[0]))
+        if rescued:
+            log.info("jobs_rescued", jobs=len(rescued), first=str(rescued[0]))
+        if expired:
+            log.info("jobs_expired", jobs=len(expired), first=str(expired[0]))
         for worker in workers.forget(self._engine):
             log.info("worker_removed", worker=worker)
         return len(rescued) + len(expired)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from app.config.settings import Settings
-from app.dispatch.janitor import SPARED_S, Janitor
+from app.dispatch.janitor import MIN_AGE_S, Janitor
 from app.ids import new_id
 from app.storage.objects import ObjectStorage
 
@@ -55,7 +55,7 @@ class House:
         """A job that ended an hour ago, with its object."""
         claim = self.farm.claimed(job_id, **request)
         self.farm.finish(claim)
-        self.put(f"{claim.tenant_id}/{claim.id}/{claim.attempt}/0.png", 2 * SPARED_S)
+        self.put(f"{claim.tenant_id}/{claim.id}/{claim.attempt}/0.png", 2 * MIN_AGE_S)
         self.age(claim.id)
         return claim.id
 
@@ -155,7 +155,7 @@ def test_orphans_are_collected_and_nothing_else(house: House, farm: Farm) -> Non
     mine = f"{farm.tenant.id}/{runs.id}"
     farm.store.release(runs.id, 1)
     farm.claimed(runs.id)
-    old = 2 * SPARED_S
+    old = 2 * MIN_AGE_S
     house.put(f"{mine}/1/0.png", old)
     house.put(f"{farm.tenant.id}/{new_id()}/1/0.png", old)
     kept += [house.put(f"{mine}/2/0.png", old), house.put("readme.txt", old)]
@@ -168,7 +168,7 @@ def test_a_checkpoint_stays_while_its_job_waits(house: House, farm: Farm) -> Non
     """What a drained attempt left is collected only once its job has ended."""
     claim = farm.claimed()
     key = f"{farm.tenant.id}/{claim.id}/1/checkpoint.safetensors"
-    house.put(key, 2 * SPARED_S)
+    house.put(key, 2 * MIN_AGE_S)
     farm.store.release(claim.id, 1, checkpoint=key)
     assert house.janitor.sweep() == 0
     farm.store.cancel(claim.id, farm.tenant.id)
@@ -178,7 +178,7 @@ def test_a_checkpoint_stays_while_its_job_waits(house: House, farm: Farm) -> Non
 
 def test_a_sweep_comes_when_it_is_due(house: House, farm: Farm) -> None:
     """Not with every round, but once its time has come."""
-    house.put(f"{farm.tenant.id}/{new_id()}/1/0.png", 2 * SPARED_S)
+    house.put(f"{farm.tenant.id}/{new_id()}/1/0.png", 2 * MIN_AGE_S)
     house.janitor.round()
     assert len(house.keys) == 1
     house.janitor._sweep_at = house.janitor._clock()

@@ -46,7 +46,7 @@ def reaper(farm: Farm, engine: Engine, clock: Clock) -> Reaper:
     """A reaper of a farm whose database has been up for a while."""
     made = Reaper(farm.store, engine, SETTINGS, clock)
     made.round()
-    made._in_reach_since = clock.now_s - 1000.0
+    made._available_since = clock.now_s - 1000.0
     return made
 
 
@@ -82,8 +82,8 @@ def test_a_server_that_has_just_started_was_out_of_reach(
     claim = farm.claimed()
     farm.lose(claim.id)
     reaper = Reaper(farm.store, engine, SETTINGS, clock)
-    reaper._in_reach()
-    reaper._in_reach_since = clock.now_s - 0.1
+    reaper._database_settled()
+    reaper._available_since = clock.now_s - 0.1
     assert reaper.round() == 0
 
 

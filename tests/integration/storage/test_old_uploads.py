@@ -61,7 +61,7 @@ def house(farm: Farm, storage_url: str) -> House:
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the sweep look at objects that were put just now."""
-    monkeypatch.setattr(janitor, "SPARED_S", AT_ONCE_S)
+    monkeypatch.setattr(janitor, "MIN_AGE_S", AT_ONCE_S)
 
 
 @pytest.mark.usefixtures("at_once")

@@ -167,7 +167,7 @@ def test_jobs_with_other_loras_each_get_their_own_picture(family: str, tmp_path:
         ("controlnet", {"control_image": picture(1)}),
     ],
 )
-def test_extras_that_the_model_does_not_have_are_refused(
+def test_adapters_that_the_model_does_not_have_are_refused(
     field: str, changes: dict[str, Any], models: dict[str, LoadedModel]
 ) -> None:
     """An unknown LoRA or ControlNet, or half of a pair, is named."""

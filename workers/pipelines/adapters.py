@@ -1,4 +1,4 @@
-"""Extras of a model: LoRAs that its denoiser wears for some jobs, ControlNets that steer it."""
+"""Adapters of a model: LoRAs on a copy of its denoiser, and ControlNets."""
 
 from __future__ import annotations
 
@@ -23,12 +23,14 @@ Loras = tuple[tuple[str, float], ...]
 
 
 class LoraAdapters:
-    """The LoRAs of one denoiser. They are state of a module, so a group wears one set at a time.
+    """The LoRAs of one denoiser.
 
-    What wears them is `module`, the denoiser's twin: the same weights, in modules of its own. So the
-    denoiser itself never changes, and whatever was compiled or recorded of it stays good. Each is read
-    from its folder when a job first asks for it. Of those that are not worn, the least recently used
-    ones leave memory once there are more than `kept`, and are read again when a job needs them.
+    They are state of a module, so a group has one active set at a time.
+
+    They are applied to `module`, a copy of the denoiser: the same weights, in its own modules. So
+    the denoiser itself never changes, and everything compiled or captured of it stays valid. Each
+    LoRA is read from its folder when a job first asks for it. When more than `kept` are in memory,
+    the least recently used inactive ones are dropped, and read again when a job needs them.
     """
 
     def __init__(
@@ -41,7 +43,7 @@ class LoraAdapters:
         self._folders = folders
         self._kept = kept
         self._loaded: OrderedDict[str, None] = OrderedDict()
-        self._worn: Loras = ()
+        self._active: Loras = ()
 
     @property
     def names(self) -> list[str]:
@@ -50,54 +52,56 @@ class LoraAdapters:
 
     @property
     def loaded(self) -> list[str]:
-        """Those in memory, the least recently used first."""
+        """The LoRAs in memory, the least recently used first."""
         return list(self._loaded)
 
-    def either(self, plain: Callable[..., Any], full: Callable[[], None]) -> Callable[..., Any]:
-        """Return what stands for the denoiser: calls `plain`, or the twin while it wears any.
+    def either(
+        self, plain: Callable[..., Any], on_out_of_memory: Callable[[], None]
+    ) -> Callable[..., Any]:
+        """Return the denoiser's function: it calls `plain`, or the copy while LoRAs are active.
 
-        `full` is called when memory ends under the twin.
+        `on_out_of_memory` is called when memory runs out in the copy.
         """
 
         def run(*args: Any, **kwargs: Any) -> Any:
-            if not self._worn:
+            if not self._active:
                 return plain(*args, **kwargs)
             try:
                 return self.module(*args, **kwargs)
             except RuntimeError as error:
                 if faults.out_of_memory(error):
-                    full()
+                    on_out_of_memory()
                 raise
 
         run.__signature__ = inspect.signature(self.module.forward)  # type: ignore[attr-defined]
         return run
 
     def fetch(self, names: list[str]) -> None:
-        """Read those that are not in memory; what is worn stays as it is, also if one can't be read."""
+        """Read the LoRAs that are not in memory. The active set stays, even if one cannot be read."""
         for name in names:
             if name in self._loaded:
                 self._loaded.move_to_end(name)
                 continue
             try:
-                self._make_room({*names, *(worn for worn, _ in self._worn)})
+                self._make_room({*names, *(name for name, _ in self._active)})
                 self._read(name)
-            finally:  # what comes or goes changes which of them are active
+            finally:  # loading or deleting an adapter changes the active set
                 self._dress()
 
     def activate(self, loras: Loras) -> None:
-        """Change what the twin wears, if it wears something else."""
-        if loras == self._worn:
+        """Activate these LoRAs in the copy, if they are not active already."""
+        if loras == self._active:
             return
-        self._worn = ()
+        self._active = ()
         self._dress()
-        self.fetch([name for name, _ in loras])  # some may have left since their job came
-        self._worn = loras
+        self.fetch([name for name, _ in loras])  # some may have been dropped since their job came
+        self._active = loras
         self._dress()
 
     def _read(self, name: str) -> None:
         self._pipeline.load_lora_weights(
             self._folders[name],
-            weight_name=LORA_FILE,  # else a guess, where there are others
+            weight_name=LORA_FILE,  # otherwise PEFT guesses, if there are others
             adapter_name=name,
             local_files_only=True,
         )
@@ -108,31 +112,31 @@ class LoraAdapters:
         self._loaded[name] = None
 
     def _make_room(self, needed: set[str]) -> None:
-        """Let the least recently used go, so that one more makes no more than are kept."""
+        """Drop the least recently used LoRAs, so that one more stays within `kept`."""
         idle = [name for name in self._loaded if name not in needed]
         for name in idle[: max(0, len(self._loaded) + 1 - self._kept)]:
             self._pipeline.delete_adapters(name)
             del self._loaded[name]
 
     def _dress(self) -> None:
-        if self._worn:
+        if self._active:
             self.module.enable_lora()
             self.module.set_adapters(
-                [name for name, _ in self._worn], [scale for _, scale in self._worn]
+                [name for name, _ in self._active], [scale for _, scale in self._active]
             )
         elif self._loaded:
             self.module.disable_lora()
 
 
 def lora_copy(module: torch.nn.Module) -> Any:
-    """Return modules of their own around the same parameters and buffers; nothing of them is compiled.
+    """Return a copy: new modules around the same parameters and buffers; nothing of it is compiled.
 
-    No parameter asks for a gradient from now on: reading a LoRA would see to that, and so have what was
-    compiled with gradients in mind compiled again.
+    No parameter requires a gradient from now on. Reading a LoRA would set this anyway, and
+    everything compiled with gradients would then be compiled again.
     """
     module.requires_grad_(requires_grad=False)
     shared: dict[int, Any] = {id(weight): weight for weight in module.parameters()}
-    # A move puts other buffers in the place of a module's own: what holds them is shared, too.
+    # A move replaces a module's buffers, so their containers are shared, too.
     shared |= {id(part._buffers): part._buffers for part in module.modules()}  # noqa: SLF001
     return copy.deepcopy(module, memo=shared)
 
