@@ -93,7 +93,9 @@ class Dispatcher:
     Its state may be lost at a restart; hints repeat after `again_s`.
     """
 
-    def __init__(self, engine: Engine, celery: Celery, client: redis.Redis, again_s: float) -> None:
+    def __init__(
+        self, *, engine: Engine, celery: Celery, client: redis.Redis, again_s: float
+    ) -> None:
         self._engine = autocommit(engine)
         self._store = Store(engine)
         self._celery = celery
@@ -173,10 +175,13 @@ def run(settings: Settings, stop: threading.Event) -> None:
     engine = create_engine(settings.database_url, pool_size=4)
     client = broker.connect(settings.broker_url)
     celery = broker.create_app(settings.broker_url)
-    dispatcher = Dispatcher(engine, celery, client, settings.hint_again_s)
+    dispatcher = Dispatcher(
+        engine=engine, celery=celery, client=client, again_s=settings.hint_again_s
+    )
     listener = Listener(settings.database_url, "jobs", LEADERS_LOCK)
-    Reaper(Store(engine), engine, settings).start(stop)
-    Janitor(Store(engine), engine, ObjectStorage(settings), settings).start(stop)
+    store, storage = Store(engine), ObjectStorage(settings)
+    Reaper(store=store, engine=engine, settings=settings).start(stop)
+    Janitor(store=store, engine=engine, storage=storage, settings=settings).start(stop)
     failures, leading = 0, False
     log.info("dispatcher_started")
     while not stop.is_set():

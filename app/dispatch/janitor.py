@@ -58,6 +58,7 @@ class Janitor:
 
     def __init__(
         self,
+        *,
         store: Store,
         engine: Engine,
         storage: ObjectStorage,

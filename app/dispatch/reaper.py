@@ -37,6 +37,7 @@ class Reaper:
 
     def __init__(
         self,
+        *,
         store: Store,
         engine: Engine,
         settings: Settings,

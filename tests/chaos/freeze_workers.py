@@ -63,7 +63,8 @@ def run(freezes: int = 200, *, seed: int = 2, fenced: float = 0.5) -> Verdict:
 
 def _refused(rig: Rig) -> int:
     """How often the store rejected a worker's write for an attempt that it no longer held."""
-    return rig.logged("worker", "] fenced ") + rig.logged("worker", "] left ")
+    superseded = rig.logged("worker", "] attempt_superseded ")
+    return superseded + rig.logged("worker", "] attempt_cancelled ")
 
 
 def _feed(rig: Rig, ids: list[str], done: threading.Event) -> None:

@@ -40,6 +40,6 @@ def run(hangs: int = 20) -> Verdict:
         verdict.equal("hangs after which the job was rescued", len(rescues), hangs)
         longest_s = max((row["after_s"] for row in rescues), default=float("inf"))
         verdict.most("longest time until a rescue, in s", longest_s, ALLOWED_S)
-        verdict.least("workers that detected the hang", rig.logged("worker", "device stuck"), 1)
+        verdict.least("workers that detected the hang", rig.logged("worker", "device_stuck"), 1)
         judge(verdict, rig, ids)
     return verdict.end()

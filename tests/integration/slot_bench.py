@@ -115,8 +115,14 @@ class Bench:
         self.device = Device()
         self.runtime = Runtime(lambda: self.device)
         self.renewer = LeaseRenewer(farm.store, self.runtime, settings)
-        storage = ObjectStorage(settings)
-        self.slot = Slot(farm.store, storage, self.runtime, self.renewer, settings, "w")
+        self.slot = Slot(
+            store=farm.store,
+            storage=ObjectStorage(settings),
+            runtime=self.runtime,
+            renewer=self.renewer,
+            settings=settings,
+            worker_id="w",
+        )
         self.threads = ThreadPoolExecutor()
         self.runtime.start()
 

@@ -73,7 +73,10 @@ def test_models_are_listed_with_their_limits(client: httpx.Client) -> None:
 def test_health_needs_no_key(nobody: httpx.Client, farm: Farm) -> None:
     """The process lives, the records are in reach, and the figures are told."""
     farm.queued()
-    worker_records.register(farm.engine, worker_records.Worker("w", "h", 1, "cpu", ("null",), 16))
+    worker_records.register(
+        farm.engine,
+        worker_records.Worker(id="w", host="h", pid=1, device="cpu", models=("null",), slots=16),
+    )
     assert nobody.get("/healthz").json() == {"status": "ok"}
     assert nobody.get("/readyz").json() == {"status": "ready", "workers": 1}
     metrics = nobody.get("/metrics")

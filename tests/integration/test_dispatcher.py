@@ -36,13 +36,17 @@ def dispatcher(engine: Engine, redis_server: Redis, broker: redis.Redis) -> Disp
     """A dispatcher on an empty broker."""
     del broker
     celery = carrier.create_app(redis_server.url)
-    return Dispatcher(engine, celery, carrier.connect(redis_server.url), AGAIN_S)
+    client = carrier.connect(redis_server.url)
+    return Dispatcher(engine=engine, celery=celery, client=client, again_s=AGAIN_S)
 
 
 def worker(farm: Farm, slots: int, *models: str, name: str = "w") -> None:
     """A worker that has just said that it lives."""
     workers.register(
-        farm.engine, workers.Worker(name, "host", 1, "cpu", models or ("null",), slots)
+        farm.engine,
+        workers.Worker(
+            id=name, host="host", pid=1, device="cpu", models=models or ("null",), slots=slots
+        ),
     )
 
 

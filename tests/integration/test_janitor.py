@@ -41,7 +41,9 @@ class House:
         self.farm = farm
         self.folder = folder / "objects"
         self.storage = ObjectStorage(settings)
-        self.janitor = Janitor(farm.store, farm.engine, self.storage, settings)
+        self.janitor = Janitor(
+            store=farm.store, engine=farm.engine, storage=self.storage, settings=settings
+        )
 
     def put(self, key: str, age_s: float = 0.0) -> str:
         """An object that was written so long ago."""

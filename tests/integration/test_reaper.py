@@ -44,7 +44,7 @@ def clock() -> Clock:
 @pytest.fixture
 def reaper(farm: Farm, engine: Engine, clock: Clock) -> Reaper:
     """A reaper of a farm whose database has been up for a while."""
-    made = Reaper(farm.store, engine, SETTINGS, clock)
+    made = Reaper(store=farm.store, engine=engine, settings=SETTINGS, clock=clock)
     made.round()
     made._available_since = clock.now_s - 1000.0
     return made
@@ -81,7 +81,7 @@ def test_a_server_that_has_just_started_was_out_of_reach(
     """A reaper that starts together with the database gives the holders time too."""
     claim = farm.claimed()
     farm.lose(claim.id)
-    reaper = Reaper(farm.store, engine, SETTINGS, clock)
+    reaper = Reaper(store=farm.store, engine=engine, settings=SETTINGS, clock=clock)
     reaper._database_settled()
     reaper._available_since = clock.now_s - 0.1
     assert reaper.round() == 0

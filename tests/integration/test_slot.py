@@ -75,7 +75,7 @@ def test_a_cancelled_job_leaves_the_device(farm: Farm, bench: Bench) -> None:
     answer = bench.begin(job_id)
     farm.store.cancel(job_id, farm.tenant.id)
     bench.renew()
-    assert answer.result(PATIENCE_S).startswith("left")
+    assert answer.result(PATIENCE_S).startswith("cancelled")
     assert farm.events(job_id) == ["queued", "running", "cancelled"]
 
 
@@ -86,10 +86,10 @@ def test_a_worker_may_claim_again_what_it_lost(farm: Farm, bench: Bench) -> None
     farm.lose(job_id)
     farm.store.rescue(3)
     new = bench.threads.submit(bench.slot.render, job_id)
-    until(lambda: bench.slot.gate._suspects)
+    until(lambda: bench.slot.process_lock._suspects)
     assert farm.state(job_id) == ("queued", 1)
     bench.renew()
-    assert old.result(PATIENCE_S).startswith("left")
+    assert old.result(PATIENCE_S).startswith("cancelled")
     until(lambda: f"{job_id}.2" in bench.device.here)
     bench.device.end(f"{job_id}.2", picture)
     assert new.result(PATIENCE_S).startswith("succeeded")
@@ -103,7 +103,7 @@ def test_a_suspect_runs_alone_in_its_worker(farm: Farm, bench: Bench) -> None:
     farm.store.rescue(3)
     before = bench.begin(first)
     alone = bench.threads.submit(bench.slot.render, suspect)
-    until(lambda: bench.slot.gate._suspects)
+    until(lambda: bench.slot.process_lock._suspects)
     after = bench.threads.submit(bench.slot.render, later)
     assert farm.state(suspect) == ("queued", 1)
     bench.device.end(f"{first}.1", picture)
@@ -130,7 +130,7 @@ def test_a_lost_device_leaves_its_jobs_to_the_reaper(farm: Farm, bench: Bench) -
     for job_id in (one, other):
         assert farm.events(job_id) == ["queued", "running", "rescued"]
         assert farm.job(job_id)["crashes"] == 1
-    assert bench.slot.render(one).startswith("not taken")
+    assert bench.slot.render(one).startswith("not claimed")
     assert farm.state(one) == ("queued", 1)
 
 

@@ -45,13 +45,13 @@ class Eager(Bench):
         super().__init__(farm, folder)
         slot = self.slot
         self.slot = type(slot)(
-            slot.store,
-            storage,
-            slot.runtime,
-            slot.renewer,
-            slot.settings,
-            "w",
-            patience_s=patience_s,
+            store=slot.store,
+            storage=storage,
+            runtime=slot.runtime,
+            renewer=slot.renewer,
+            settings=slot.settings,
+            worker_id="w",
+            retry_uploads_s=patience_s,
         )
         self.device.add = self._add  # type: ignore[method-assign]
         self._farm = farm
@@ -125,7 +125,7 @@ def test_an_outage_makes_jobs_wait(
         monkeypatch.setenv("AWS_ENDPOINT_URL", network.url)
         bench = Eager(farm, tmp_path, ObjectStorage(settings_of(s3), QUICK), patience_s=0)
         job_id = farm.queued()
-        assert bench.slot.render(job_id).startswith("postponed: the store is away")
+        assert bench.slot.render(job_id).startswith("postponed: the object store is unavailable")
         row = farm.job(job_id)
         assert (row["status"], row["failures"], row["releases"]) == ("queued", 0, 1)
         (later,) = farm.rows("SELECT run_after > now() + interval '3 s' AS later FROM jobs")

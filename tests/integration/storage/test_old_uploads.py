@@ -32,7 +32,9 @@ class House:
         settings = settings_of(storage_url, KEEP_UPLOADS_S=str(KEPT_S))
         self.farm = farm
         self.storage = ObjectStorage(settings)
-        self.janitor = Janitor(farm.store, farm.engine, self.storage, settings)
+        self.janitor = Janitor(
+            store=farm.store, engine=farm.engine, storage=self.storage, settings=settings
+        )
 
     def put(self, age_s: float, tenant_id: UUID | None = None) -> str:
         """An upload whose place was made so long ago; its name."""
