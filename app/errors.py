@@ -18,6 +18,11 @@ def first_line(error: BaseException | None) -> str:
     return lines[0] if lines else ""
 
 
+def summary(error: BaseException) -> str:
+    """The type of an error and the first line of its message, in one line."""
+    return f"{type(error).__name__}: {first_line(error)}"
+
+
 class FarmError(Exception):
     """The base of every error that the control plane raises on purpose."""
 

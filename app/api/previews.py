@@ -15,6 +15,7 @@ import redis
 import structlog
 
 from app.broker import connect_async, preview_channel
+from app.errors import first_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,7 +75,7 @@ class Previews:
                 try:
                     await self._pass_on()
                 except (redis.RedisError, OSError) as error:
-                    log.warning("no previews", cause=str(error).partition("\n")[0])
+                    log.warning("no previews", cause=first_line(error))
                     await asyncio.sleep(RECONNECT_S)
 
     async def _pass_on(self) -> None:

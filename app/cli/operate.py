@@ -14,6 +14,7 @@ from sqlalchemy.exc import OperationalError
 from app.config.settings import Settings
 from app.database import create_engine
 from app.dispatch import workers as records
+from app.errors import first_line
 from app.jobs.audit import INVARIANTS
 from app.jobs.audit import audit as find_breaches
 from app.tenants import keys as key_store
@@ -37,7 +38,7 @@ def reach() -> Engine:
     try:
         engine.connect().close()
     except OperationalError as error:
-        cause = str(error.orig).strip().splitlines()[0]
+        cause = first_line(error.orig)
         raise click.ClickException(f"the database is not in reach: {cause}") from error
     return engine
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.errors import NotFound
+from app.errors import NotFound, summary
 from app.intake import pacing
 from app.intake.in_flight import InFlightMessages
 from app.intake.sorting import Bad, Good, Outcome, admit, sort
@@ -85,7 +85,7 @@ class Reader:
                 self._queue.retry(left)
                 log.info("handed back", source=self._name, messages=len(left))
             except QueueError as error:
-                log.warning("not handed back", source=self._name, cause=_first_line(error))
+                log.warning("not handed back", source=self._name, cause=summary(error))
         self._queue.close()
 
     def _round(self) -> None:
@@ -147,7 +147,7 @@ class Reader:
             try:
                 self._queue.ack(accepted)
             except QueueError as error:
-                log.warning("not acknowledged", source=self._name, cause=_first_line(error))
+                log.warning("not acknowledged", source=self._name, cause=summary(error))
             self._hand.drop(accepted)
         for bad in outcome.refused:
             self._bury(bad)
@@ -165,7 +165,7 @@ class Reader:
         try:
             self._queue.reject([bad.message], bad.reason)
         except QueueError as error:
-            log.warning("not moved", source=self._name, cause=_first_line(error))
+            log.warning("not moved", source=self._name, cause=summary(error))
             self._put_aside(bad.message)
         else:
             self._hand.drop([bad.message])
@@ -178,10 +178,10 @@ class Reader:
         try:
             self._queue.retry([message], ASIDE_S)
         except QueueError as error:
-            log.warning("not put aside", source=self._name, cause=_first_line(error))
+            log.warning("not put aside", source=self._name, cause=summary(error))
 
     def _wait(self, error: Exception, failures: int) -> None:
-        self._say("waiting", cause=_first_line(error))
+        self._say("waiting", cause=summary(error))
         self._stop.wait(pacing.pause_s(failures))
 
     def _say(self, state: str, **fields: Any) -> None:
@@ -189,7 +189,3 @@ class Reader:
         if state != self._state:
             self._state = state
             log.info(state, source=self._name, **fields)
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"

@@ -153,7 +153,3 @@ def images(claim: Claim, count: int = 1) -> list[NewImage]:
 def _id_of(stored: Stored) -> UUID:
     job_id: UUID = stored.row["id"]
     return job_id
-
-
-Farm = FarmDatabase
-"""The former name, for tests that still import it."""

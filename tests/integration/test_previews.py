@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from app.local.redis import Redis
-    from tests.integration.records import Farm
+    from tests.integration.records import FarmDatabase
 
 ASKED: dict[str, Any] = {
     "prompt": "a red circle on a blue background", "width": 256, "height": 128,
@@ -36,7 +36,9 @@ ASKED: dict[str, Any] = {
 
 
 @pytest.fixture
-def client(farm: Farm, database_url: str, redis_server: Redis, tmp_path: Path) -> Iterator[Client]:
+def client(
+    farm: FarmDatabase, database_url: str, redis_server: Redis, tmp_path: Path
+) -> Iterator[Client]:
     """A farm of the model that ships: API, dispatcher and one worker."""
     port = ports.free()
     environment = {

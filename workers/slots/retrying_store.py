@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 import structlog
 
 from app.database import CONNECTION_ERRORS
+from app.errors import first_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -63,5 +64,5 @@ def _retry(write: Callable[[], T]) -> T:
         except CONNECTION_ERRORS as error:
             if time.monotonic() > give_up_at:
                 raise
-            log.warning("database_unavailable", cause=str(error).partition("\n")[0])
+            log.warning("database_unavailable", cause=first_line(error))
             time.sleep(PAUSE_S)

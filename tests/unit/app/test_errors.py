@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from app.errors import FieldError, InvalidRequest, first_line
+from app.errors import FieldError, InvalidRequest, first_line, summary
 
 
 @pytest.mark.parametrize(
@@ -20,6 +20,7 @@ from app.errors import FieldError, InvalidRequest, first_line
 def test_a_log_event_gets_the_first_line_of_an_error(error: Exception | None, line: str) -> None:
     """The first line that is not blank is the cause; an error without a message gives none."""
     assert first_line(error) == line
+    assert error is None or summary(error) == f"ValueError: {line}"
 
 
 def test_an_error_in_a_list_names_its_place() -> None:
