@@ -1,4 +1,4 @@
-"""`/healthz`, `/readyz`, `/metrics`, and `GET /v1/models`."""
+"""`/healthz` (liveness), `/readyz` (readiness), `/metrics` (Prometheus), and `GET /v1/models`."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ LATENCY = Histogram("renderfarm_http_seconds", "Seconds to answer.", ["method", 
 
 @router.get("/healthz", tags=["health"])
 def healthz() -> dict[str, str]:
-    """The process lives."""
+    """The process is alive."""
     return {"status": "ok"}
 
 
 @router.get("/readyz", tags=["health"])
 def readyz(context: Ctx) -> dict[str, Any]:
-    """The process can take jobs: the records are in reach. 503 if not."""
+    """The process can accept jobs: the database answers. 503 if it does not."""
     with context.engine.connect() as connection:
         connection.execute(text("SELECT 1"))
     return {"status": "ready", "workers": workers.alive(context.engine)}
@@ -47,7 +47,7 @@ def readyz(context: Ctx) -> dict[str, Any]:
 
 @router.get("/metrics", tags=["health"])
 def metrics(context: Ctx) -> Response:
-    """The farm's figures in Prometheus' text format; this process's alone while Postgres is away."""
+    """Return metrics in Prometheus' text format; only this process's while Postgres is unavailable."""
     try:
         farm = generate_latest(_farm(context))
     except SQLAlchemyError:
@@ -57,10 +57,10 @@ def metrics(context: Ctx) -> Response:
 
 @router.get("/v1/models", tags=["models"])
 def models(context: Ctx, _: Who) -> dict[str, Any]:
-    """What the farm serves, with defaults and limits.
+    """List the models that the farm serves, with defaults and limits.
 
-    `batching` is what living workers found when they loaded the model: `step` where its jobs share
-    forward passes, `none` where it can only be served one job at a time; null while nobody knows.
+    `batching` is what living workers found when they loaded the model: `step` if its jobs share
+    forward passes, `none` if they run one at a time, null while no worker serves it.
     """
     found: dict[str, str] = {}
     for worker in workers.living(context.engine):
@@ -95,7 +95,7 @@ def _farm(context: Context) -> CollectorRegistry:
 
 
 def count_requests(app: FastAPI) -> None:
-    """Count and time every request by its route's pattern, never by its ids."""
+    """Count and time every request by its route's pattern, never by ids."""
 
     @app.middleware("http")
     async def count(

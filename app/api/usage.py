@@ -1,4 +1,4 @@
-"""`GET /v1/usage`: what the tenant has used, by model and day."""
+"""`GET /v1/usage`: the tenant's usage, by model and day."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a try says of its endpoint: it lives, it fails, or it is to be bothered no more."""
+"""Endpoint health (circuit breaker): what a try shows of its endpoint, and disabling it."""
 
 from __future__ import annotations
 
@@ -48,32 +48,33 @@ WHERE tenant_id = :tenant_id AND state = 'enabled' AND (events = '{}' OR :type =
 
 
 def note(connection: Connection, endpoint_id: UUID, job_id: UUID, answer: Answer) -> None:
-    """Write down what a try says of its endpoint; disable one that is gone, or fails for days."""
+    """Record what a try shows of its endpoint. Disable one that is gone, or fails for days."""
     if isinstance(answer, Answered) and answer.delivered:
         connection.execute(_LIVES, {"id": endpoint_id})
         return
     if isinstance(answer, Unanswered) and answer.ours:
         return
     lasting = connection.execute(_FAILS, {"id": endpoint_id}).scalar_one_or_none()
-    if lasting is None:  # it was stopped meanwhile
+    if lasting is None:  # it was disabled or removed meanwhile
         return
     if isinstance(answer, Answered) and answer.status == GONE:
-        disable(connection, endpoint_id, job_id, "it answered 410: it wants no more webhooks")
+        disable(connection, endpoint_id, job_id, "it answered 410 Gone")
     elif lasting >= DISABLE_AFTER:
         disable(connection, endpoint_id, job_id, f"it has failed for {DISABLE_AFTER.days} days")
 
 
 def give_up(connection: Connection, endpoint_id: UUID, how: str) -> None:
-    """Let what waits for an endpoint be dead, for it was `how`: "removed", say.
+    """Mark the endpoint's pending deliveries dead; `how` is the reason shown, such as "removed".
 
-    Whoever holds one just now settles it: to wait would be a deadlock, as the endpoint is ours. If
-    that one is to wait then, it is found dead when its time comes.
+    A delivery that a courier holds is not touched: waiting for it would be a deadlock, because this
+    transaction holds the endpoint. If that delivery becomes pending again, it is found dead when it
+    is due.
     """
     connection.execute(_GIVE_UP, {"id": endpoint_id, "how": how})
 
 
 def disable(connection: Connection, endpoint_id: UUID, job_id: UUID, reason: str) -> None:
-    """Send nothing more to an endpoint, give up what waits, and tell the tenant's other ones."""
+    """Disable an endpoint, give up its pending deliveries, and notify the tenant's other endpoints."""
     row = connection.execute(_DISABLE, {"id": endpoint_id, "reason": reason}).one_or_none()
     if row is None:
         return
@@ -92,4 +93,4 @@ def disable(connection: Connection, endpoint_id: UUID, job_id: UUID, reason: str
     others = connection.execute(_LISTENING, values).mappings().all()
     if others:
         outbox.write(connection, [{**values, **other} for other in others])
-    log.warning("endpoint disabled", endpoint_id=str(endpoint_id), reason=reason)
+    log.warning("endpoint_disabled", endpoint_id=str(endpoint_id), reason=reason)

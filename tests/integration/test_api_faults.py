@@ -100,7 +100,7 @@ def test_a_flood_is_refused_at_the_door(
 ) -> None:
     """While too many submissions are handled more are told to come again; reading goes on."""
     admission = server.app.state.admission
-    admission.inside += admission.most
+    admission.in_progress += admission.limit
     try:
         for path in ("/v1/jobs", "/v1/jobs:batch"):
             answer = client.post(path, json={"prompt": "a red circle"})
@@ -108,7 +108,7 @@ def test_a_flood_is_refused_at_the_door(
             assert answer.headers["retry-after"] == "1"
         assert client.get("/v1/jobs").status_code == HTTPStatus.OK
     finally:
-        admission.inside -= admission.most
+        admission.in_progress -= admission.limit
     submit(client)
-    until(lambda: admission.inside == 0)
+    until(lambda: admission.in_progress == 0)
     assert len(farm.rows("SELECT id FROM jobs")) == 1

@@ -108,7 +108,7 @@ def test_410_disables_the_endpoint(records: Records) -> None:
             async with delivering(records.engine, poll_s=0.05):
                 await other.got(1)
             assert state(records, gone_id) == (
-                "disabled", "it answered 410: it wants no more webhooks",
+                "disabled", "it answered 410 Gone",
             )  # fmt: skip
             assert (records.row(first)["state"], records.row(waiting)["state"]) == ("dead", "dead")
             event = verify(other.requests[0].body, other.requests[0].headers, other_secret)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.contract.queues.conftest import HARNESSES
-from tests.integration.intake.desk import MODELS, IntakeRig
+from tests.integration.intake.rig import MODELS, IntakeRig
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

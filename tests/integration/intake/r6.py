@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from renderfarm.queues import Queue
     from tests.contract.queues.harness import Harness
-    from tests.integration.intake.desk import IntakeRig
+    from tests.integration.intake.rig import IntakeRig
 
 SERVICES = ("redis", "sqs", "pubsub", "servicebus")
 """A memory queue dies with its process, so there is nothing to find of it."""

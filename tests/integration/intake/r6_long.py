@@ -33,7 +33,7 @@ from app.local.postgres import Postgres
 from bench import machine
 from tests.contract.queues.conftest import HARNESSES
 from tests.integration.intake import doomed, r6
-from tests.integration.intake.desk import MODELS, IntakeRig
+from tests.integration.intake.rig import MODELS, IntakeRig
 from tests.integration.records import FarmDatabase
 
 if TYPE_CHECKING:

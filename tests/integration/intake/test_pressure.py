@@ -25,7 +25,7 @@ from app.intake.role import open_readers
 from app.tenants import tenants
 from renderfarm.queues import Outgoing, Refused
 from renderfarm.queues.memory import MemoryQueue, store
-from tests.integration.intake.desk import IntakeRig, ids, requests
+from tests.integration.intake.rig import IntakeRig, ids, requests
 from tests.waiting import until
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ def test_without_a_database_nothing_is_received(desk: IntakeRig, postgres: Postg
     sent = desk.queue(url).send_many(requests(3))
     with capture_logs() as lines, without_database(postgres, desk.farm):
         with desk.reading(url):
-            until(lambda: "waiting" in {line["event"] for line in lines})
+            until(lambda: "source_waiting" in {line["event"] for line in lines})
         assert deliveries(url) == [0, 0, 0]
     with desk.reading(url):
         assert ids(desk.jobs(3)) == set(sent)

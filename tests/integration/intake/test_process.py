@@ -21,7 +21,7 @@ from app.local.program import Program
 from app.local.roles import COMMAND
 from renderfarm.queues import open_queue
 from tests.integration.dispatching import dispatching, environment
-from tests.integration.intake.desk import MODELS
+from tests.integration.intake.rig import MODELS
 from tests.integration.records import FarmDatabase
 from tests.waiting import PATIENCE_S, until
 

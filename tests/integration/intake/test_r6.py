@@ -10,7 +10,7 @@ from tests.integration.intake import doomed, r6
 
 if TYPE_CHECKING:
     from tests.contract.queues.harness import Harness
-    from tests.integration.intake.desk import IntakeRig
+    from tests.integration.intake.rig import IntakeRig
 
 
 ROUNDS = (

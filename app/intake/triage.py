@@ -1,8 +1,8 @@
-"""What becomes of each message of a batch: accepted, refused with a reason, or to wait.
+"""Triage of a batch: each message is accepted, rejected with a reason, or waits.
 
-A bad message costs its batch mates nothing: each is read and checked by itself, the good ones are
-stored together, and where the records refuse them together the batch is halved until the one that
-is at fault stands alone.
+A bad message does not affect its batch. Each message is checked by itself, and the good ones are
+stored together. If the database refuses them together, the batch is halved until the message at
+fault is alone.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Good:
 
 @dataclass(frozen=True, slots=True)
 class Bad:
-    """A message that cannot. `code` is stable, `detail` is for whoever mends it."""
+    """A message that cannot become a job. `code` is stable, `detail` helps to correct it."""
 
     message: Message
     code: str
@@ -46,13 +46,13 @@ class Bad:
 
     @property
     def reason(self) -> str:
-        """What the dead-letter says."""
+        """The reason for the dead-letter queue."""
         return f"{self.code}: {self.detail}"
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What the records said to some good messages, in order. `made` counts the jobs that are new."""
+    """The result of storing some good messages, in order. `made` counts the new jobs."""
 
     accepted: tuple[Good, ...] = ()
     refused: tuple[Bad, ...] = ()
@@ -71,9 +71,11 @@ class Outcome:
 def submission(
     source: str, message_id: str, body: bytes, attributes: Mapping[str, str]
 ) -> Submission:
-    """Read a message; raises `Refused`. One without an id of its own is known by its message's.
+    """Parse a message. Raises `Refused`.
 
-    So it becomes one job however often it is delivered, as long as the service calls it the same.
+    A message without its own id is identified by the service's id.
+
+    So it becomes one job however often it is delivered, as long as the service's id stays the same.
     """
     request = parse(body, QueueMessage)
     named = isinstance(request, QueueMessage) and request.id is not None
@@ -84,7 +86,7 @@ def submission(
 def sort(
     messages: Sequence[Message], check: Callable[[Message], NewJob]
 ) -> tuple[tuple[Good, ...], tuple[Bad, ...]]:
-    """Check each message by itself; `check` raises `Refused` for what is wrong with one."""
+    """Check each message by itself; `check` raises `Refused` for a bad one."""
     good, bad = [], []
     for message in messages:
         try:
@@ -92,17 +94,17 @@ def sort(
         except Refused as error:
             bad.append(_bad(message, error))
         except Exception as error:
-            # A message that trips the program must not hold up all others; it can be replayed.
-            log.exception("unreadable", message=message.id)
+            # A message that trips the program must not block all others; it can be replayed.
+            log.exception("message_unreadable", message=message.id)
             bad.append(Bad(message, "unreadable", type(error).__name__))
     return tuple(good), tuple(bad)
 
 
 def admit(good: tuple[Good, ...], store: Callable[[Sequence[NewJob]], int]) -> Outcome:
-    """Store all together, or halve until each stands alone; what there is no room for waits.
+    """Store all together, or halve until each is alone; messages without room wait.
 
-    `store` commits all or none: it answers how many jobs it made, or raises `Refused`. Once there
-    is no room nothing more is tried.
+    `store` commits all or none: it returns how many jobs it made, or raises `Refused`. After the
+    first one without room, nothing more is tried.
     """
     if not good:
         return Outcome()
@@ -131,5 +133,5 @@ def _bad(message: Message, error: Refused) -> Bad:
 
 
 def _printable(text: str) -> str:
-    """Without what Postgres, a header or a terminal would choke on."""
+    """Return the text without the characters that Postgres, a header or a terminal cannot take."""
     return "".join(c if c.isprintable() else " " for c in text)

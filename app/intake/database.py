@@ -1,4 +1,4 @@
-"""What one reader asks of the database. Each call is a transaction of its own, committed when it returns."""
+"""The database, as one reader uses it. Each call is its own transaction, committed on return."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from app import trace
 from app.database import autocommit
 from app.errors import Unstorable
 from app.intake.rejects import NewReject, Rejects
-from app.intake.sorting import Bad, submission
+from app.intake.triage import Bad, submission
 from app.jobs.accept import check
 from app.tenants import tenants
 from app.tenants.limits import count_queued
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from renderfarm.queues import Message
 
 
-class Records:
-    """The database, as one source sees it. Safe from any thread."""
+class IntakeDatabase:
+    """The database of one source. Safe from any thread."""
 
     def __init__(self, engine: Engine, door: AcceptContext, source: Source) -> None:
         self._engine = engine
@@ -36,20 +36,20 @@ class Records:
         self._rejects = Rejects(engine)
         self._source = source
 
-    def look(self) -> tuple[Tenant, int]:
-        """The source's tenant, and how many more of its jobs may wait. Raises `NotFound`."""
+    def room(self) -> tuple[Tenant, int]:
+        """Return the source's tenant, and how many more of its jobs may wait. Raises `NotFound`."""
         tenant = tenants.find_by_name(self._engine, self._source.tenant)
         with autocommit(self._engine).connect() as connection:
             queued = count_queued(connection, tenant.id, tenant.max_queued)
         return tenant, tenant.max_queued - queued
 
     def check(self, tenant: Tenant, message: Message) -> NewJob:
-        """The job that a message asks for; raises `Refused`. Touches no database."""
+        """Return the job that a message asks for. Raises `Refused`. Uses no database."""
         asked = submission(self._source.name, message.id, message.body, message.attributes)
         return check(self._door, tenant, asked)
 
     def store(self, tenant: Tenant, jobs: Sequence[NewJob]) -> int:
-        """Store jobs, all or none; how many are new. Raises `Refused`."""
+        """Store jobs, all or none. Return how many are new. Raises `Refused`."""
         try:
             stored = self._door.store.insert(jobs, tenant.max_queued)
         except DataError as error:
@@ -57,7 +57,7 @@ class Records:
         return sum(each.created for each in stored)
 
     def record(self, tenant: Tenant, refused: Sequence[Bad]) -> None:
-        """Write down what was refused, and why."""
+        """Record rejected messages with their reasons."""
         self._rejects.record(
             [
                 NewReject(

@@ -19,7 +19,7 @@ from app.errors import (
     UnknownModel,
     Unstorable,
 )
-from app.intake.sorting import MAX_DETAIL_CHARS, Good, Outcome, admit, sort, submission
+from app.intake.triage import MAX_DETAIL_CHARS, Good, Outcome, admit, sort, submission
 from app.jobs.records import NewJob
 from renderfarm.queues import Message
 
