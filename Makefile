@@ -2,7 +2,7 @@
 # All of it works as root and as an ordinary user, and nothing is installed outside .venv.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up check docs reference test chaos bench bench-engine bench-gpu r6 r12 azurite clean
+.PHONY: help setup demo up check docs reference test chaos bench bench-engine bench-gpu kill-intakes kill-couriers azurite clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -51,11 +51,11 @@ chaos: setup ## The chaos runs at full length, for an hour (ARGS="R1 R5": some);
 bench: setup ## Measure the farm on this machine, beside a hand-made app (ARGS="--help")
 	@$(BIN)/python -m bench $(ARGS)
 
-r6: setup ## Kill intake at 8 points, 20 times each, on each queue service (about an hour; ARGS="--times 2")
-	@HF_HUB_OFFLINE=1 $(BIN)/python -m tests.integration.intake.r6_long $(ARGS)
+kill-intakes: setup ## Kill intake at 8 points, 20 times each, on each queue service (about an hour; ARGS="--times 2")
+	@HF_HUB_OFFLINE=1 $(BIN)/python -m tests.integration.intake.killed_intakes_long $(ARGS)
 
-r12: setup ## Deliver 5,000 webhooks while couriers are killed (about 5 minutes; ARGS="--webhooks 500")
-	@HF_HUB_OFFLINE=1 $(BIN)/python -m tests.integration.courier.r12_long $(ARGS)
+kill-couriers: setup ## Deliver 5,000 webhooks while couriers are killed (about 5 minutes; ARGS="--webhooks 500")
+	@HF_HUB_OFFLINE=1 $(BIN)/python -m tests.integration.courier.killed_couriers_long $(ARGS)
 
 azurite: ## Install Microsoft's Azurite (npm, 365 MB) into .azurite, for the tests of Azure Blob; they skip without it
 	@npm install --prefix .azurite --no-audit --no-fund azurite@3.37.0

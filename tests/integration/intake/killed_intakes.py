@@ -1,7 +1,7 @@
-"""R6: intake is killed at eight points around receive, commit and ack, and no message is lost.
+"""Intake is killed at eight points around receive, commit and ack, and no message is lost.
 
 Each run sends to a queue of its own, has an intake killed at the point, and lets another finish.
-`make test` does the short form, `make r6` the long one (`r6_long`).
+`make test` does the short form, `make kill-intakes` the long one (`killed_intakes_long`).
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""R12 in short. The long form is `r12.py` as a program: `make r12`."""
+"""The killed couriers in short. The long form is `killed_couriers.py` as a program: `make kill-couriers`."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING
 
-from tests.integration.courier import r12
+from tests.integration.courier import killed_couriers
 
 if TYPE_CHECKING:
     from tests.integration.courier.records import Records
@@ -18,5 +18,5 @@ def test_killed_couriers_lose_nothing_and_follow_nobody(records: Records) -> Non
     depends on how busy the machine is, so it is judged where it is measured.
     """
     short = {"lease_s": 4.0, "limit_s": 0.5}
-    found = asyncio.run(r12.run(records, webhooks=200, per_s=100, **short))
-    assert r12.verdict(found) == []
+    found = asyncio.run(killed_couriers.run(records, webhooks=200, per_s=100, **short))
+    assert killed_couriers.verdict(found) == []

@@ -1,6 +1,6 @@
-"""R6 in full: every service and point many times, with a report beside the benchmarks' results.
+"""The killed intakes in full: every service and point many times, with a report beside the benchmarks' results.
 
-    python -m tests.integration.intake.r6_long --times 20 [--services redis sqs] [--points "amid ack"]
+    python -m tests.integration.intake.killed_intakes_long --times 20 [--services redis sqs] [--points "amid ack"]
 
 Each service has a process, a Postgres and an emulator of its own. The report is written anew after
 each point, so that one which was stopped says how far it came; what is run again replaces its line.
@@ -32,7 +32,7 @@ from app.database import create_engine, migrate
 from app.local.postgres import Postgres
 from bench import machine
 from tests.contract.queues.conftest import HARNESSES
-from tests.integration.intake import doomed, r6
+from tests.integration.intake import doomed, killed_intakes
 from tests.integration.intake.rig import MODELS, IntakeRig
 from tests.integration.records import FarmDatabase
 
@@ -43,9 +43,9 @@ if TYPE_CHECKING:
     from tests.contract.queues.harness import Harness
 
 RESULTS = REPOSITORY / "bench" / "results"
-HEAD = """# R6: intake killed at eight points
+HEAD = """# Intake killed at eight points
 
-Made by `make r6`; do not edit. In each run a producer sends {good} messages with an id of their own, {twice} of
+Made by `make kill-intakes`; do not edit. In each run a producer sends {good} messages with an id of their own, {twice} of
 them twice, {nameless} without an id, and {bad} bad ones. An intake is killed with SIGKILL at the point,
 another one finishes. A run is kept when the rows of `jobs` are the distinct keys that were sent, each
 once, every bad message is in the dead-letter and in `rejects` once, with its reason, the queue is empty and
@@ -88,7 +88,7 @@ def main(argv: Sequence[str]) -> int:
         for job in jobs:
             job.result()
     lost = sum(point["runs"] - point["kept"] for point in found["points"])  # earlier ones too
-    print("R6: " + (f"{lost} runs failed" if lost else "every run kept every message"))
+    print("intake: " + (f"{lost} runs failed" if lost else "every run kept every message"))
     return 1 if lost else 0
 
 
@@ -120,7 +120,7 @@ def _service(
 def _before(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """The lines of an earlier report that this run does not replace."""
     try:
-        points = json.loads((arguments.results / "r6.json").read_text())["points"]
+        points = json.loads((arguments.results / "killed-intakes.json").read_text())["points"]
     except (OSError, ValueError, KeyError):
         return []
     return [
@@ -133,12 +133,12 @@ def _before(arguments: argparse.Namespace) -> list[dict[str, Any]]:
 def _times(
     desk: IntakeRig, harness: Harness, service: str, point: str, arguments: argparse.Namespace
 ) -> dict[str, Any]:
-    kept: list[r6.Found] = []
+    kept: list[killed_intakes.Found] = []
     began, times = time.monotonic(), arguments.times
     for n in range(times):
         try:
             seed = f"{service} {point} {n}"
-            kept.append(r6.once(desk, harness, [point], seed, arguments.lease_s))
+            kept.append(killed_intakes.once(desk, harness, [point], seed, arguments.lease_s))
         except (AssertionError, pytest.fail.Exception) as error:
             print(f"{service}, {point}, run {n}: {error}", file=sys.stderr, flush=True)
     return {
@@ -155,25 +155,36 @@ def _times(
 
 
 def _write(found: dict[str, Any], folder: Path) -> None:
-    found["points"].sort(key=lambda each: (r6.SERVICES.index(each["service"]), each["point"]))
+    found["points"].sort(
+        key=lambda each: (killed_intakes.SERVICES.index(each["service"]), each["point"])
+    )
     folder.mkdir(exist_ok=True)
-    (folder / "r6.json").write_text(json.dumps(found, indent=2) + "\n")
+    (folder / "killed-intakes.json").write_text(json.dumps(found, indent=2) + "\n")
     rows = [
         "| {service} | {point} | {runs} | {kept} | {keys} | {jobs} | {bad} | {dead} |\n".format(
             **each
         )
         for each in found["points"]
     ]
-    sent = {"good": r6.GOOD, "twice": r6.TWICE, "nameless": r6.NAMELESS, "bad": r6.BAD}
-    (folder / "r6.md").write_text(HEAD.format(**found, **found["machine"], **sent) + "".join(rows))
+    sent = {
+        "good": killed_intakes.GOOD,
+        "twice": killed_intakes.TWICE,
+        "nameless": killed_intakes.NAMELESS,
+        "bad": killed_intakes.BAD,
+    }
+    (folder / "killed-intakes.md").write_text(
+        HEAD.format(**found, **found["machine"], **sent) + "".join(rows)
+    )
 
 
 def _arguments(argv: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m tests.integration.intake.r6_long")
+    parser = argparse.ArgumentParser(prog="python -m tests.integration.intake.killed_intakes_long")
     parser.add_argument("--times", type=int, default=20)
-    parser.add_argument("--services", nargs="+", choices=r6.SERVICES, default=r6.SERVICES)
+    parser.add_argument(
+        "--services", nargs="+", choices=killed_intakes.SERVICES, default=killed_intakes.SERVICES
+    )
     parser.add_argument("--points", nargs="+", choices=doomed.POINTS, default=doomed.POINTS)
-    parser.add_argument("--lease-s", type=float, default=r6.LEAST_LEASE_S)
+    parser.add_argument("--lease-s", type=float, default=killed_intakes.LEAST_LEASE_S)
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder")
     return parser.parse_args(argv)
 

@@ -1,9 +1,9 @@
-"""R12: 5,000 webhooks, a third of the endpoints broken, the courier killed every two seconds.
+"""5,000 webhooks, a third of the endpoints broken, the courier killed every two seconds.
 
 70 % of the endpoints are healthy; the others answer 500, hang, or redirect to a canary on loopback.
 Two couriers run; every two seconds one of them is killed with SIGKILL and started again. The long
 waits between tries are cut short in the records, the short ones and the leases are waited for.
-`make test` does the short form, `make r12` the long one (`r12_long`).
+`make test` does the short form, `make kill-couriers` the long one (`killed_couriers_long`).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""R6 in short: every service and point once. The long form is `r6.py` as a program."""
+"""R6 in short: every service and point once. The long form is `killed_intakes.py` as a program."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.integration.intake import doomed, r6
+from tests.integration.intake import doomed, killed_intakes
 
 if TYPE_CHECKING:
     from tests.contract.queues.harness import Harness
@@ -27,10 +27,10 @@ def test_killed_intakes_lose_nothing(
     """After kill -9 at four points in turn another brings in the rest: rows = distinct keys sent."""
     if "outage" not in harness.abilities:
         pytest.skip("a memory queue dies with its process")
-    r6.once(desk, harness, points, points[0])
+    killed_intakes.once(desk, harness, points, points[0])
 
 
 def test_every_point_has_its_turn() -> None:
     """The short form leaves no point out, and kills fewer times than a message is delivered."""
     assert sorted(point for points in ROUNDS for point in points) == sorted(doomed.POINTS)
-    assert max(map(len, ROUNDS)) < r6.DELIVERIES
+    assert max(map(len, ROUNDS)) < killed_intakes.DELIVERIES
