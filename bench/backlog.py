@@ -24,7 +24,7 @@ from app.database import create_engine, migrate
 from app.dispatch.dispatcher import CANDIDATES
 from app.dispatch.fairness import Candidate, choose
 from app.ids import new_id
-from app.jobs.records import Costs, NewImage, NewJob
+from app.jobs.records import AttemptCosts, NewImage, NewJob
 from app.jobs.store import Store
 from app.local.postgres import Postgres
 from app.tenants import tenants
@@ -45,7 +45,7 @@ REQUEST: dict[str, Any] = {
     "output_format": "png", "priority": 0, "deadline_s": 600, "cache": True, "metadata": {},
     "webhook": None,
 }  # fmt: skip
-COSTS = Costs(0.5, 0.1, 0.25, 0.01)
+COSTS = AttemptCosts(0.5, 0.1, 0.25, 0.01)
 _FILL = text("""
 INSERT INTO jobs (id, tenant_id, idempotency_key, request_hash, request, model, steps, shape,
                   priority, created_at, deadline_at)

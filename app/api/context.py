@@ -12,7 +12,7 @@ from starlette.concurrency import run_in_threadpool
 from app.errors import NotFound, TooLarge, Unauthorized
 from app.jobs import present
 from app.jobs.request import LIMIT_BYTES
-from app.tenants import limits, tenants
+from app.tenants import keys, limits
 from app.tenants.tenants import Tenant
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ async def tenant(request: Request) -> Tenant:
 
 def _admit(engine: Engine, key: str) -> Tenant:
     """Return the key's tenant, and count this request in its rate limit. Raises `OverQuota`."""
-    found = tenants.find_by_key(engine, key)
+    found = keys.find_by_key(engine, key)
     if found is None:
         raise Unauthorized("the key is not valid")
     limits.spend_request(engine, found)

@@ -15,6 +15,7 @@ import psycopg
 import structlog
 
 from app.database import CONNECTION, libpq_url
+from app.errors import first_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,7 +50,7 @@ class Hub:
             try:
                 await self._listen()
             except psycopg.OperationalError as error:
-                log.warning("listener_reconnecting", cause=str(error).strip().splitlines()[0])
+                log.warning("listener_reconnecting", cause=first_line(error))
                 await asyncio.sleep(RECONNECT_S)
 
     async def _listen(self) -> None:

@@ -15,6 +15,7 @@ import redis
 import structlog
 
 from app.broker import connect_async, preview_channel
+from app.errors import first_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -76,7 +77,7 @@ class Previews:
                 try:
                     await self._pass_on()
                 except (redis.RedisError, OSError) as error:
-                    log.warning("previews_unavailable", cause=str(error).partition("\n")[0])
+                    log.warning("previews_unavailable", cause=first_line(error))
                     await asyncio.sleep(RECONNECT_S)
 
     async def _pass_on(self) -> None:

@@ -16,7 +16,7 @@ from app.catalog.load import load_catalog
 from app.config.settings import Settings, models_file
 from app.database import create_engine
 from app.dispatch import workers
-from app.errors import FarmError
+from app.errors import FarmError, first_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,7 +60,7 @@ def doctor(
             click.echo(f"{name}: {check()}")
         except (FarmError, SQLAlchemyError, redis.RedisError) as error:
             failed = True
-            click.echo(f"{name}: FAILED: {str(error).strip().splitlines()[0]}")
+            click.echo(f"{name}: FAILED: {first_line(error)}")
     sys.exit(1 if failed else 0)
 
 

@@ -14,8 +14,10 @@ from sqlalchemy.exc import OperationalError
 from app.config.settings import Settings
 from app.database import create_engine
 from app.dispatch import workers as records
+from app.errors import first_line
 from app.jobs.audit import INVARIANTS
 from app.jobs.audit import audit as find_breaches
+from app.tenants import keys as key_store
 from app.tenants import tenants
 
 if TYPE_CHECKING:
@@ -36,7 +38,7 @@ def reach() -> Engine:
     try:
         engine.connect().close()
     except OperationalError as error:
-        cause = str(error.orig).strip().splitlines()[0]
+        cause = first_line(error.orig)
         raise click.ClickException(f"cannot connect to the database: {cause}") from error
     return engine
 
@@ -56,8 +58,8 @@ def keys() -> None:
 )
 def keys_create(name: str, tenant: str) -> None:
     """Create a key and print it. It is shown only once: the farm stores its hash."""
-    engine, key = reach(), tenants.new_key()
-    tenants.add_key(engine, tenants.ensure_tenant(engine, tenant), key, name)
+    engine, key = reach(), key_store.new_key()
+    key_store.add_key(engine, tenants.ensure_tenant(engine, tenant), key, name)
     click.echo(key)
 
 
@@ -65,7 +67,7 @@ def keys_create(name: str, tenant: str) -> None:
 def keys_list() -> None:
     """List the keys, without the secret part."""
     table = Table("id", "tenant", "name", "made", "revoked")
-    for row in tenants.list_keys(reach()):
+    for row in key_store.list_keys(reach()):
         revoked = f"{row['revoked_at']:%Y-%m-%d %H:%M}" if row["revoked_at"] else ""
         table.add_row(
             str(row["id"]),
@@ -81,7 +83,7 @@ def keys_list() -> None:
 @click.argument("key_id", type=click.UUID)
 def keys_revoke(key_id: UUID) -> None:
     """Revoke a key: it is invalid from now on."""
-    if not tenants.revoke_key(reach(), key_id):
+    if not key_store.revoke_key(reach(), key_id):
         raise click.ClickException(f"there is no valid key with the id {key_id}")
     click.echo("revoked")
 

@@ -8,11 +8,11 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from app.api.usage import groups_of
 from app.cli.operate import reach
 from app.tenants import tenants as records
 from app.tenants import usage as used
-from app.tenants.usage import FIGURES, Span
+from app.tenants.usage import FIGURES, Span, groups_of
+from app.tenants.webhook_secrets import rotate_secret, webhook_secret
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -101,7 +101,7 @@ def tenants_set(name: str, **wanted: Any) -> None:
 def secret(name: str) -> None:
     """Print the secret that signs webhooks to URLs in the tenant's own jobs."""
     engine = reach()
-    click.echo(records.webhook_secret(engine, records.find_by_name(engine, name)))
+    click.echo(webhook_secret(engine, records.find_by_name(engine, name).id))
 
 
 @tenants.command("rotate")
@@ -113,7 +113,7 @@ def secret(name: str) -> None:
 def rotate(name: str, grace_s: float) -> None:
     """Make a new secret and print it."""
     engine = reach()
-    click.echo(records.rotate_secret(engine, records.find_by_name(engine, name), grace_s))
+    click.echo(rotate_secret(engine, records.find_by_name(engine, name).id, grace_s))
 
 
 @click.command()

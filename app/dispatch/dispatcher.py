@@ -24,6 +24,7 @@ from app.dispatch import workers
 from app.dispatch.fairness import Candidate, choose, window
 from app.dispatch.janitor import Janitor
 from app.dispatch.reaper import Reaper
+from app.errors import summary
 from app.jobs.store import Store
 from app.notify import Listener
 from app.storage.objects import ObjectStorage
@@ -92,7 +93,9 @@ class Dispatcher:
     Its state may be lost at a restart; hints repeat after `again_s`.
     """
 
-    def __init__(self, engine: Engine, celery: Celery, client: redis.Redis, again_s: float) -> None:
+    def __init__(
+        self, *, engine: Engine, celery: Celery, client: redis.Redis, again_s: float
+    ) -> None:
         self._engine = autocommit(engine)
         self._store = Store(engine)
         self._celery = celery
@@ -172,10 +175,13 @@ def run(settings: Settings, stop: threading.Event) -> None:
     engine = create_engine(settings.database_url, pool_size=4)
     client = broker.connect(settings.broker_url)
     celery = broker.create_app(settings.broker_url)
-    dispatcher = Dispatcher(engine, celery, client, settings.hint_again_s)
+    dispatcher = Dispatcher(
+        engine=engine, celery=celery, client=client, again_s=settings.hint_again_s
+    )
     listener = Listener(settings.database_url, "jobs", LEADERS_LOCK)
-    Reaper(Store(engine), engine, settings).start(stop)
-    Janitor(Store(engine), engine, ObjectStorage(settings), settings).start(stop)
+    store, storage = Store(engine), ObjectStorage(settings)
+    Reaper(store=store, engine=engine, settings=settings).start(stop)
+    Janitor(store=store, engine=engine, storage=storage, settings=settings).start(stop)
     failures, leading = 0, False
     log.info("dispatcher_started")
     while not stop.is_set():
@@ -192,12 +198,8 @@ def run(settings: Settings, stop: threading.Event) -> None:
         except CONNECTION_ERRORS as error:
             listener.close()
             failures += 1
-            log.warning("dependency_unavailable", cause=_cause(error))
+            log.warning("dependency_unavailable", cause=summary(error))
             stop.wait(BACKOFF_S[min(failures, len(BACKOFF_S)) - 1])
     listener.close()
     engine.dispose()
     log.info("dispatcher_stopped")
-
-
-def _cause(error: BaseException) -> str:
-    return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"

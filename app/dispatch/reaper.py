@@ -16,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.database import uptime_s
 from app.dispatch import workers
+from app.errors import first_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,6 +37,7 @@ class Reaper:
 
     def __init__(
         self,
+        *,
         store: Store,
         engine: Engine,
         settings: Settings,
@@ -82,6 +84,6 @@ class Reaper:
                 while self.round() and not stop.is_set():
                     pass
             except SQLAlchemyError as error:
-                log.warning("database_unavailable", cause=str(error).partition("\n")[0])
+                log.warning("database_unavailable", cause=first_line(error))
             except Exception:  # without this thread no lost job would ever come back
                 log.exception("unexpected_error")

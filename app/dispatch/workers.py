@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 ALIVE_S = 15.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Worker:
     """One worker process: `slots` concurrent jobs on one device."""
 

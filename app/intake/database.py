@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Engine, text
 from sqlalchemy.exc import DataError
 
 from app import trace
@@ -14,20 +13,18 @@ from app.intake.rejects import NewReject, Rejects
 from app.intake.triage import Bad, submission
 from app.jobs.accept import check
 from app.tenants import tenants
+from app.tenants.limits import count_queued
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from sqlalchemy import Engine
 
     from app.config.sources import Source
     from app.jobs.accept import AcceptContext
     from app.jobs.records import NewJob
     from app.tenants.tenants import Tenant
     from renderfarm.queues import Message
-
-_WAITING = text("""
-SELECT count(*) FROM (SELECT 1 FROM jobs WHERE tenant_id = :tenant_id AND status = 'queued'
-                      LIMIT :most) AS waiting
-""")
 
 
 class IntakeDatabase:
@@ -42,10 +39,9 @@ class IntakeDatabase:
     def room(self) -> tuple[Tenant, int]:
         """Return the source's tenant, and how many more of its jobs may wait. Raises `NotFound`."""
         tenant = tenants.find_by_name(self._engine, self._source.tenant)
-        values = {"tenant_id": tenant.id, "most": tenant.max_queued}
         with autocommit(self._engine).connect() as connection:
-            waiting = connection.execute(_WAITING, values).scalar_one()
-        return tenant, tenant.max_queued - waiting
+            queued = count_queued(connection, tenant.id, tenant.max_queued)
+        return tenant, tenant.max_queued - queued
 
     def check(self, tenant: Tenant, message: Message) -> NewJob:
         """Return the job that a message asks for. Raises `Refused`. Uses no database."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.errors import NotFound
+from app.errors import NotFound, summary
 from app.intake import pacing
 from app.intake.in_flight import InFlightMessages
 from app.intake.triage import Bad, Good, Outcome, admit, sort
@@ -86,7 +86,7 @@ class Reader:
                 self._queue.retry(unsettled)
                 log.info("messages_handed_back", source=self._name, messages=len(unsettled))
             except QueueError as error:
-                log.warning("hand_back_failed", source=self._name, cause=_first_line(error))
+                log.warning("hand_back_failed", source=self._name, cause=summary(error))
         self._queue.close()
 
     def _round(self) -> None:
@@ -151,7 +151,7 @@ class Reader:
             try:
                 self._queue.ack(accepted)
             except QueueError as error:
-                log.warning("acknowledge_failed", source=self._name, cause=_first_line(error))
+                log.warning("acknowledge_failed", source=self._name, cause=summary(error))
             self._in_flight.drop(accepted)
         for bad in outcome.refused:
             self._reject(bad)
@@ -171,7 +171,7 @@ class Reader:
         try:
             self._queue.reject([bad.message], bad.reason)
         except QueueError as error:
-            log.warning("dead_letter_failed", source=self._name, cause=_first_line(error))
+            log.warning("dead_letter_failed", source=self._name, cause=summary(error))
             self._defer(bad.message)
         else:
             self._in_flight.drop([bad.message])
@@ -184,10 +184,10 @@ class Reader:
         try:
             self._queue.retry([message], DEFER_S)
         except QueueError as error:
-            log.warning("defer_failed", source=self._name, cause=_first_line(error))
+            log.warning("defer_failed", source=self._name, cause=summary(error))
 
     def _wait(self, error: Exception, failures: int) -> None:
-        self._enter("source_waiting", cause=_first_line(error))
+        self._enter("source_waiting", cause=summary(error))
         self._stop.wait(pacing.pause_s(failures))
 
     def _enter(self, state: str, **fields: Any) -> None:
@@ -195,7 +195,3 @@ class Reader:
         if state != self._state:
             self._state = state
             log.info(state, source=self._name, **fields)
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"

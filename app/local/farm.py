@@ -14,7 +14,7 @@ from app.local.redis import Redis
 from app.local.roles import Roles
 from app.local.secret import kept, private_json
 from app.local.supervisor import Supervisor
-from app.tenants.tenants import ensure_default
+from app.tenants.keys import ensure_default
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -48,7 +48,7 @@ class Roles:
         return self._role(
             "worker",
             name=f"worker-{number}",
-            says="ready models=",
+            says="worker_ready models=",
             start_timeout_s=WORKER_START_TIMEOUT_S,
             stop_timeout_s=WORKER_STOP_TIMEOUT_S,
         )

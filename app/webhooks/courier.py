@@ -21,6 +21,7 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as NoConnection
 
 from app.database import create_engine
+from app.errors import summary
 from app.notify import Listener
 from app.outbound.client import GuardedBackend, Outbound, Resolver
 from app.storage.objects import ObjectStorage
@@ -108,7 +109,7 @@ class Courier:
                 in_flight=dict(self._in_flight),  # a copy: the claim runs in a thread
             )
         except (OperationalError, NoConnection) as error:
-            log.warning("database_unavailable", cause=_first_line(error))
+            log.warning("database_unavailable", cause=summary(error))
             return []
 
     async def _rest(self) -> None:
@@ -126,9 +127,7 @@ class Courier:
             _report(delivery, answer, decision, settled=settled, took_s=took_s)
         except SQLAlchemyError as error:
             # The lease runs out and the webhook is delivered again: twice is better than never.
-            log.warning(
-                "delivery_not_recorded", delivery=str(delivery.id), cause=_first_line(error)
-            )
+            log.warning("delivery_not_recorded", delivery=str(delivery.id), cause=summary(error))
         except Exception:  # outside, it would end all deliveries and the courier
             log.exception("unexpected_error", delivery=str(delivery.id))
         finally:
@@ -179,13 +178,9 @@ async def listen(listener: Listener, courier: Courier) -> None:
             if await asyncio.to_thread(listener.wait, POLL_S):
                 courier.wake()
         except psycopg.OperationalError as error:
-            log.warning("listener_reconnecting", cause=_first_line(error))
+            log.warning("listener_reconnecting", cause=summary(error))
             await asyncio.sleep(POLL_S)
     listener.close()
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
 
 
 def _report(

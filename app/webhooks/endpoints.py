@@ -11,7 +11,7 @@ from app.errors import FieldError, InvalidRequest, NotFound
 from app.ids import new_id
 from app.jobs.request import EventName  # noqa: TC001 - pydantic reads it off the annotation
 from app.outbound.client import ForbiddenUrl, check_url
-from app.tenants.tenants import new_secret
+from app.tenants.webhook_secrets import new_secret
 from app.webhooks.deliveries import LEASE_S
 from app.webhooks.health import DISABLED, give_up
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import structlog
 from sqlalchemy import Connection, text
 
-from app.ids import new_id
+from app.jobs import outbox
 from app.webhooks.schedule import GONE, Answered, Unanswered
 
 if TYPE_CHECKING:
@@ -44,11 +44,6 @@ WHERE id IN (SELECT id FROM outbox WHERE endpoint_id = :id AND state = 'pending'
 _LISTENING = text("""
 SELECT id AS endpoint_id, url FROM endpoints
 WHERE tenant_id = :tenant_id AND state = 'enabled' AND (events = '{}' OR :type = ANY(events))
-""")
-
-_TELL = text("""
-INSERT INTO outbox (id, job_id, tenant_id, type, url, payload, endpoint_id)
-VALUES (:id, :job_id, :tenant_id, :type, :url, CAST(:payload AS jsonb), :endpoint_id)
 """)
 
 
@@ -97,5 +92,5 @@ def disable(connection: Connection, endpoint_id: UUID, job_id: UUID, reason: str
     }
     others = connection.execute(_LISTENING, values).mappings().all()
     if others:
-        connection.execute(_TELL, [{**values, **other, "id": new_id()} for other in others])
+        outbox.write(connection, [{**values, **other} for other in others])
     log.warning("endpoint_disabled", endpoint_id=str(endpoint_id), reason=reason)

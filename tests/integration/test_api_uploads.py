@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import httpx
 
     from tests.integration.api_server import Server
-    from tests.integration.records import Farm
+    from tests.integration.records import FarmDatabase
 
 __all__ = ["client", "nobody", "server"]
 
@@ -33,7 +33,7 @@ def placed(client: httpx.Client) -> dict[str, Any]:
 
 
 def test_an_upload_is_put_and_can_be_named(
-    client: httpx.Client, nobody: httpx.Client, server: Server, farm: Farm
+    client: httpx.Client, nobody: httpx.Client, server: Server, farm: FarmDatabase
 ) -> None:
     """The URL alone opens its place for writing; the key is good as a request's image."""
     place = placed(client)

@@ -20,7 +20,7 @@ from uuid import uuid4
 from renderfarm.queues import Outgoing, open_queue
 from tests.contract.queues.harness import eventually
 from tests.integration.intake import bad, doomed
-from tests.integration.waiting import PATIENCE_S
+from tests.waiting import PATIENCE_S
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -34,7 +34,7 @@ from bench import machine
 from tests.contract.queues.conftest import HARNESSES
 from tests.integration.intake import doomed, killed_intakes
 from tests.integration.intake.rig import MODELS, IntakeRig
-from tests.integration.records import Farm
+from tests.integration.records import FarmDatabase
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -110,7 +110,7 @@ def _service(
             module, name = HARNESSES[service]
             harness = getattr(import_module(f"tests.contract.queues.{module}"), name)()
             stack.callback(harness.stop)
-            desk = IntakeRig(Farm(engine), postgres.url, folder)
+            desk = IntakeRig(FarmDatabase(engine), postgres.url, folder)
             for point in arguments.points:
                 tell(_times(desk, harness, service, point, arguments))
     finally:

@@ -13,7 +13,7 @@ from app.config.settings import Settings
 from app.database import create_engine
 from app.intake.role import finish, open_readers
 from renderfarm.queues import open_queue
-from tests.integration.waiting import until
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from app.jobs.records import Row
     from renderfarm.queues import Queue
-    from tests.integration.records import Farm
+    from tests.integration.records import FarmDatabase
 
 MODELS = """
 [quick]
@@ -35,7 +35,7 @@ NUMBERS = count()
 class IntakeRig:
     """Makes queues, runs intake on them, and looks at what it did."""
 
-    def __init__(self, farm: Farm, database_url: str, folder: Path) -> None:
+    def __init__(self, farm: FarmDatabase, database_url: str, folder: Path) -> None:
         self.farm = farm
         self._folder = folder
         self._tenant = farm.tenant.name

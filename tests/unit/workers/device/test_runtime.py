@@ -6,7 +6,7 @@ import pytest
 
 from tests.unit.workers.scripted import NEVER_S, PATIENCE_S, Scripted, Start, request, start
 from workers.device.null import NullEngine
-from workers.device.runtime import COMPILING
+from workers.device.runtime import COMPILE_FACTOR
 from workers.errors import RenderCancelled, RenderFailed
 
 __all__ = ["start"]
@@ -80,5 +80,5 @@ def test_a_forward_that_is_compiled_is_given_longer(start: Start) -> None:
     runtime.stepped_at -= 90.0
     assert runtime.stuck_s() >= 90.0
     engine.compiling = True
-    assert 90.0 / COMPILING <= runtime.stuck_s() < 60.0
+    assert 90.0 / COMPILE_FACTOR <= runtime.stuck_s() < 60.0
     engine.leave.set()

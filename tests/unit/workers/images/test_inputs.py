@@ -16,9 +16,9 @@ from PIL import Image
 from app.errors import TooLarge
 from app.storage.uploads import is_name, key_of, new_name
 from tests.unit.app.outbound.canary import Canary
-from workers.errors import RenderFailed
+from workers.errors import InputUnavailable, RenderFailed
 from workers.images.encode import encode
-from workers.images.inputs import Inputs, InputUnavailable
+from workers.images.inputs import Inputs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -116,13 +116,18 @@ def test_anothers_upload_is_not_there(shelf: MemoryStorage) -> None:
     """An upload is named within its tenant."""
     name = new_name()
     shelf.objects[key_of(OTHER, name)] = PNG
-    with pytest.raises(RenderFailed, match="nothing was put to"):
+    with pytest.raises(RenderFailed, match="nothing was uploaded to"):
         fetch(shelf, name)
 
 
 @pytest.mark.parametrize(
     ("path", "said"),
-    [("/page", "not a readable"), ("/gone", "404"), ("/away", "302"), ("/large", "more than 4096")],
+    [
+        ("/page", "not a readable"),
+        ("/gone", "404"),
+        ("/away", "302"),
+        ("/large", "larger than 4096"),
+    ],
 )
 def test_what_will_never_do_fails_the_job(
     shelf: MemoryStorage, web: str, path: str, said: str

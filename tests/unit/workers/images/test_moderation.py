@@ -41,9 +41,9 @@ def test_a_reason_rejects_and_none_lets_pass(rules: str) -> None:
     moderator = moderation.load(f"{rules}:look")
     assert moderator is not None
     with pytest.raises(RenderFailed, match="too bright for 'night'") as caught:
-        moderation.look(moderator, PIXELS, {"prompt": "night"})
+        moderation.check(moderator, PIXELS, {"prompt": "night"})
     assert caught.value.code == "content_rejected"
-    moderation.look(moderator, PIXELS // 4, {"prompt": "night"})
+    moderation.check(moderator, PIXELS // 4, {"prompt": "night"})
 
 
 def test_it_is_off_unless_named() -> None:

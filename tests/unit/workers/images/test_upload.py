@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 
 from app.storage.objects import StorageError, StoredObject
-from workers.images.upload import PAUSES_S, File, RetryPolicy, again_in_s, put_all, side_by_side
+from workers.images.upload import (
+    BACKOFF_S,
+    ImageFile,
+    RetryPolicy,
+    in_parallel,
+    postpone_s,
+    put_all,
+)
 
 
 class Store:
@@ -24,9 +31,17 @@ class Store:
         return StoredObject(len(data), "ab")
 
 
-def file(n: int) -> File:
+def file(n: int) -> ImageFile:
     """One picture."""
-    return File(n, f"t/j/1/{n}.png", b"x" * (n + 1), "image/png", 8, 9, 7 + n)
+    return ImageFile(
+        n=n,
+        key=f"t/j/1/{n}.png",
+        data=b"x" * (n + 1),
+        content_type="image/png",
+        width=8,
+        height=9,
+        seed=7 + n,
+    )
 
 
 def test_pictures_are_kept_until_the_store_is_back() -> None:
@@ -34,7 +49,7 @@ def test_pictures_are_kept_until_the_store_is_back() -> None:
     store, pauses = Store(6), list[float]()
     patience = RetryPolicy(3600, lambda: False, pauses.append)
     (image,) = put_all(store, [file(0)], patience)  # type: ignore[arg-type]
-    assert pauses == [*PAUSES_S, PAUSES_S[-1], PAUSES_S[-1]]
+    assert pauses == [*BACKOFF_S, BACKOFF_S[-1], BACKOFF_S[-1]]
     assert (image.key, image.bytes, image.seed) == ("t/j/1/0.png", 1, 7)
 
 
@@ -53,9 +68,9 @@ def test_many_keep_their_order() -> None:
     images = put_all(store, [file(n) for n in range(9)], RetryPolicy(0, lambda: False))  # type: ignore[arg-type]
     assert [image.n for image in images] == list(range(9))
     assert len(store.kept) == 9
-    assert side_by_side(str, [7]) == ["7"]
+    assert in_parallel(str, [7]) == ["7"]
 
 
 def test_a_job_waits_longer_each_time_up_to_a_minute() -> None:
     """5, 10, 20, 40, then a minute; for any number of attempts."""
-    assert [again_in_s(n) for n in (1, 2, 3, 4, 5, 1000)] == [5, 10, 20, 40, 60, 60]
+    assert [postpone_s(n) for n in (1, 2, 3, 4, 5, 1000)] == [5, 10, 20, 40, 60, 60]

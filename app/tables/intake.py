@@ -1,4 +1,4 @@
-"""What the farm's own processes say: intake of what it refused, workers of themselves."""
+"""Rejects: the messages that intake refused, the dead-letter queue of the farm."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from sqlalchemy import (
     Column,
     ForeignKey,
     Index,
-    Integer,
     LargeBinary,
     Table,
     Text,
@@ -15,12 +14,15 @@ from sqlalchemy import (
     Uuid,
     text,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from app.tables.base import NOW, TIME, metadata
 
-# Messages that intake could not accept. One row however often the message is delivered; `body` is
-# its beginning, up to what a message may have, and `body_bytes` and `body_sha256` are of all of it.
+# Messages that intake refused. A message that is delivered several times has one row.
+#   message_id                the id of the message in its service
+#   code, detail              the reason: the error code, and a text
+#   body                      the body's beginning, up to the size limit of a message
+#   body_bytes, body_sha256   of the whole body
+#   replayed_at, job_id       null until `renderfarm rejects replay` makes a job of the message
 rejects = Table(
     "rejects",
     metadata,
@@ -41,18 +43,3 @@ rejects = Table(
 )
 Index("rejects_of_tenant", rejects.c.tenant_id, rejects.c.id.desc())
 Index("rejects_of_job", rejects.c.job_id, postgresql_where=text("job_id IS NOT NULL"))
-
-workers = Table(
-    "workers",
-    metadata,
-    Column("id", Text, primary_key=True),
-    Column("host", Text, nullable=False),
-    Column("pid", Integer, nullable=False),
-    Column("device", Text, nullable=False),
-    Column("models", ARRAY(Text), nullable=False),
-    Column("slots", Integer, nullable=False),
-    Column("started_at", TIME, nullable=False, server_default=NOW),
-    Column("seen_at", TIME, nullable=False, server_default=NOW),
-    Column("stats", JSONB, nullable=False, server_default=text("'{}'")),
-)
-Index("workers_seen", workers.c.seen_at)

@@ -1,4 +1,4 @@
-"""R1: many jobs, a fault every three seconds, and one submission in ten sent twice."""
+"""R1: many jobs, a random fault every three seconds, and one submission in ten repeated."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from tests.chaos.faults import ALL, Faults, Gremlin
 from tests.chaos.load import Load, finish, judge
 from tests.chaos.report import Verdict
-from tests.chaos.stage import Rig
+from tests.chaos.rig import Rig
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,23 +26,23 @@ def run(
     seed: int = 1,
     within_s: float = 360.0,
 ) -> Verdict:
-    """Submit while everything fails in turn; then let it end in peace."""
+    """Submit jobs while every part fails in turn; then wait for the jobs without faults."""
     verdict = Verdict("R1", f"{jobs} {ABOUT}")
-    with tempfile.TemporaryDirectory() as folder, Rig(Path(folder)) as stage:
-        faults = Faults(stage, seed)
-        load = Load(stage, [f"job {n}" for n in range(jobs)], twice=0.1, rate=rate, threads=16)
+    with tempfile.TemporaryDirectory() as folder, Rig(Path(folder)) as rig:
+        faults = Faults(rig, seed)
+        load = Load(rig, [f"job {n}" for n in range(jobs)], twice=0.1, rate=rate, threads=16)
         with Gremlin(faults, deck, every_s, seed):
             load.run()
-            finish(stage, list(load.accepted.values()), 2.0)
+            finish(rig, list(load.accepted.values()), 2.0)
         ids = list(load.accepted.values())
-        took_s = finish(stage, ids, within_s)
+        took_s = finish(rig, ids, within_s)
         verdict.faults = faults.fired
         verdict.equal("submissions without an answer", len(load.refused), 0)
-        verdict.equal("repeats answered with another job", load.strangers, 0)
+        verdict.equal("repeats answered with another job", load.mismatches, 0)
         verdict.least("repeats", load.repeats, jobs * 0.07)
         verdict.least("faults that fired", len(faults.fired), min(5, len(deck)))
-        verdict.most("seconds from the last answer to the last end", took_s, within_s)
-        judge(verdict, stage, ids)
+        verdict.most("seconds from the last answer to the last job's end", took_s, within_s)
+        judge(verdict, rig, ids)
     verdict.end()
     verdict.most("seconds in all", verdict.took_s, within_s)
     return verdict

@@ -1,7 +1,7 @@
-"""A whole farm in plain processes on loopback, each of which may be killed or frozen at any moment.
+"""The rig of the chaos runs: a whole farm in plain processes on loopback, which may be killed.
 
-One thread starts the processes and starts again what has ended, as a cluster would; it lives as
-long as the stage, because the kernel ties the processes to the thread that started them.
+One thread starts the processes and restarts those that ended, as a cluster does. It lives as long
+as the rig, because the kernel ends the processes together with the thread that started them.
 """
 
 from __future__ import annotations
@@ -23,23 +23,24 @@ import structlog
 from app.config.repository import REPOSITORY
 from app.database import create_engine, migrate
 from app.dispatch import workers
+from app.errors import first_line
 from app.local import ports
 from app.local.postgres import Postgres
 from app.local.program import Program
 from app.local.redis import Redis
 from app.local.roles import COMMAND, answers
-from app.tenants.tenants import ensure_default
+from app.tenants.keys import ensure_default
 from renderfarm import Farm as Sdk
 from tests.chaos import clock
 from tests.chaos.proxy import Proxy
-from tests.integration.records import Farm
-from tests.integration.waiting import until
+from tests.integration.records import FarmDatabase
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 log = structlog.get_logger("tests.chaos")
-KEEP_S = 0.02
+RESTART_POLL_S = 0.02
 KEY = "rf_" + "chaos" * 8
 MODELS = """
 [null]
@@ -56,33 +57,33 @@ QUICK = {
     "RENDERFARM_WATCHDOG_S": "3",
     "RENDERFARM_HINT_AGAIN_S": "2",
 }
-"""The numbers of the design, made smaller so that a run sees many leases end."""
+"""Shorter leases than a real farm has, so that many of them end during a run."""
 
 
 class Actor:
-    """One process of the farm. It is started again whenever it has ended, unless it may rest."""
+    """One process of the farm. It is restarted whenever it has ended, unless `paused`."""
 
     def __init__(self, name: str, program: Callable[[], Program], log_file: Path) -> None:
         self.name = name
-        self.rests = False
+        self.paused = False
         self.starts = 0
         self.endings: list[int] = []
-        """How each of its processes ended: minus the signal, or its exit code."""
+        """The return code of each ended process: minus the signal's number, or the exit code."""
         self._program = program
         self._log_file = log_file
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def pid(self) -> int | None:
-        """The living process."""
+        """The id of the running process; none if it does not run."""
         return self._process.pid if self._process and self._process.returncode is None else None
 
-    def keep(self) -> None:
-        """Notice an end; start anew. Called by the stage's one thread."""
+    def supervise(self) -> None:
+        """Record an end, and restart. Only the rig's supervising thread calls it."""
         if self._process is not None and (code := self._process.poll()) is not None:
             self.endings.append(code)
             self._process = None
-        if self._process is None and not self.rests:
+        if self._process is None and not self.paused:
             program = self._program()
             if program.before is not None:
                 program.before()
@@ -98,8 +99,8 @@ class Actor:
             self.starts += 1
 
     def signal(self, number: signal.Signals) -> list[int]:
-        """Send a signal to the process and to all that it has started; who was hit."""
-        hit = []
+        """Send a signal to the process, and SIGSTOP and SIGCONT to its children too; their ids."""
+        pids = []
         with suppress(psutil.NoSuchProcess):
             if (pid := self.pid) is not None:
                 process = psutil.Process(pid)
@@ -109,16 +110,16 @@ class Actor:
                 for each in family:
                     with suppress(psutil.NoSuchProcess):
                         each.send_signal(number)
-                        hit.append(each.pid)
-        return hit
+                        pids.append(each.pid)
+        return pids
 
     def logged(self, words: str) -> int:
-        """How many lines of its log hold these words."""
+        """How often these words occur in its log."""
         return self._log_file.read_text(errors="replace").count(words)
 
 
 class Rig:
-    """The processes, the way to the records, and a client. Use it as a context manager."""
+    """A farm's processes, its database and broker, and a client. Use it as a context manager."""
 
     def __init__(
         self,
@@ -161,22 +162,22 @@ class Rig:
         }
         self.actors = {
             name: Actor(name, program, self.folder / "log" / f"{name}.log")
-            for name, program in self._cast(workers_, dispatchers).items()
+            for name, program in self._programs(workers_, dispatchers).items()
         }
-        self._keeper = threading.Thread(target=self._keep, name="stage", daemon=True)
+        self._supervisor = threading.Thread(target=self._supervise, name="rig", daemon=True)
 
-    def _cast(self, workers_: int, dispatchers: int) -> dict[str, Callable[[], Program]]:
-        cast: dict[str, Callable[[], Program]] = {
+    def _programs(self, workers_: int, dispatchers: int) -> dict[str, Callable[[], Program]]:
+        programs: dict[str, Callable[[], Program]] = {
             "postgres": self.postgres.program,
             "redis": self.redis.program,
             "api": self._role("api", (*COMMAND, "api")),
             "courier": self._role("courier", (*COMMAND, "courier")),
         }
         for n in range(1, dispatchers + 1):
-            cast[f"dispatcher-{n}"] = self._role(f"dispatcher-{n}", (*COMMAND, "dispatcher"))
+            programs[f"dispatcher-{n}"] = self._role(f"dispatcher-{n}", (*COMMAND, "dispatcher"))
         for n in range(1, workers_ + 1):
-            cast[f"worker-{n}"] = self._role(f"worker-{n}", WORKER)
-        return cast
+            programs[f"worker-{n}"] = self._role(f"worker-{n}", WORKER)
+        return programs
 
     def _role(self, name: str, argv: tuple[str, ...]) -> Callable[[], Program]:
         environment = self._environment
@@ -189,19 +190,19 @@ class Rig:
     def __enter__(self) -> Self:
         self._stack.enter_context(self.proxy)
         for name, actor in self.actors.items():
-            actor.rests = name not in {"postgres", "redis"}
-        self._keeper.start()
+            actor.paused = name not in {"postgres", "redis"}
+        self._supervisor.start()
         self._stack.callback(self._end)
         until(lambda: self.postgres.ready() and self.redis.ready())
         migrate(self.postgres.url)
         self.engine = create_engine(self.postgres.url, pool_size=4)
         self._stack.callback(self.engine.dispose)
         ensure_default(self.engine, KEY)
-        self.records = Farm(self.engine)
+        self.database = FarmDatabase(self.engine)
         self.broker = redis.Redis.from_url(self.redis.url, decode_responses=True)
         self._stack.callback(self.broker.close)
         for actor in self.actors.values():
-            actor.rests = False
+            actor.paused = False
         until(self.ready)
         return self
 
@@ -209,11 +210,11 @@ class Rig:
         self._stack.close()
 
     def ready(self) -> bool:
-        """Whether the API answers, all workers have said that they live, and somebody leads."""
-        wanted = sum(name.startswith("worker") for name in self.actors)
+        """Whether the API answers, all workers are registered, and a dispatcher leads."""
+        expected = sum(name.startswith("worker") for name in self.actors)
         return (
             answers(self.api_port, "/readyz")()
-            and workers.alive(self.engine) >= wanted
+            and workers.alive(self.engine) >= expected
             and any(a.logged("leader_elected") for n, a in self.actors.items() if "dispatcher" in n)
         )
 
@@ -222,47 +223,50 @@ class Rig:
         return Sdk(self.url, KEY, **options)
 
     def logged(self, role: str, words: str) -> int:
-        """How many lines of a role's logs hold these words."""
+        """How often these words occur in the logs of a role's processes."""
         return sum(a.logged(words) for name, a in self.actors.items() if name.startswith(role))
 
     def rss_bytes(self, name: str) -> int:
-        """The memory that an actor holds."""
+        """The resident memory of an actor's process."""
         pid = self.actors[name].pid
         return int(psutil.Process(pid).memory_info().rss) if pid else 0
 
-    def _keep(self) -> None:
-        while not self._stop.wait(KEEP_S):
+    def _supervise(self) -> None:
+        while not self._stop.wait(RESTART_POLL_S):
             for actor in self.actors.values():
                 try:
-                    actor.keep()
-                except Exception as error:  # noqa: BLE001 - it is tried again in a moment
-                    log.warning("not started", actor=actor.name, cause=str(error))
+                    actor.supervise()
+                except Exception as error:  # noqa: BLE001 - the next round tries again
+                    log.warning("actor_not_started", actor=actor.name, cause=first_line(error))
         self._end_all()
 
     def _end_all(self) -> None:
-        """End everything: the servers last and in order, the rest at once."""
+        """End all processes: first the roles, at once, and then the servers in order."""
         for name, actor in self.actors.items():
-            actor.rests = True
+            actor.paused = True
             actor.signal(signal.SIGCONT)
             if name not in {"postgres", "redis"}:
                 actor.signal(signal.SIGKILL)
         for name in ("redis", "postgres"):
             self.actors[name].signal(signal.SIGINT)
         give_up_at = time.monotonic() + 20
-        while any(actor.pid for actor in self.actors.values()):
+
+        def all_ended() -> bool:
             for actor in self.actors.values():
-                actor.keep()
+                actor.supervise()
                 if time.monotonic() > give_up_at:
                     actor.signal(signal.SIGKILL)
-            time.sleep(KEEP_S)
+            return not any(actor.pid for actor in self.actors.values())
+
+        until(all_ended)
 
     def _end(self) -> None:
         self._stop.set()
-        self._keeper.join()
+        self._supervisor.join()
 
 
 def state_of(pid: int) -> str:
-    """The process's state as the kernel has it: `T` is stopped; `X` when it is gone."""
+    """The state of a process in /proc (see proc(5)): `T` is stopped; `X` if it does not exist."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except (FileNotFoundError, ProcessLookupError):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from workers.slots.gate import ProcessLock
+from workers.slots.process_lock import ProcessLock
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager

@@ -1,4 +1,4 @@
-"""R15: the processes' clocks are ten minutes ahead of each other; only the database's counts."""
+"""R15: clock skew. The clocks of processes are wrong by ten minutes; only the database's counts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from tests.chaos.faults import Faults, Gremlin
 from tests.chaos.load import Load, finish, judge
 from tests.chaos.report import Fired, Verdict
-from tests.chaos.stage import Rig
+from tests.chaos.rig import Rig
 
 SHIFT_S = 600
 CLOCKS_S = {
@@ -22,21 +22,24 @@ DECK = ("kill worker", "kill dispatcher", "freeze worker", "flushall", "kill red
 
 
 def run(jobs: int = 1000) -> Verdict:
-    """Jobs under faults, with every clock wrong but the database's."""
-    verdict = Verdict("R15", f"{jobs} jobs, clocks wrong by {SHIFT_S} s both ways")
+    """Submit jobs under faults, while every clock except the database's is wrong."""
+    verdict = Verdict("R15", f"{jobs} jobs, clocks wrong by {SHIFT_S} s in both directions")
     with (
         tempfile.TemporaryDirectory() as folder,
-        Rig(Path(folder), clocks_s=CLOCKS_S) as stage,
+        Rig(Path(folder), clocks_s=CLOCKS_S) as rig,
     ):
-        faults = Faults(stage, 15)
-        load = Load(stage, [f"job {n}" for n in range(jobs)], rate=40)
+        faults = Faults(rig, 15)
+        load = Load(rig, [f"job {n}" for n in range(jobs)], rate=40)
         with Gremlin(faults, DECK, 3.0, 15):
             load.run()
         ids = list(load.accepted.values())
-        finish(stage, ids, 300)
-        shifted = sum(actor.logged("clock shifted") > 0 for actor in stage.actors.values())
-        verdict.faults = [*faults.fired, Fired(0.0, "clock", "all", f"{shifted} said so")]
+        finish(rig, ids, 300)
+        shifted = sum(actor.logged("clock shifted") > 0 for actor in rig.actors.values())
+        verdict.faults = [
+            *faults.fired,
+            Fired(0.0, "clock", "all", f"{shifted} processes logged it"),
+        ]
         verdict.equal("processes whose clock is wrong", shifted, len(CLOCKS_S))
         verdict.equal("submissions without an answer", len(load.refused), 0)
-        judge(verdict, stage, ids)
+        judge(verdict, rig, ids)
     return verdict.end()
