@@ -1,4 +1,4 @@
-"""`python -m bench`: measure the farm beside the hand-made app."""
+"""`python -m bench`: measure the farm next to the hand-made app."""
 
 from __future__ import annotations
 
@@ -19,12 +19,14 @@ RESULTS = REPOSITORY / "bench" / "results"
 
 
 def main(argv: list[str]) -> int:
-    """Measure, write the results, and say where they are."""
+    """Measure, write the results, and print where they are."""
     arguments = _parser().parse_args(argv)
     if arguments.redraw:
         print(main_line.draw(arguments.results / f"{main_line.NAME}.json"))
         return 0
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # both end by clearing up
+    signal.signal(
+        signal.SIGTERM, signal.default_int_handler
+    )  # both signals end the run with a clean-up
     environment_without_farm()
     started = time.monotonic()
 
