@@ -26,7 +26,6 @@ PARTS = ("device", "steps", "strategies", "alone", "exact", "latency")
 def main(argv: list[str]) -> int:
     """Measure, and print the results."""
     options = _parser().parse_args(argv)
-    torch.set_grad_enabled(False)
     parts = {
         "device": _device,
         "steps": _steps,
@@ -35,9 +34,10 @@ def main(argv: list[str]) -> int:
         "exact": _exact,
         "latency": _latency,
     }
-    for part in options.parts:
-        say(f"{part} ...")
-        parts[part](options)
+    with torch.no_grad():  # not for the whole process, which may be a test's
+        for part in options.parts:
+            say(f"{part} ...")
+            parts[part](options)
     found = json.loads(options.file.read_text())
     if "device" not in found:
         say("the table is made once the part `device` was measured")
