@@ -40,7 +40,8 @@ class BadSignature(Refused):
     code = "bad_signature"
 
 
-@router.api_route("/files/{key:path}", methods=["GET", "HEAD"])
+@router.head("/files/{key:path}", include_in_schema=False)
+@router.get("/files/{key:path}")
 def file(
     request: Request, key: str, context: Ctx, expires: int = 0, signature: str = ""
 ) -> Response:

@@ -16,11 +16,11 @@ from prometheus_client import (
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.api.context import Context, Ctx, Who
+from app.api.context import Ctx, Who
 from app.dispatch import workers
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from fastapi import FastAPI, Request
 
@@ -49,7 +49,9 @@ def readyz(context: Ctx) -> dict[str, Any]:
 def metrics(context: Ctx) -> Response:
     """Return metrics in Prometheus' text format; only this process's while Postgres is unavailable."""
     try:
-        farm = generate_latest(_farm(context))
+        farm = generate_latest(
+            farm_metrics(context.queries.counts(), workers.living(context.engine))
+        )
     except SQLAlchemyError:
         farm = b""
     return Response(farm + generate_latest(), media_type=CONTENT_TYPE_LATEST)
@@ -73,19 +75,22 @@ def models(context: Ctx, _: Who) -> dict[str, Any]:
     }
 
 
-def _farm(context: Context) -> CollectorRegistry:
+def farm_metrics(
+    counts: Mapping[tuple[str, str], int], living: Sequence[Mapping[str, Any]]
+) -> CollectorRegistry:
+    """Return the farm's own metrics, from jobs by (model, status) and the living workers."""
     registry = CollectorRegistry()
     jobs = Gauge(
         "renderfarm_jobs", "Jobs that wait or run.", ["model", "status"], registry=registry
     )
-    for (model, status), count in context.queries.counts().items():
+    for (model, status), count in counts.items():
         jobs.labels(model, status).set(count)
-    living = workers.living(context.engine)
     Gauge("renderfarm_workers", "Workers alive.", registry=registry).set(len(living))
-    for what in ("rows", "forwards"):
-        counted = Gauge(
-            f"renderfarm_engine_{what}", f"Engine {what} so far.", ["role"], registry=registry
-        )
+    for what, about in (
+        ("rows", "Rows of the engine's forward passes so far, by role."),
+        ("forwards", "The engine's forward passes so far, by role."),
+    ):
+        counted = Gauge(f"renderfarm_engine_{what}", about, ["role"], registry=registry)
         for worker in living:
             for role, count in worker["stats"].get(what, {}).items():
                 counted.labels(role).inc(count)

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger("app.intake")
 WAIT_S = 2.0
 FULL_PAUSE_S = 1.0
+EVENTS = ("source_full", "source_reading", "source_waiting")
+"""The log events of `_enter`, one for each state of a source."""
 DEFER_S = 300.0
 """When a bad message comes again that could not be moved to the dead-letter queue."""
 

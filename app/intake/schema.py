@@ -38,5 +38,10 @@ def queue_message() -> dict[str, Any]:
     return {"$schema": DIALECT, **form, "examples": EXAMPLES}
 
 
+def document() -> str:
+    """Return the schema as the text of a JSON file."""
+    return json.dumps(queue_message(), indent=2) + "\n"
+
+
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps(queue_message(), indent=2) + "\n")
+    sys.stdout.write(document())

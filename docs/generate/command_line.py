@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from app.cli import COMMANDS, main
+from docs.generate.markdown import notice
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,7 +28,7 @@ def page() -> str:
     rows = "".join(
         f"| [`{name}`](#renderfarm-{name}) | {about} |\n" for name, (_, about) in COMMANDS.items()
     )
-    return HEAD + rows + "".join(_sections())
+    return HEAD.replace("\n", "\n\n" + notice("command_line"), 1) + rows + "".join(_sections())
 
 
 def _sections() -> Iterator[str]:

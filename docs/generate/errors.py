@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import app.api.application  # each module that declares a refusal must be loaded
 import app.intake.replay  # noqa: F401 - likewise
 from app.errors import Refused
+from docs.generate.markdown import notice
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -81,7 +82,13 @@ def page() -> str:
     failures = "".join(
         f"| `{code}` | {meaning} | {retried} |\n" for code, (meaning, retried) in FAILURES.items()
     )
-    return HEAD + "".join(_refusals()) + MIDDLE + failures + TAIL
+    return (
+        HEAD.replace("\n", "\n\n" + notice("errors"), 1)
+        + "".join(_refusals())
+        + MIDDLE
+        + failures
+        + TAIL
+    )
 
 
 def _refusals() -> Iterator[str]:

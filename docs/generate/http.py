@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from app.api.application import create_app
 from app.config.settings import Settings
+from docs.generate.markdown import notice
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -47,7 +48,9 @@ def page() -> str:
         for method, operation in methods.items():
             (tag, *_) = operation.get("tags") or ["other"]
             groups.setdefault(tag, []).append("".join(_operation(method.upper(), path, operation)))
-    return HEAD + "".join(f"\n## {tag}\n" + "".join(parts) for tag, parts in groups.items())
+    return HEAD.replace("\n", "\n\n" + notice("http"), 1) + "".join(
+        f"\n## {tag}\n" + "".join(parts) for tag, parts in groups.items()
+    )
 
 
 def _operation(method: str, path: str, operation: Mapping[str, Any]) -> Iterator[str]:

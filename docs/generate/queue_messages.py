@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import renderfarm.request
 from app.intake.schema import queue_message
+from docs.generate.markdown import notice
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -32,7 +33,7 @@ BOUNDS = (
 def page() -> str:
     """Return the whole page as Markdown."""
     schema = queue_message()
-    parts = [HEAD, *_rows(schema, _meanings())]
+    parts = [HEAD.replace("\n", "\n\n" + notice("queue_messages"), 1), *_rows(schema, _meanings())]
     for name, part in schema.get("$defs", {}).items():
         parts.append(f"\n## {name}\n\n| field | type | limits | meaning |\n|---|---|---|---|\n")
         parts.extend(_rows(part, {}))

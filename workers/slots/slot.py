@@ -49,6 +49,8 @@ if TYPE_CHECKING:
     from workers.slots.lease import LeaseRenewer
 
 log = structlog.get_logger("workers.slots.slot")
+EVENTS = {"failed": "job_failed", "retried": "job_retried", None: "attempt_superseded"}
+"""The log events of a failed attempt, by what the store did."""
 NOT_HELD = "dropped: this worker no longer holds the job"
 
 
@@ -259,8 +261,7 @@ class Slot:
 
     def _fail(self, claim: Claim, failure: Failure) -> str:
         event = self._endings.fail(claim, failure, self.settings.max_failures)
-        name = f"job_{event}" if event else "attempt_superseded"
-        log.info(name, job_id=str(claim.id), code=failure.code, cause=failure.message)
+        log.info(EVENTS[event], job_id=str(claim.id), code=failure.code, cause=failure.message)
         if event == "failed":
             raise RenderFailed(failure.code, failure.message)
         return f"{event or 'dropped'}: {failure.code}"
