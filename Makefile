@@ -48,7 +48,7 @@ reference: setup ## Write the reference pages that are generated from the code
 chaos: setup ## The chaos runs at full length, for an hour (ARGS="R1 R5": some); report in bench/results
 	@HF_HUB_OFFLINE=1 $(BIN)/python -m tests.chaos $(ARGS)
 
-bench: setup ## Measure the farm on this machine, beside a hand-made app (ARGS="--help")
+bench: setup ## Measure the farm on this machine, next to a hand-made app (ARGS="--help")
 	@$(BIN)/python -m bench $(ARGS)
 
 kill-intakes: setup ## Kill intake at 8 points, 20 times each, on each queue service (about an hour; ARGS="--times 2")
@@ -70,7 +70,7 @@ clean: ## Remove what can be made again: .venv, demo/, site/, caches. The data i
 	rm -rf .venv demo dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -not -path './var/*' -prune -exec rm -rf {} +
 
-# torch comes first and by itself, so that whichever build of 2.13.0 pip is configured to find is the
+# torch comes first and by itself, so that the build of 2.13.0 that pip finds is the
 # one that the rest is resolved against: a CPU build stays a CPU build.
 $(STAMP): pyproject.toml constraints.txt bin/renderfarm bin/build_hook.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \

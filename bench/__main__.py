@@ -54,7 +54,7 @@ def _plan(arguments: argparse.Namespace) -> Plan:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m bench",
-        description="Measure the farm beside a hand-made Celery app: latency, jobs/s, a burst. "
+        description="Measure the farm next to a hand-made Celery app: latency, jobs/s, a burst. "
         "Everything runs on the loopback address and is cleared away at the end.",
     )
     parser.add_argument(
@@ -68,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--repeats", type=int, help="rounds; default: 5, quick: 2")
     parser.add_argument("--results", type=Path, default=RESULTS, help=f"folder; default: {RESULTS}")
     parser.add_argument(
-        "--redraw", action="store_true", help="only make table and plot anew from the JSON"
+        "--redraw", action="store_true", help="only write table and plot again, from the JSON"
     )
     return parser
 

@@ -157,7 +157,7 @@ def main(argv: Sequence[str]) -> int:
             print(name, stages[name], flush=True)
         farm.end()
         farm.fill(1000, "after")
-        name = f"1,000 queued beside {arguments.most:,} ended"
+        name = f"1,000 queued next to {arguments.most:,} ended"
         stages[name], plans[name] = measure(farm, arguments.rounds), farm.plan()
         print(name, stages[name], flush=True)
         engine.dispose()

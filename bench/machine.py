@@ -49,7 +49,7 @@ def _cores() -> int | None:
 def _git(*arguments: str) -> str:
     try:
         done = subprocess.run(
-            ["git", *arguments],  # noqa: S607 - whichever git the user has
+            ["git", *arguments],  # noqa: S607 - the git on the PATH
             cwd=REPOSITORY, capture_output=True, text=True, check=False,
         )  # fmt: skip
     except OSError:

@@ -1,4 +1,4 @@
-"""The port: what every queue does, whichever service is behind it.
+"""The port: what every queue does, independent of the service behind it.
 
 All adapters keep the promises below; `tests/contract/queues` checks each promise on each adapter.
 """

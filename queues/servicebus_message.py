@@ -28,15 +28,15 @@ def outgoing(message: Outgoing) -> ServiceBusMessage:
 
 def message(raw: ServiceBusReceivedMessage) -> Message:
     """Return a received message."""
-    beside = {_text(name): value for name, value in (raw.application_properties or {}).items()}
-    attempts = beside.pop(ATTEMPTS, 0)
-    own_id = beside.pop(ID, None)
+    extra = {_text(name): value for name, value in (raw.application_properties or {}).items()}
+    attempts = extra.pop(ATTEMPTS, 0)
+    own_id = extra.pop(ID, None)
     return Message(
         body=_body(raw),
         id=_text(own_id or raw.message_id or raw.sequence_number),
         attempt=(attempts if isinstance(attempts, int) else 0) + (raw.delivery_count or 0) + 1,
         attributes={
-            name: _text(value) for name, value in beside.items() if isinstance(value, str | bytes)
+            name: _text(value) for name, value in extra.items() if isinstance(value, str | bytes)
         },
         receipt=raw,
     )

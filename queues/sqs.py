@@ -104,18 +104,19 @@ class SqsQueue(Queue):
 
         A crash between the two leaves a message in both queues, and never loses it.
         """
-        beside = {REASON: reason[:MAX_REASON_CHARS]}
-        copies = [Outgoing(each.body, each.id, beside | dict(each.attributes)) for each in messages]
+        extra = {REASON: reason[:MAX_REASON_CHARS]}
+        copies = [Outgoing(each.body, each.id, extra | dict(each.attributes)) for each in messages]
         if copies:
             refuse(self._send(self._dead_letter_url, copies))
         return self.ack(messages)
 
-    def _settle(self, verb: str, messages: Sequence[Message], **how: int) -> list[Message]:
+    def _settle(self, verb: str, messages: Sequence[Message], **options: int) -> list[Message]:
         lost = []
         for start in range(0, len(messages), entries.BATCH):
             batch = messages[start : start + entries.BATCH]
             made = [
-                {"Id": str(n), "ReceiptHandle": each.receipt, **how} for n, each in enumerate(batch)
+                {"Id": str(n), "ReceiptHandle": each.receipt, **options}
+                for n, each in enumerate(batch)
             ]
             lost += [batch[int(each["Id"])] for each in self._call(verb, self._url, made)]
         return lost

@@ -34,8 +34,8 @@ def fault(message: Outgoing) -> str | None:
 
 def size_bytes(message: Outgoing) -> int:
     """Return the size that SQS counts: the body, and names, types and values of the attributes."""
-    beside = (len(name.encode()) + len(value.encode()) for name, value in _pairs(message))
-    return len(message.body) + sum(beside) + len("String") * len(message.attributes)
+    sizes = (len(name.encode()) + len(value.encode()) for name, value in _pairs(message))
+    return len(message.body) + sum(sizes) + len("String") * len(message.attributes)
 
 
 def batches(messages: Sequence[Outgoing]) -> Iterator[list[Outgoing]]:

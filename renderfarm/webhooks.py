@@ -123,9 +123,9 @@ def _timestamp(stamp: str) -> int:
 
 def _event(message_id: str, body: bytes) -> WebhookEvent:
     try:
-        said = json.loads(body)
-        at = datetime.fromisoformat(said["timestamp"])
-        event = WebhookEvent(message_id, said["type"], at, said["data"])
+        payload = json.loads(body)
+        at = datetime.fromisoformat(payload["timestamp"])
+        event = WebhookEvent(message_id, payload["type"], at, payload["data"])
         if event.type.startswith("job."):
             event.job  # noqa: B018 - read once here, so that it cannot fail in the caller's hands
     except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -83,23 +83,25 @@ def _as_id(text: str) -> UUID:
 
 def _asked(raw: bytes) -> tuple[datetime, Filter]:
     try:
-        said = json.loads(raw)
+        payload = json.loads(raw)
     except ValueError as error:
         raise InvalidJson(f"the body is not valid JSON: {error}") from None
-    if not isinstance(said, dict) or (unknown := said.keys() - {"since", "endpoint", "state"}):
-        names = sorted(unknown) if isinstance(said, dict) else ["body"]
+    if not isinstance(payload, dict) or (
+        unknown := payload.keys() - {"since", "endpoint", "state"}
+    ):
+        names = sorted(unknown) if isinstance(payload, dict) else ["body"]
         raise InvalidRequest("unknown fields", tuple(FieldError(n, "is not known") for n in names))
-    if said.get("state") not in {None, "delivered", "dead"}:
+    if payload.get("state") not in {None, "delivered", "dead"}:
         raise _bad("state", "must be delivered or dead")
     try:
-        endpoint = UUID(said["endpoint"]) if said.get("endpoint") else None
+        endpoint = UUID(payload["endpoint"]) if payload.get("endpoint") else None
     except (ValueError, AttributeError, TypeError):
         raise _bad("endpoint", "must be an endpoint's id") from None
     try:
-        since = datetime.fromisoformat(said["since"])
+        since = datetime.fromisoformat(payload["since"])
     except (KeyError, ValueError, TypeError):
         raise _bad("since", "must be a time, such as 2026-01-31T12:00:00Z") from None
-    return since.replace(tzinfo=since.tzinfo or UTC), Filter(None, endpoint, said.get("state"))
+    return since.replace(tzinfo=since.tzinfo or UTC), Filter(None, endpoint, payload.get("state"))
 
 
 def _bad(field: str, message: str) -> InvalidRequest:

@@ -104,12 +104,12 @@ async def _asked(request: Request, context: Context, form: type[Any]) -> Any:
 
 def _grace_s(raw: bytes) -> float:
     try:
-        said = json.loads(raw or b"{}")
+        payload = json.loads(raw or b"{}")
     except ValueError as error:
         raise InvalidJson(f"the body is not valid JSON: {error}") from None
-    grace_s: Any = said.get("grace_s", GRACE_S) if isinstance(said, dict) else None
+    grace_s: Any = payload.get("grace_s", GRACE_S) if isinstance(payload, dict) else None
     number = isinstance(grace_s, int | float) and not isinstance(grace_s, bool)
-    if not number or not 0 <= grace_s <= MAX_GRACE_S or len(said) > ("grace_s" in said):
+    if not number or not 0 <= grace_s <= MAX_GRACE_S or len(payload) > ("grace_s" in payload):
         message = f"must be a number from 0 to {MAX_GRACE_S}, and the only field"
         raise InvalidRequest(f"grace_s {message}", (FieldError("grace_s", message),))
     return float(grace_s)

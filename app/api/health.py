@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from fastapi import FastAPI, Request
+    from sqlalchemy import RowMapping
 
 router = APIRouter()
 REQUESTS = Counter(
@@ -76,7 +77,7 @@ def models(context: Ctx, _: Who) -> dict[str, Any]:
 
 
 def farm_metrics(
-    counts: Mapping[tuple[str, str], int], living: Sequence[Mapping[str, Any]]
+    counts: Mapping[tuple[str, str], int], living: Sequence[RowMapping]
 ) -> CollectorRegistry:
     """Return the farm's own metrics, from jobs by (model, status) and the living workers."""
     registry = CollectorRegistry()

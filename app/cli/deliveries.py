@@ -103,12 +103,12 @@ def replay(
     if bool(delivery_ids) == bool(since):
         raise click.UsageError("give delivery ids, or a time with --since")
     engine = reach()
-    history, whose = History(engine), find_by_name(engine, tenant).id
+    history, tenant_id = History(engine), find_by_name(engine, tenant).id
     if since:
         which = Filter(None, endpoint_id, state)
-        count = history.replay_since(whose, since.replace(tzinfo=UTC), which)
+        count = history.replay_since(tenant_id, since.replace(tzinfo=UTC), which)
     else:
-        count = sum(history.replay(whose, each) for each in delivery_ids)
+        count = sum(history.replay(tenant_id, each) for each in delivery_ids)
     click.echo(f"{count} will be sent again")
 
 

@@ -133,8 +133,8 @@ def _switch(verb: str, says: str, *, enabled: bool) -> None:
     @TENANT
     def switch(endpoint_id: UUID, tenant: str) -> None:
         engine = reach()
-        whose = find_by_name(engine, tenant).id
-        Endpoints(engine).change(whose, endpoint_id, EndpointChange(enabled=enabled))
+        tenant_id = find_by_name(engine, tenant).id
+        Endpoints(engine).change(tenant_id, endpoint_id, EndpointChange(enabled=enabled))
         click.echo(f"{verb}d")
 
 

@@ -69,9 +69,9 @@ class _Handler(BaseHTTPRequestHandler):
             verify(body, dict(self.headers), self.server.secret)
         event = json.loads(body)
         data = event["data"]
-        how = "verified" if self.server.secret is not None else "NOT VERIFIED"
+        verdict = "verified" if self.server.secret is not None else "NOT VERIFIED"
         status = data.get("status") or data.get("reason", "")
-        self.server.say(f"{how}  {event['type']}  {data.get('id')}  {status}")
+        self.server.say(f"{verdict}  {event['type']}  {data.get('id')}  {status}")
         if self.server.whole:
             self.server.say(json.dumps(event, indent=2, ensure_ascii=False))
 
@@ -110,7 +110,7 @@ def listen(
             _serve(server)
             return
         engine = reach()
-        whose = find_by_name(engine, tenant).id
+        tenant_id = find_by_name(engine, tenant).id
         fields = {"url": server.url, "events": list(events), "description": "renderfarm listen"}
         if not Settings.from_environment(os.environ, needs=()).webhook_allow_private:
             raise click.ClickException(
@@ -118,7 +118,7 @@ def listen(
                 "for it and here"
             )
         asked = parse(json.dumps(fields).encode(), EndpointRequest, allow_private=True)
-        row, server.secret = Endpoints(engine).add(whose, asked)
+        row, server.secret = Endpoints(engine).add(tenant_id, asked)
         click.echo(f"listening on {server.url} as endpoint {row['id']}", err=True)
         signal.signal(
             signal.SIGTERM, signal.default_int_handler
@@ -126,7 +126,7 @@ def listen(
         try:
             _serve(server)
         finally:
-            Endpoints(engine).remove(whose, row["id"])
+            Endpoints(engine).remove(tenant_id, row["id"])
 
 
 def _serve(server: Receiver) -> None:

@@ -76,13 +76,13 @@ def detect(directory: Path) -> Identity:
     return choose(0, namespaces=namespaces, reachable=reachable)
 
 
-def readable_copy(programs: Path, beside: Path) -> Path:
-    """Return the folder `programs`, or a copy of it in `beside` if nobody cannot run it."""
+def readable_copy(programs: Path, copies: Path) -> Path:
+    """Return the folder `programs`, or a copy of it in `copies` if nobody cannot run it."""
     if _works((*NOBODY, "test", "-x", str(programs / "bin" / "postgres"))):
         return programs
-    copy = beside / programs.name
+    copy = copies / programs.name
     if not copy.exists():
-        partial = beside / f"{programs.name}.partial"
+        partial = copies / f"{programs.name}.partial"
         shutil.rmtree(partial, ignore_errors=True)
         shutil.copytree(programs, partial, symlinks=True)
         partial.rename(copy)

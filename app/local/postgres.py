@@ -81,13 +81,13 @@ class Postgres(Server):
 
     def program(self) -> Program:
         """Return how to run the server; `before` creates the data at the first start."""
-        who, programs = self._identity_and_programs()
+        user, programs = self._identity_and_programs()
         settings = {"port": str(self.port), **CONFIGURATION}
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         postgres = str(programs / "bin" / "postgres")
         return Program(
             name="postgres",
-            argv=(*who.prefix, postgres, "-D", str(self.data), *options),
+            argv=(*user.prefix, postgres, "-D", str(self.data), *options),
             before=self.prepare,
             ready=self.ready,
             quiet=True,
@@ -118,24 +118,24 @@ class Postgres(Server):
                     raise
 
     def _identity_and_programs(self) -> tuple[identity.Identity, Path]:
-        who = identity.detect(self.data if self.data.exists() else self.directory)
+        user = identity.detect(self.data if self.data.exists() else self.directory)
         programs = package_folder(PACKAGE) / PROGRAMS
-        if who is identity.Identity.NOBODY:
+        if user is identity.Identity.NOBODY:
             programs = identity.readable_copy(programs, self.directory)
-        return who, programs
+        return user, programs
 
     def _initialise(self) -> None:
         """Create data and database in a temporary place, then move them: whole or not at all."""
-        who, programs = self._identity_and_programs()
+        user, programs = self._identity_and_programs()
         fresh = self.directory / "fresh"
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir(mode=0o700)
-        if who is identity.Identity.NOBODY:
+        if user is identity.Identity.NOBODY:
             shutil.chown(fresh, "nobody", "nogroup")
         initdb, postgres = str(programs / "bin" / "initdb"), str(programs / "bin" / "postgres")
-        _run((*who.prefix, initdb, *INITDB, "-D", str(fresh)), "")
+        _run((*user.prefix, initdb, *INITDB, "-D", str(fresh)), "")
         password = f"ALTER ROLE {NAME} PASSWORD '{self.password}'\n"  # its alphabet has no quote
-        single = (*who.prefix, postgres, "--single", "-D", str(fresh), "postgres")
+        single = (*user.prefix, postgres, "--single", "-D", str(fresh), "postgres")
         _run(single, password + f"CREATE DATABASE {NAME}\n")
         fresh.rename(self.data)
 

@@ -36,7 +36,7 @@ WHERE id = :id AND state = 'enabled' RETURNING tenant_id, url
 """)
 
 _GIVE_UP = text("""
-UPDATE outbox SET state = 'dead', last_error = 'the endpoint was ' || :how
+UPDATE outbox SET state = 'dead', last_error = 'the endpoint was ' || :reason
 WHERE id IN (SELECT id FROM outbox WHERE endpoint_id = :id AND state = 'pending'
              FOR UPDATE SKIP LOCKED)
 """)
@@ -63,14 +63,14 @@ def note(connection: Connection, endpoint_id: UUID, job_id: UUID, answer: Answer
         disable(connection, endpoint_id, job_id, f"it has failed for {DISABLE_AFTER.days} days")
 
 
-def give_up(connection: Connection, endpoint_id: UUID, how: str) -> None:
-    """Mark the endpoint's pending deliveries dead; `how` is the reason shown, such as "removed".
+def give_up(connection: Connection, endpoint_id: UUID, reason: str) -> None:
+    """Mark the endpoint's pending deliveries dead; `reason` is the text shown, such as "removed".
 
     A delivery that a courier holds is not touched: waiting for it would be a deadlock, because this
     transaction holds the endpoint. If that delivery becomes pending again, it is found dead when it
     is due.
     """
-    connection.execute(_GIVE_UP, {"id": endpoint_id, "how": how})
+    connection.execute(_GIVE_UP, {"id": endpoint_id, "reason": reason})
 
 
 def disable(connection: Connection, endpoint_id: UUID, job_id: UUID, reason: str) -> None:

@@ -97,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--cpu-seeds", type=int, default=3)
     parser.add_argument("--size", type=int, default=64, help="pixels of a picture's side there")
     parser.add_argument("--results", type=Path, default=RESULTS, help=f"default: {RESULTS}")
-    parser.add_argument("--redraw", action="store_true", help="only make table and plots anew")
+    parser.add_argument("--redraw", action="store_true", help="only write table and plots again")
     return parser
 
 

@@ -161,7 +161,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m bench.gpu",
         description="Measure models of full size with random weights on the accelerator at hand.",
     )
-    known = f"{', '.join(PARTS)}; none: only make the table anew"
+    known = f"{', '.join(PARTS)}; none: only write the table again"
     parser.add_argument("parts", nargs="*", type=_part, metavar="PART", help=known)
     parser.add_argument("--model", choices=("sdxl", "flux"), default="sdxl")
     parser.add_argument("--sizes", type=int, nargs="+", default=[512, 768, 1024], help="pixels")

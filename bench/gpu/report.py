@@ -97,7 +97,7 @@ def _compiling(found: Mapping[str, Any]) -> Iterator[str]:
     rows = sorted({int(n) for _, _, _, times in _modes(found) for n in times})
     yield "## What compiling takes"
     yield ""
-    yield "Seconds of the first forward of so many rows."
+    yield "Seconds of the first forward with this number of rows."
     yield ""
     yield "| | size | how | " + " | ".join(f"{n} row{'s' * (n > 1)}" for n in rows) + " |"
     yield "|---|---|---|" + "---|" * len(rows)

@@ -38,7 +38,7 @@ def _metrics(registry: object) -> list[tuple[str, str, str, str]]:
     for metric in set(getattr(registry, "_collector_to_names")):  # noqa: B009 - not public
         if isinstance(metric, MetricWrapperBase) and metric._name.startswith("renderfarm_"):  # noqa: SLF001
             labels = ", ".join(f"`{label}`" for label in metric._labelnames)  # noqa: SLF001
-            found.append((_shown(metric), metric._type, labels, metric._documentation))  # noqa: SLF001
+            found.append((_shown(metric), str(metric._type), labels, metric._documentation))  # noqa: SLF001
     return found
 
 

@@ -179,8 +179,8 @@ def _related(rng: random.Random, mix: Mix) -> Scene:
 def _relation(rng: random.Random, mix: Mix) -> str:
     if mix.inside is None:
         return rng.choice((*RELATIONS, ""))
-    beside = [relation for relation in RELATIONS if relation != "inside"]
-    return "inside" if rng.random() < mix.inside else rng.choice((*beside, ""))
+    related = [relation for relation in RELATIONS if relation != "inside"]
+    return "inside" if rng.random() < mix.inside else rng.choice((*related, ""))
 
 
 def _backdrop(rng: random.Random, mix: Mix, taken: tuple[str, ...]) -> Backdrop:

@@ -156,7 +156,11 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--start", type=Path, help="a model to go on from, such as models/scenes")
     parser.add_argument(
-        "--anew", action="store_true", help="keep the start's words and autoencoder alone"
+        "--new-denoiser",
+        "--anew",
+        dest="new_denoiser",
+        action="store_true",
+        help="keep only the words and the autoencoder of --start",
     )
     parser.add_argument("--denoiser-steps", type=int, help="instead of the preset's")
     parser.add_argument("--finish-steps", type=int, help="instead of the preset's; 0 for none")
@@ -182,7 +186,7 @@ def _preset(options: argparse.Namespace) -> Preset:
         plan = replace(getattr(preset, options.make), steps=options.steps)
         preset = replace(preset, **{options.make: plan})
     preset = replace(preset, compiled=preset.compiled and not options.eager)
-    return replace(preset, singles=0.0) if options.start and not options.anew else preset
+    return replace(preset, singles=0.0) if options.start and not options.new_denoiser else preset
 
 
 def _parts(options: argparse.Namespace, device: torch.device) -> Parts:
@@ -191,7 +195,7 @@ def _parts(options: argparse.Namespace, device: torch.device) -> Parts:
     if not options.start:
         return Parts.new(device)
     shipped = Parts.shipped(options.start, device)
-    return shipped.with_new_denoiser(device) if options.anew else shipped
+    return shipped.with_new_denoiser(device) if options.new_denoiser else shipped
 
 
 def _teach(

@@ -77,8 +77,8 @@ class FakeJob:
             before = self.status
             self.advance()
             if self.status is before:
-                told = {"step": self.step, "steps": self.steps, "preview": self._preview()}
-                yield "progress", told
+                progress = {"step": self.step, "steps": self.steps, "preview": self._preview()}
+                yield "progress", progress
             else:
                 yield "state", self.json(base_url)
 

@@ -160,8 +160,8 @@ class _Parts:
     def weights(self) -> Weights:
         """All modules that must be on the device."""
         modules = [*self.modules.values(), *self.controlnets.values()]
-        beside = (self.decoder, self.adapters and self.adapters.module)
-        modules += [module for module in beside if module is not None]
+        further = (self.decoder, self.adapters and self.adapters.module)
+        modules += [module for module in further if module is not None]
         return Weights(modules, self.forget)
 
     def forget(self) -> None:
