@@ -45,7 +45,9 @@ def test_the_same_key_for_something_else_is_a_conflict(client: httpx.Client) -> 
     keyed = {"Idempotency-Key": "k"}
     client.post("/v1/jobs", json={"prompt": "a"}, headers=keyed)
     response = client.post("/v1/jobs", json={"prompt": "b"}, headers=keyed)
-    assert "its hash is" in problem(response, 409, "idempotency_conflict")["detail"]
+    detail = problem(response, 409, "idempotency_conflict")["detail"]
+    assert "the earlier body's hash is" in detail
+    assert "this body's is" in detail
     assert len(client.get("/v1/jobs").json()["jobs"]) == 1
 
 

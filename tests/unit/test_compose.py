@@ -16,7 +16,9 @@ import pytest
 import yaml
 
 from app.cli import COMMANDS
+from app.config.environment import variable
 from app.config.settings import Settings
+from app.config.table import SettingsTable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,27 +45,9 @@ def validator() -> jsonschema.protocols.Validator:
     return jsonschema.Draft202012Validator(schema)
 
 
-class _Asked(dict[str, str]):
-    """An environment that remembers which variables it was asked for."""
-
-    def __init__(self, values: dict[str, str]) -> None:
-        super().__init__(values)
-        self.names: set[str] = set()
-
-    def get(self, key: str, default: Any = None) -> Any:
-        self.names.add(key)
-        return super().get(key, default)
-
-
 def _read_by_settings() -> set[str]:
-    asked = _Asked(
-        {
-            "RENDERFARM_DATABASE_URL": "postgresql://h/d",
-            "RENDERFARM_BROKER_URL": "redis://h",
-        }
-    )
-    Settings.from_environment(asked)
-    return asked.names
+    """The variables of the table of settings."""
+    return {variable(name) for name in SettingsTable.model_fields}
 
 
 def _published() -> Iterator[str]:
