@@ -16,6 +16,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.database import CONNECTION, autocommit, libpq_url
+from app.errors import first_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -63,9 +64,7 @@ class Notices:
             with self._engine.connect() as connection:
                 connection.execute(_SEND, values)
         except SQLAlchemyError as error:
-            log.warning(
-                "notification_failed", notices=len(notices), cause=str(error).partition("\n")[0]
-            )
+            log.warning("notification_failed", notices=len(notices), cause=first_line(error))
 
 
 class Listener:

@@ -20,6 +20,7 @@ from sqlalchemy.exc import DBAPIError
 
 from app.database import create_engine
 from app.dispatch import workers as registry
+from app.errors import first_line
 from app.jobs.store import Store
 from app.storage.objects import ObjectStorage
 from app.tenants import tenants
@@ -107,7 +108,7 @@ class WorkerStep(bootsteps.StartStopStep):  # type: ignore[misc,unused-ignore]
         try:
             registry.leave(self._engine, self._worker.id)
         except DBAPIError as error:
-            log.warning("unregister_failed", cause=str(error.orig).strip().splitlines()[0])
+            log.warning("unregister_failed", cause=first_line(error.orig))
         log.info("worker_stopped")
 
     terminate = stop
@@ -141,4 +142,4 @@ class WorkerStep(bootsteps.StartStopStep):  # type: ignore[misc,unused-ignore]
                 if not registry.beat(self._engine, self._worker.id, self._runtime.stats()):
                     registry.register(self._engine, self._worker)  # removed while unreachable
             except DBAPIError as error:
-                log.warning("heartbeat_failed", cause=str(error.orig).strip().splitlines()[0])
+                log.warning("heartbeat_failed", cause=first_line(error.orig))

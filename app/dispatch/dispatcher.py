@@ -24,6 +24,7 @@ from app.dispatch import workers
 from app.dispatch.fairness import Candidate, choose, window
 from app.dispatch.janitor import Janitor
 from app.dispatch.reaper import Reaper
+from app.errors import summary
 from app.jobs.store import Store
 from app.notify import Listener
 from app.storage.objects import ObjectStorage
@@ -197,12 +198,8 @@ def run(settings: Settings, stop: threading.Event) -> None:
         except CONNECTION_ERRORS as error:
             listener.close()
             failures += 1
-            log.warning("dependency_unavailable", cause=_cause(error))
+            log.warning("dependency_unavailable", cause=summary(error))
             stop.wait(BACKOFF_S[min(failures, len(BACKOFF_S)) - 1])
     listener.close()
     engine.dispose()
     log.info("dispatcher_stopped")
-
-
-def _cause(error: BaseException) -> str:
-    return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"

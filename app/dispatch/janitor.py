@@ -19,6 +19,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.database import autocommit
+from app.errors import first_line
 from app.storage import uploads
 from app.storage.objects import StorageError
 from app.tenants import usage
@@ -145,7 +146,7 @@ class Janitor:
                 while self.round() and not stop.is_set():
                     pass
             except (SQLAlchemyError, StorageError) as error:
-                log.warning("dependency_unavailable", cause=str(error).partition("\n")[0])
+                log.warning("dependency_unavailable", cause=first_line(error))
             except Exception:  # the next round may succeed
                 log.exception("unexpected_error")
 

@@ -16,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.database import uptime_s
 from app.dispatch import workers
+from app.errors import first_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,9 +59,10 @@ class Reaper:
         """Rescue and expire the jobs that are due. Return how many jobs were moved."""
         expired = self._store.expire()
         rescued = self._store.rescue(self._max_crashes) if self._database_settled() else []
-        for event, ids in (("jobs_rescued", rescued), ("jobs_expired", expired)):
-            if ids:
-                log.info(event, jobs=len(ids), first=str(ids[0]))
+        if rescued:
+            log.info("jobs_rescued", jobs=len(rescued), first=str(rescued[0]))
+        if expired:
+            log.info("jobs_expired", jobs=len(expired), first=str(expired[0]))
         for worker in workers.forget(self._engine):
             log.info("worker_removed", worker=worker)
         return len(rescued) + len(expired)
@@ -82,6 +84,6 @@ class Reaper:
                 while self.round() and not stop.is_set():
                     pass
             except SQLAlchemyError as error:
-                log.warning("database_unavailable", cause=str(error).partition("\n")[0])
+                log.warning("database_unavailable", cause=first_line(error))
             except Exception:  # without this thread no lost job would ever come back
                 log.exception("unexpected_error")

@@ -1,6 +1,6 @@
 """Storage backends: from `RENDERFARM_STORAGE_URL` to an obstore store, with bounded retries.
 
-A slow store may cost a job its attempt, but never blocks a worker for ever.
+A slow store may cost a job its attempt, but never blocks a worker for good.
 """
 
 from __future__ import annotations

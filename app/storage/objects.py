@@ -225,6 +225,6 @@ def _reason(error: BaseException) -> str:
 
     A service answers in XML. The first line says nothing; the reason comes later.
     """
-    said = str(error).partition("Debug source:")[0]
-    words = " ".join(_XML_HEAD.sub("", said).split())
+    message = str(error).partition("Debug source:")[0]
+    words = " ".join(_XML_HEAD.sub("", message).split())
     return words[:REASON_CHARS] or type(error).__name__

@@ -1,1 +1,1 @@
-"""The engine's scheduling beside what one would do instead, on traces of jobs."""
+"""The engine's scheduling compared with the alternatives, on traces of jobs."""

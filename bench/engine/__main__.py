@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 RESULTS = REPOSITORY / "bench" / "results"
 BURST_JOBS = 16
 SEEDS = 12
-"""Traces of each kind on a device model: a 95th percentile of fewer jobs says little."""
+"""Traces of each kind on a device model: a 95th percentile needs many jobs."""
 
 
 def main(argv: list[str]) -> int:
-    """Measure, write the results, and say where they are."""
+    """Measure, write the results, and print where they are."""
     arguments = _parser().parse_args(argv)
     file = arguments.results / "engine.json"
     result = json.loads(file.read_text()) if file.exists() else {}
@@ -97,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--cpu-seeds", type=int, default=3)
     parser.add_argument("--size", type=int, default=64, help="pixels of a picture's side there")
     parser.add_argument("--results", type=Path, default=RESULTS, help=f"default: {RESULTS}")
-    parser.add_argument("--redraw", action="store_true", help="only make table and plots anew")
+    parser.add_argument("--redraw", action="store_true", help="only write table and plots again")
     return parser
 
 

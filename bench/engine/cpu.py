@@ -15,13 +15,14 @@ if TYPE_CHECKING:
 
     from bench.engine.traces import Ask
 
-# The strategy that begins is so many further on at the next trace: rivals are apart, ours stand side by side.
+# The first strategy moves on by this many places at the next trace, so that rivals do not always
+# follow each other.
 STRIDE = 3
 
 
 def run(jobs: int, seeds: int, size: int, say: Callable[[str], None]) -> dict[str, Any]:
     """Render traces of every mix at every load under each strategy."""
-    torch.set_num_threads(1)  # processor time counts what threads wait for one another
+    torch.set_num_threads(1)  # processor time also counts threads that wait for one another
     stage = Rig.of_scenes(size)
     alone_s = {rows: stage.serial_s(10, rows) / 10 for rows in (1, 2)}
     say(f"a step alone takes {alone_s[2] * 1e3:.0f} ms with guidance")
@@ -48,9 +49,10 @@ def _trace(
 def render_all(
     stage: Rig, traces: Sequence[Sequence[Ask]], say: Callable[[str], None]
 ) -> dict[str, dict[str, float]]:
-    """Each strategy's figures, with how far its pixels are from the first's.
+    """Return each strategy's figures, and how far its pixels are from the first one's.
 
-    Each trace begins with another strategy, so that a slow hour of the machine is not always the same one's.
+    Each trace begins with another strategy, so that a slow hour of the machine does not always meet
+    the same one.
     """
     strategies = list(stage.strategies)
     runs: dict[str, list[dict[str, float]]] = {strategy: [] for strategy in strategies}

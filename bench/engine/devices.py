@@ -1,10 +1,10 @@
 """Labelled device models: T(rows) of one denoiser step, from published measurements.
 
 The figures are seconds per call of `StableDiffusionPipeline` for n pictures of 512x512 (Stable
-Diffusion 1.4, half precision, 30 DDIM steps), as Lambda Labs published them in
-github.com/LambdaLabsML/lambda-diffusers, benchmarks/benchmark_H100_MIG.csv. A guided picture has two
-rows, so n pictures are 2n rows; between the sizes T is taken to be linear, and below the first
-one as well. Encoding and decoding are in those seconds and so are spread over the steps.
+Diffusion 1.4, half precision, 30 DDIM steps), published by Lambda Labs in
+github.com/LambdaLabsML/lambda-diffusers, benchmarks/benchmark_H100_MIG.csv. A guided picture has
+two rows, so n pictures are 2n rows. T is assumed linear between the sizes, and below the first one
+as well. Encoding and decoding are part of those seconds and so are spread over the steps.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ STEPS = 30
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A device that does nothing but take its time."""
+    """A device that only takes its time."""
 
     name: str
     about: str
@@ -31,7 +31,7 @@ class Device:
             low, high = (low, point) if rows <= point[0] else (point, point)
             if rows <= point[0]:
                 break
-        if low == high:  # beyond the table: as its last part went on
+        if low == high:  # beyond the table: the slope of its last part
             low, high = points[-2], points[-1]
         return low[1] + (rows - low[0]) * (high[1] - low[1]) / (high[0] - low[0])
 

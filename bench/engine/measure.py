@@ -14,7 +14,7 @@ FIGURES = ("mean_s", "p50_s", "p95_s", "p99_s", "first_s", "images_per_s")
 
 
 def figures(trace: Sequence[Ask], ended_s: Mapping[str, float]) -> dict[str, float]:
-    """Latency from a job's coming to its end, and pictures per second from first to last."""
+    """Return latencies from a job's arrival to its end, and pictures per second from first to last."""
     if missing := [ask.name for ask in trace if ask.name not in ended_s]:
         raise ValueError(f"{len(missing)} jobs have not ended, {missing[0]} among them")
     waits_s = sorted(ended_s[ask.name] - ask.at_s for ask in trace)
@@ -29,7 +29,7 @@ def figures(trace: Sequence[Ask], ended_s: Mapping[str, float]) -> dict[str, flo
 
 
 def quantile(ordered: Sequence[float], share: float) -> float:
-    """Return the value that this share of all is at or below."""
+    """Return the value below which this share of all values lies."""
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 

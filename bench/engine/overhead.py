@@ -1,4 +1,4 @@
-"""What the engine itself costs: one job alone beside the bare pipeline, and Python per job-step."""
+"""The engine's own cost: one job alone compared with the bare pipeline, and Python per job-step."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def run(say: Callable[[str], None]) -> dict[str, float]:
 def alone() -> float:
     """Compare the processor time of the bare pipeline and of the engine, in pairs, at 20 steps.
 
-    Who goes first takes turns, for the second finds the caches warm.
+    They take turns in going first, because the second finds warm caches.
     """
     stage = Rig.of_scenes(128)
     ask = Ask("job 0", 0.0, STEPS, 2)
@@ -66,15 +66,15 @@ def _took_s(side: Callable[[], None]) -> float:
 
 
 class _Loop:
-    """A pipeline that is nothing but its loop, around a denoiser that does nothing."""
+    """A pipeline that is only its loop, around a denoiser that does nothing."""
 
     name = "loop"
     batched = True
     memo_bytes = 0
 
     def __init__(self) -> None:
-        entry = ModuleMethod.of("loop.unet.forward", "denoiser", torch.nn.Identity())
-        self._unet = Proxy(entry.run, {"forward": entry})
+        method = ModuleMethod.of("loop.unet.forward", "denoiser", torch.nn.Identity())
+        self._unet = Proxy(method.run, {"forward": method})
 
     def __call__(self, steps: int, output_type: str) -> SimpleNamespace:
         del output_type
@@ -84,12 +84,12 @@ class _Loop:
         return SimpleNamespace(images=torch.zeros(1, 3, 2, 2))
 
     def view(self, request: Request) -> PipelineView:
-        """Take the number of steps."""
+        """Set the number of steps."""
         return PipelineView(self, {"steps": request.num_inference_steps}, request)
 
 
 def python_s(jobs: int) -> float:
-    """Return the seconds for a step of a job when `jobs` share each: all that is not the device's."""
+    """Return the seconds for a step of a job when `jobs` share each, without the device's part."""
     models: Any = {"loop": _Loop()}
     costs = []
     for _ in range(5):

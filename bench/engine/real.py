@@ -1,8 +1,8 @@
-"""The same strategies with a model that is there, on this machine.
+"""The same strategies with a real model, on this machine.
 
-On a processor time is this process's processor time, plus the pauses in which nobody waits: what else
-the machine does at the time does not count. On an accelerator it is the time of day, without sleeping
-through those pauses.
+On a processor, time is this process's processor time, plus the pauses in which no job waits: other
+load on the machine does not count. On an accelerator it is the wall clock, without sleeping through
+those pauses.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ FOLDER = REPOSITORY / "models" / "scenes"
 PROMPTS = ("a red circle on a blue background", "two green stars", "a yellow ring", "a black cross")
 THREADS = 4
 ALONE = 5
-"""Times that a job alone is timed."""
+"""How often a job alone is timed."""
 Pixels = dict[str, "NDArray[np.uint8]"]
 
 
@@ -49,16 +49,16 @@ class Clock:
         self._skipped_s = -read()
 
     def now(self) -> float:
-        """Return the seconds since the clock was made."""
+        """Return the seconds since the clock was created."""
         return self._read() + self._skipped_s
 
     def skip_to(self, at_s: float) -> None:
-        """Let time pass, if it is not as late yet."""
+        """Advance to this time, if it is not later already."""
         self._skipped_s += max(0.0, at_s - self.now())
 
 
 class PerThread:
-    """A tokenizer of which each thread has a copy: it keeps how it pads in itself, and another's call changes it."""
+    """A tokenizer with one copy per thread: it stores its padding, which another call changes."""
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer, self._copies = tokenizer, threading.local()
@@ -78,9 +78,9 @@ class PerThread:
 
 
 class Rig:
-    """The model, loaded once for all strategies, and what each strategy made of the last trace.
+    """The model, loaded once for all strategies, and the results of the last trace by strategy.
 
-    `pipeline` is the stock one, `model` the same as the engine serves it, `size` the pixels of a
+    `pipeline` is the stock one, `model` the same in the engine's form, `size` the pixels of a
     picture's side.
     """
 
@@ -109,18 +109,18 @@ class Rig:
 
     @classmethod
     def of_scenes(cls, size: int) -> Rig:
-        """The model that ships, on the processor."""
+        """Load the model that ships, on the processor."""
         pipeline = DiffusionPipeline.from_pretrained(
             FOLDER, dtype=torch.float32, local_files_only=True
         )
         return cls(size, pipeline, load(FOLDER, name="scenes"))
 
     def clock(self) -> Clock:
-        """Make a clock that begins now."""
+        """Return a clock that begins now."""
         return Clock(self._read)
 
     def request(self, ask: Ask) -> Request:
-        """Make the request of a job in a trace."""
+        """Return the request of a job in a trace."""
         number = int(ask.name.split()[-1])
         return Request(
             id=ask.name,
@@ -134,7 +134,7 @@ class Rig:
         )
 
     def serial(self, trace: Sequence[Ask]) -> dict[str, float]:
-        """Render one job at a time, in the order in which they came."""
+        """Render one job at a time, in their order of arrival."""
         self.pixels, ended = {}, {}
         clock = self.clock()
         for ask in trace:
@@ -155,7 +155,7 @@ class Rig:
         return statistics.median(times[1:])
 
     def threads(self, trace: Sequence[Ask]) -> dict[str, float]:
-        """Render each job in a thread, with a pipeline of its own around the shared modules."""
+        """Render each job in a thread, with its own pipeline around the shared modules."""
         self.pixels, ended = {}, {}
         clock, under_way = self.clock(), []
 
@@ -196,7 +196,7 @@ class Rig:
     def engine(
         self, choose: Any, model: LoadedModel | None = None
     ) -> Callable[[Sequence[Ask]], dict[str, float]]:
-        """Make an strategy of the engine under a policy; with another model of the same name if one is given."""
+        """Return a strategy: the engine under a policy, with another model if given."""
         models = {self.model.name: model or self.model}
 
         def strategy(trace: Sequence[Ask]) -> dict[str, float]:

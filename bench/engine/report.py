@@ -1,4 +1,4 @@
-"""Table and plots of a run, made from its JSON alone."""
+"""Table and plots of a run, made from its JSON only."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ COLOURS = {
 
 
 def write(result: Mapping[str, Any], file: Path) -> None:
-    """Write the table beside the JSON, and a plot for each device."""
+    """Write the table next to the JSON, and a plot for each device."""
     file.with_suffix(".md").write_text("\n".join(_text(result)) + "\n", encoding="utf-8")
     for name in DEVICES:
         runs = [run for run in result.get("device", []) if run["device"] == name]
@@ -39,7 +39,7 @@ def write(result: Mapping[str, Any], file: Path) -> None:
 
 
 def _commits(made: Mapping[str, str]) -> str:
-    """Name the commit of each part, or the one of all."""
+    """Return the commit of each part, or the one of all."""
     if len(set(made.values())) == 1:
         return next(iter(made.values()))
     return ", ".join(f"{commit} ({part})" for part, commit in made.items())
@@ -47,7 +47,7 @@ def _commits(made: Mapping[str, str]) -> str:
 
 def _text(result: Mapping[str, Any]) -> Iterator[str]:
     machine = result["machine"]
-    yield "# The engine's scheduling beside what one would do instead"
+    yield "# The engine's scheduling compared with the alternatives"
     yield ""
     yield (
         f"Made by `make bench-engine` at commit {_commits(result['commits'])} on {machine['cpu']}, "
@@ -108,7 +108,7 @@ def _tables(runs: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 
 def _more(runs: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Give the other figures, of ours beside one at a time and first come."""
+    """Yield the other figures, of ours, one at a time and first come."""
     shown = ("serial", "first-come", "ours")
     yield (
         "| | load | "

@@ -1,7 +1,7 @@
 """Replay a trace on a device model under a policy. No torch, no sleeping: time is a number.
 
-The strategies that batch step by step use `workers.engine.policy` and `workers.engine.cost` themselves,
-as the engine does; they learn T(rows) from what they run, from nothing.
+The strategies that batch step by step use `workers.engine.policy` and `workers.engine.cost`, like
+the engine. They learn T(rows) from what they run.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def serial(trace: Sequence[Ask], seconds: Seconds) -> dict[str, float]:
 
 
 def threads(trace: Sequence[Ask], seconds: Seconds) -> dict[str, float]:
-    """A pipeline for each request in a thread of its own: the device divides its time evenly."""
+    """One thread and one pipeline per request: the device divides its time evenly."""
     coming, now_s, ended = list(trace), 0.0, {}
     here: list[_Job] = []
     while coming or here:
@@ -132,7 +132,7 @@ def window(trace: Sequence[Ask], seconds: Seconds) -> dict[str, float]:
 
 
 def first_come(parked: Sequence[Parked], times: policy.Times) -> list[str]:
-    """Choose the oldest job and all that can share its forward: equal keys, no cap but memory."""
+    """Choose the oldest job and all that can share its forward: equal keys, limited by memory only."""
     if not parked:
         return []
     line = sorted(parked, key=lambda job: -job.waited_s)
@@ -141,7 +141,7 @@ def first_come(parked: Sequence[Parked], times: policy.Times) -> list[str]:
 
 
 def without_cap(parked: Sequence[Parked], times: policy.Times) -> list[str]:
-    """Choose as we do, but as many rows as fit."""
+    """Choose like ours, but as many rows as fit."""
     if not parked:
         return []
     line = sorted(parked, key=lambda job: policy.rank(job, times))
@@ -150,7 +150,7 @@ def without_cap(parked: Sequence[Parked], times: policy.Times) -> list[str]:
 
 
 def without_fewest_first(parked: Sequence[Parked], times: policy.Times) -> list[str]:
-    """Choose as many rows as we would, but the oldest jobs first."""
+    """Choose as many rows as ours, but the oldest jobs first."""
     if not parked:
         return []
     line = sorted(parked, key=lambda job: -job.waited_s)

@@ -1,4 +1,4 @@
-"""Traces: when jobs come and what they ask for."""
+"""Traces: when jobs arrive and what they ask for."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ MIXES: dict[str, Sequence[int]] = {
     "20-30-50": (20, 30, 50),
     "4-4-4-50": (4, 4, 4, 50),
 }
-# One job in four goes without guidance, and so has one row where the others have two.
+# One job in four is unguided, and so has one row where the others have two.
 UNGUIDED = 0.25
 BURST = "burst"
-# Of what can be served one at a time; the burst comes all at once.
+# Load relative to what one at a time can serve; the burst arrives all at once.
 LOADS: tuple[float | str, ...] = (0.3, 0.7, 1.0, 1.5, 2.5, BURST)
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A job of a trace: it comes at `at_s`, has `steps` denoiser calls of `rows` rows each."""
+    """A job of a trace: it arrives at `at_s`, and has `steps` denoiser calls of `rows` rows each."""
 
     name: str
     at_s: float
@@ -36,7 +36,7 @@ class Ask:
 def poisson(
     jobs: int, load: float, mix: str, seed: int, serial_s: Callable[[Ask], float]
 ) -> list[Ask]:
-    """Draw jobs that come at random, `load` times as many as could be served one at a time.
+    """Draw jobs that arrive at random, `load` times as many as one at a time could serve.
 
     `serial_s` is the time of a job alone.
     """
@@ -51,7 +51,7 @@ def poisson(
 
 
 def burst(jobs: int, mix: str, seed: int) -> list[Ask]:
-    """Draw jobs that come all at once."""
+    """Draw jobs that arrive all at once."""
     draw = random.Random(f"{mix} {seed}")  # noqa: S311 - likewise
     return [_ask(draw, n, mix) for n in range(jobs)]
 

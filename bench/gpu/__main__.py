@@ -24,9 +24,8 @@ PARTS = ("device", "steps", "strategies", "alone", "exact", "latency")
 
 
 def main(argv: list[str]) -> int:
-    """Measure, and say what was found."""
+    """Measure, and print the results."""
     options = _parser().parse_args(argv)
-    torch.set_grad_enabled(False)
     parts = {
         "device": _device,
         "steps": _steps,
@@ -35,9 +34,10 @@ def main(argv: list[str]) -> int:
         "exact": _exact,
         "latency": _latency,
     }
-    for part in options.parts:
-        say(f"{part} ...")
-        parts[part](options)
+    with torch.no_grad():  # not for the whole process, which may be a test's
+        for part in options.parts:
+            say(f"{part} ...")
+            parts[part](options)
     found = json.loads(options.file.read_text())
     if "device" not in found:
         say("the table is made once the part `device` was measured")
@@ -47,12 +47,12 @@ def main(argv: list[str]) -> int:
 
 
 def say(text: str) -> None:
-    """Tell what is going on."""
+    """Print progress."""
     print(f"{time.strftime('%H:%M:%S')}  {text}", file=sys.stderr, flush=True)
 
 
 def _device(options: argparse.Namespace) -> None:
-    """What is measured on, and its rate in one large matrix product."""
+    """Return the device, and its rate in one large matrix product."""
     side = steps.SIDE if options.scale is big.FULL else 256
     with turn(options.turn):
         rate = steps.matmul_flops(options.device, options.dtype, side)
@@ -64,7 +64,7 @@ def _device(options: argparse.Namespace) -> None:
 
 
 def _steps(options: argparse.Namespace) -> None:
-    """T(rows) in one mode: everything is compiled before the turn comes."""
+    """Measure T(rows) in one mode: everything is compiled before its turn."""
     denoiser = steps.Denoiser(options.model, options.device, options.dtype, options.scale)
     compiles = "compiled" in options.mode or "regional" in options.mode
     for size in () if compiles else options.sizes:
@@ -88,7 +88,7 @@ def _steps(options: argparse.Namespace) -> None:
 
 
 def _strategies(options: argparse.Namespace) -> None:
-    """The engine's strategies on traces: those asked for, each kept as soon as it is rendered."""
+    """Run the engine's strategies on traces; each result is stored as soon as it is rendered."""
     here = _stage(options, options.sizes[0])
     with turn(options.turn):
         serving.warm(here)
@@ -102,7 +102,7 @@ def _strategies(options: argparse.Namespace) -> None:
 
 
 def _alone(options: argparse.Namespace) -> None:
-    """What the engine costs one job."""
+    """Measure the engine's cost for one job."""
     here = _stage(options, options.sizes[0])
     for name, model in list(serving.variants(here, options.device, options.dtype).items())[:2]:
         with turn(options.turn):
@@ -112,7 +112,7 @@ def _alone(options: argparse.Namespace) -> None:
 
 
 def _exact(options: argparse.Namespace) -> None:
-    """Bits of a reproducible job."""
+    """Measure the bits of a reproducible job."""
     here = _stage(options, options.sizes[0])
     for name, model in list(serving.variants(here, options.device, options.dtype).items())[:2]:
         with turn(options.turn):
@@ -122,7 +122,7 @@ def _exact(options: argparse.Namespace) -> None:
 
 
 def _latency(options: argparse.Namespace) -> None:
-    """One request of one and of four steps."""
+    """Time one request of one and of four steps."""
     size = options.sizes[-1]
     here = _stage(options, size)
     for name, model in serving.variants(here, options.device, options.dtype).items():
@@ -161,7 +161,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m bench.gpu",
         description="Measure models of full size with random weights on the accelerator at hand.",
     )
-    known = f"{', '.join(PARTS)}; none: only make the table anew"
+    known = f"{', '.join(PARTS)}; none: only write the table again"
     parser.add_argument("parts", nargs="*", type=_part, metavar="PART", help=known)
     parser.add_argument("--model", choices=("sdxl", "flux"), default="sdxl")
     parser.add_argument("--sizes", type=int, nargs="+", default=[512, 768, 1024], help="pixels")

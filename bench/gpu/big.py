@@ -1,4 +1,4 @@
-"""Models of full size with random weights, and the same in miniature to try the programs on a processor."""
+"""Models of full size with random weights, and miniatures to try the programs on a processor."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 TOKENIZER = REPOSITORY / "models" / "scenes" / "tokenizer"
-"""Any tokenizer does: random weights read nothing."""
+"""Any tokenizer will do: random weights read nothing."""
 CLIP_TOKENS, T5_TOKENS = 77, 512
 
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """How large the models are: SDXL's base and Flux' own sizes, or a miniature."""
+    """The sizes of the models: SDXL's base and Flux' own, or a miniature."""
 
     channels: tuple[int, int, int]
     depth: tuple[int, int, int]
@@ -32,11 +32,11 @@ class Scale:
     """Width, layers and heads of the two text encoders."""
     decoder: tuple[int, ...]
     flux: tuple[tuple[str, Any], ...]
-    """What differs from the class' own defaults."""
+    """The differences from the class' own defaults."""
 
     @property
     def text_width(self) -> int:
-        """What the denoiser attends to: both encoders side by side."""
+        """What the denoiser attends to: both encoders, concatenated."""
         return self.text[0][0] + self.text[1][0]
 
 
@@ -68,7 +68,7 @@ MINIATURE = Scale(
 
 
 def on(device: str, dtype: torch.dtype, build: Callable[[], Any]) -> Any:
-    """Build there and in that format from the start: nothing passes through the host's memory."""
+    """Build there and in that format from the start: nothing passes through host memory."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:

@@ -1,4 +1,4 @@
-"""The table of what was measured on an accelerator, made from its JSON alone."""
+"""The table of the accelerator's measurements, made from its JSON only."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TARGET_S = 0.2
 
 
 def write(found: Mapping[str, Any], file: Path) -> None:
-    """Write the table beside the JSON."""
+    """Write the table next to the JSON."""
     file.with_suffix(".md").write_text("\n".join(_text(found)) + "\n", encoding="utf-8")
 
 
@@ -65,7 +65,7 @@ def _text(found: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _remarks(found: Mapping[str, Any], commit: str) -> Iterator[str]:
-    """What entries say of themselves, and which of them were measured with another state of the project."""
+    """Yield the remarks of entries, and those measured with another commit."""
     for name, entry in found.items():
         if about := entry.get("about"):
             yield f"`{name}`: {about}"
@@ -97,7 +97,7 @@ def _compiling(found: Mapping[str, Any]) -> Iterator[str]:
     rows = sorted({int(n) for _, _, _, times in _modes(found) for n in times})
     yield "## What compiling takes"
     yield ""
-    yield "Seconds of the first forward of so many rows."
+    yield "Seconds of the first forward with this number of rows."
     yield ""
     yield "| | size | how | " + " | ".join(f"{n} row{'s' * (n > 1)}" for n in rows) + " |"
     yield "|---|---|---|" + "---|" * len(rows)
@@ -108,7 +108,7 @@ def _compiling(found: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _modes(found: Mapping[str, Any]) -> Iterator[tuple[str, str, str, Mapping[str, float]]]:
-    """Kind, size, mode and times by rows, in this order."""
+    """Return kind, size, mode and times by rows, in this order."""
     for kind, sizes in found.items():
         for size, modes in sorted(sizes.items(), key=lambda pair: int(pair[0])):
             for mode, times in modes.items():

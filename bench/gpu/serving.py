@@ -1,4 +1,4 @@
-"""The engine on the device: beside its rivals, alone, to the bit, and from a prompt to an encoded picture."""
+"""The engine on the device: next to its rivals, alone, bit by bit, and end to end."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ FORMATS = ("png", "webp", "jpeg")
 def stage(
     size: int, device: str, dtype: torch.dtype, scale: big.Scale, *, channels_last: bool
 ) -> Rig:
-    """SDXL with random weights, as it is and as the engine serves it: with one strategy more, that replays graphs."""
+    """SDXL with random weights, stock and for the engine, with one more strategy: graphs."""
     pipeline = big.sdxl(device, dtype, scale)
     tune(pipeline, channels_last=channels_last, attention="", compiled="")
     here = Rig(size, pipeline, wrap(pipeline, name=NAME), time.perf_counter)
@@ -47,7 +47,7 @@ def stage(
 
 
 def variants(here: Rig, device: str, dtype: torch.dtype) -> dict[str, LoadedModel]:
-    """The same pipeline served in the ways that one request is timed in."""
+    """The same pipeline in the configurations in which one request is timed."""
     pipeline = here.pipeline
     small = big.small_decoder(device, dtype)
     return {
@@ -66,7 +66,7 @@ def strategies(
     seeds: int,
     say: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Render so many traces of a mix at a load under each strategy, in the time of day."""
+    """Render traces of a mix at a load under each strategy, in wall-clock time."""
     alone_s = {rows: here.serial_s(10, rows) / 10 for rows in (1, 2)}
     say(f"a step alone takes {alone_s[2] * 1e3:.1f} ms with guidance")
     if isinstance(load, str):
@@ -77,13 +77,13 @@ def strategies(
             for seed in range(seeds)
         ]
     for trace in traces:
-        here.strategies[GRAPHS](trace)  # so that every size is recorded
+        here.strategies[GRAPHS](trace)  # so that every size is captured
     rendered = render_all(here, traces, lambda text: say(f"{mix}, {load}, {text}"))
     return {"jobs": jobs, "seeds": seeds, "step_s": alone_s[2], "strategies": rendered}
 
 
 def warm(here: Rig) -> None:
-    """Run every number of rows once: libraries choose their kernels then, and allocators grow."""
+    """Run every number of rows once: libraries choose kernels then, and allocators grow."""
     for rows in range(1, MAX_ROWS + 1):
         here.call([Ask(f"job {n}", 0.0, 1, 1) for n in range(rows)])
     trace = burst(8, "4-4-4-50", 0)
@@ -92,7 +92,7 @@ def warm(here: Rig) -> None:
 
 
 def alone(here: Rig, model: LoadedModel, steps: int = 20) -> dict[str, float]:
-    """The time of day of one job through the engine over the bare pipeline's, in pairs that take turns."""
+    """Return one job's wall-clock time through the engine over the bare pipeline's, in pairs."""
     ask = Ask("job 0", 0.0, steps, 2)
     engine = Engine({NAME: model})
     contenders = {
@@ -117,7 +117,7 @@ def alone(here: Rig, model: LoadedModel, steps: int = 20) -> dict[str, float]:
 def exact(here: Rig, model: LoadedModel, mixes: int, steps: int = 6) -> dict[str, Any]:
     """Render one reproducible request among strangers, and resumed half-way, and compare the bits.
 
-    Beside it the same without the flag: how far off is any pixel, of 255?
+    Do the same without the flag: how far off is any pixel, of 255?
     """
     asked = replace(
         here.request(Ask("job 0", 0.0, steps, 2)),
@@ -149,7 +149,7 @@ def exact(here: Rig, model: LoadedModel, mixes: int, steps: int = 6) -> dict[str
 
 
 def resumed(models: dict[str, Any], asked: Request) -> Any:
-    """The picture of a job that was drained half-way and went on in another engine."""
+    """Return the picture of a job that was drained half-way and resumed in another engine."""
     engine = Engine(models)
     engine.add(asked)
     while engine.progress()[asked.id][0] < asked.num_inference_steps // 2:
@@ -161,12 +161,12 @@ def resumed(models: dict[str, Any], asked: Request) -> Any:
 
 
 def latency(here: Rig, model: LoadedModel, steps: Sequence[int], rounds: int) -> dict[str, float]:
-    """Seconds of one request without guidance, from its prompt to its pixels, and of encoding those."""
+    """Return the seconds of one request without guidance, from prompt to pixels, and of encoding."""
     engine = Engine({NAME: model})
     found: dict[str, float] = {}
     for count in steps:
         times = []
-        for n in range(rounds + 2):  # two warm up; each prompt is a new one
+        for n in range(rounds + 2):  # two warm up; each prompt is new
             ask = replace(
                 here.request(Ask(f"job {n}", 0.0, count, 1)), prompt=f"a red circle {count} {n}"
             )
@@ -185,7 +185,7 @@ def latency(here: Rig, model: LoadedModel, steps: Sequence[int], rounds: int) ->
 def run(
     engine: Engine, requests: Sequence[Request], draw: random.Random | None = None
 ) -> dict[str, Any]:
-    """Pixels by job; with `draw` each joins at a random step after the one before."""
+    """Return pixels by job; with `draw` each joins at a random step after the one before."""
     coming = list(requests)
     made: dict[str, Any] = {}
     while coming:

@@ -1,4 +1,4 @@
-"""T(rows): the seconds of one forward of a denoiser, and what share of the device's rate it reaches."""
+"""T(rows): the seconds of one forward of a denoiser, and its share of the device's rate."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 SIDE = 8192
-"""Of the square matrices whose product says what the device can do."""
+"""Size of the square matrices whose product shows what the device can do."""
 REPEATS = 5
 WARM = 2
 MODES = ("eager", "channels_last", "compiled", "regional", "channels_last regional")
@@ -24,13 +24,13 @@ MODES = ("eager", "channels_last", "compiled", "regional", "channels_last region
 
 
 def matmul_flops(device: str, dtype: torch.dtype, side: int = SIDE) -> float:
-    """Return the device's floating-point operations a second in one large matrix product."""
+    """Return the device's floating-point operations per second in one large matrix product."""
     one, other = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
     return 2 * side**3 / seconds(lambda: one @ other, device)
 
 
 def seconds(work: Callable[[], Any], device: str, repeats: int = REPEATS) -> float:
-    """Return the median time of `work` on the device, after a few that warm up."""
+    """Return the median time of `work` on the device, after some warm-up runs."""
     for _ in range(WARM):
         work()
     return statistics.median(_timed(work, device) for _ in range(repeats))
@@ -62,7 +62,7 @@ class Denoiser:
         )
 
     def apply(self, mode: str) -> None:
-        """Set how it computes: one of `MODES`."""
+        """Configure how it computes: one of `MODES`."""
         if mode not in MODES:
             raise ValueError(f"there is no mode {mode!r}")
         if "channels_last" in mode:
@@ -73,7 +73,7 @@ class Denoiser:
             compile_denoiser(self.module, "blocks")
 
     def inputs(self, size: int, rows: int) -> dict[str, Any]:
-        """What a forward of `rows` pictures of `size` x `size` pixels is called with."""
+        """Return the arguments of a forward of `rows` pictures of `size` x `size` pixels."""
         make = self._flux if self.kind == "flux" else self._sdxl
         return {**make(size, rows), "return_dict": False}
 
@@ -115,7 +115,7 @@ class Denoiser:
 
 @torch.no_grad()
 def times(denoiser: Denoiser, size: int, rows: Sequence[int], *, graph: bool) -> dict[int, float]:
-    """Return the seconds of a forward by its rows; of a CUDA graph's replay if asked for."""
+    """Return the seconds of a forward by its rows; of a CUDA graph's replay if requested."""
     found = {}
     for count in rows:
         inputs = denoiser.inputs(size, count)
@@ -129,7 +129,7 @@ def _call(module: Any, inputs: dict[str, Any]) -> Callable[[], Any]:
 
 
 def _captured(module: Any, inputs: dict[str, Any]) -> Callable[[], Any]:
-    """A forward as a CUDA graph: one launch instead of thousands, on inputs that stay in their place."""
+    """A forward as a CUDA graph: one launch instead of thousands, on inputs with fixed addresses."""
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):

@@ -1,4 +1,4 @@
-"""One JSON file of figures that several programs add to, and the turn that they take on the device."""
+"""One JSON file of figures that several programs extend, and their turns on the device."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def turn(file: Path | None) -> Iterator[None]:
-    """Have the device to oneself, among the programs that were given the same lock file."""
+    """Hold the device exclusively, among the programs with the same lock file."""
     if file is None:
         yield
         return
@@ -24,7 +24,7 @@ def turn(file: Path | None) -> Iterator[None]:
 
 
 def begin(file: Path, device: str) -> None:
-    """Put figures of another device away: under its name, beside the file."""
+    """Move figures of another device away: to a file with its name."""
     if not file.exists():
         return
     known = json.loads(file.read_text()).get("device", {}).get("name", device)
@@ -33,7 +33,7 @@ def begin(file: Path, device: str) -> None:
 
 
 def add(file: Path, found: dict[str, Any]) -> None:
-    """Put figures beside those that are there; tables in tables are merged."""
+    """Add figures to the existing ones; nested tables are merged."""
     file.parent.mkdir(parents=True, exist_ok=True)
     with turn(file.with_suffix(".lock")):
         known = json.loads(file.read_text()) if file.exists() else {}

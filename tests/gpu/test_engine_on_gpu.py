@@ -23,7 +23,7 @@ from tests.unit.workers.engine.alone import (
     stock_pixels,
 )
 from tests.unit.workers.engine.families import FAMILIES
-from tests.unit.workers.pipelines.test_extras import save_lora
+from tests.unit.workers.pipelines.test_adapters import save_lora
 from workers.engine.request import Finished
 from workers.pipelines.graphs import CudaGraphs
 from workers.pipelines.loading import tune
@@ -171,7 +171,7 @@ def records(monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[Hashable]]:
     return lambda: [
         (n, size)
         for n, graphs in enumerate(made)
-        for size, found in graphs._records.items()
+        for size, found in graphs._captures.items()
         if found
     ]
 

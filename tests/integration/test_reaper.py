@@ -12,7 +12,7 @@ from app.dispatch.reaper import GAP_S, Reaper
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
-    from tests.integration.records import Farm
+    from tests.integration.records import FarmDatabase
 
 RENEW_S = 5.0
 SETTINGS = Settings.from_environment(
@@ -42,7 +42,7 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def reaper(farm: Farm, engine: Engine, clock: Clock) -> Reaper:
+def reaper(farm: FarmDatabase, engine: Engine, clock: Clock) -> Reaper:
     """A reaper of a farm whose database has been up for a while."""
     made = Reaper(store=farm.store, engine=engine, settings=SETTINGS, clock=clock)
     made.round()
@@ -50,7 +50,7 @@ def reaper(farm: Farm, engine: Engine, clock: Clock) -> Reaper:
     return made
 
 
-def test_lost_and_late_jobs_are_moved(farm: Farm, reaper: Reaper) -> None:
+def test_lost_and_late_jobs_are_moved(farm: FarmDatabase, reaper: Reaper) -> None:
     """A job whose lease ran out waits again; one whose deadline has passed has expired."""
     lost, late = farm.claimed().id, farm.queued()
     farm.lose(lost)
@@ -60,7 +60,9 @@ def test_lost_and_late_jobs_are_moved(farm: Farm, reaper: Reaper) -> None:
     assert reaper.round() == 0
 
 
-def test_after_a_gap_holders_may_renew_first(farm: Farm, reaper: Reaper, clock: Clock) -> None:
+def test_after_a_gap_holders_may_renew_first(
+    farm: FarmDatabase, reaper: Reaper, clock: Clock
+) -> None:
     """Leases that ran out while the records were out of reach are no sign of a lost worker."""
     claim = farm.claimed()
     farm.lose(claim.id)
@@ -76,7 +78,7 @@ def test_after_a_gap_holders_may_renew_first(farm: Farm, reaper: Reaper, clock: 
 
 
 def test_a_server_that_has_just_started_was_out_of_reach(
-    farm: Farm, engine: Engine, clock: Clock
+    farm: FarmDatabase, engine: Engine, clock: Clock
 ) -> None:
     """A reaper that starts together with the database gives the holders time too."""
     claim = farm.claimed()
@@ -87,7 +89,9 @@ def test_a_server_that_has_just_started_was_out_of_reach(
     assert reaper.round() == 0
 
 
-def test_the_late_are_ended_in_spite_of_a_gap(farm: Farm, reaper: Reaper, clock: Clock) -> None:
+def test_the_late_are_ended_in_spite_of_a_gap(
+    farm: FarmDatabase, reaper: Reaper, clock: Clock
+) -> None:
     """A deadline is the tenant's: nobody's renewal could have moved it."""
     late = farm.queued()
     farm.outdate(late)

@@ -1,4 +1,4 @@
-"""Cost: the seconds T(rows) of a forward, learned from what is seen. Plain Python, no torch."""
+"""Cost model: T(rows), the seconds of a forward, learned by measuring. Plain Python, no torch."""
 
 from __future__ import annotations
 
@@ -10,30 +10,31 @@ from workers.engine.memory import Peaks
 if TYPE_CHECKING:
     from collections.abc import Container, Hashable
 
-# Until more than one size has been seen, each row more is taken to cost so much of the first.
+# With only one size measured, each further row is assumed to cost this share of the first one.
 SLOPE = 0.5
-# A forward of which nothing is known is taken to last so long.
+# The assumed seconds of a forward of which nothing is known.
 UNKNOWN_S = 0.05
-# A time that was not seen again in so many forwards is forgotten, so that its size is tried anew.
+# A time that was not measured again in this many forwards is dropped, so that its size is tried
+# again.
 FORGET_AFTER = 400
-# A time falls fast and rises slowly: what disturbs a measurement makes it longer, never shorter.
+# A time falls fast and rises slowly: a disturbance makes a measurement longer, never shorter.
 FALL, RISE = 0.5, 0.1
-# What is known of so many keys is kept, those seen last: floats in requests, such as the scales of
-# LoRAs, are part of a key, so that there is no end of them.
+# This many keys are kept, the most recently used. Floats in requests, such as the scales of LoRAs,
+# are part of a key, so the number of keys has no natural limit.
 KEYS = 2_000
-# After so many forwards of as many rows as memory is known to hold, twice as many are tried again.
+# After this many forwards at the known limit of memory, twice as many rows are tried again.
 RETRY_AFTER = 200
 
-# The device's share of busy time is looked at over so many seconds, and is taken to be at most this.
+# The device's share of busy time is measured over this many seconds, and counts at most this much.
 BUSY_S = 15.0
 BUSIEST = 0.9
 
 
 class Costs:
-    """T(rows) for each key (a module with its shapes), and the rows that memory holds.
+    """T(rows) for each key (a module with its shapes), and the number of rows that fit in memory.
 
-    Each size's first time is left out: it holds allocation, autotuning and lazy initialisation.
-    Sizes that were not seen are estimated from their neighbours.
+    The first time of each size is ignored: it includes allocation, autotuning and lazy
+    initialisation. Sizes without a measurement are estimated from their neighbours.
     """
 
     def __init__(self, max_rows: int) -> None:
@@ -49,8 +50,10 @@ class Costs:
         self._busy_until_s = 0.0
 
     def observe(self, key: Hashable, rows: int, seconds: float) -> None:
-        """Learn that one forward of `rows` rows took so long."""
-        times = self._times_s[key] = self._times_s.pop(key, {})  # the last in the order of use
+        """Learn how long one forward of `rows` rows took."""
+        times = self._times_s[key] = self._times_s.pop(
+            key, {}
+        )  # makes it the most recently used key
         if rows not in times:
             times[rows] = None
         elif (known := times[rows]) is None:
@@ -61,25 +64,25 @@ class Costs:
         self._raise_limit(key, rows)
 
     def ran(self, from_s: float, to_s: float) -> None:
-        """Learn that the device was busy in this time, and idle since the last."""
+        """Learn that the device was busy for this time, and idle since the last forward."""
         self._busy *= math.exp((self._busy_until_s - from_s) / BUSY_S)
         self._busy = 1 - (1 - self._busy) * math.exp((from_s - to_s) / BUSY_S)
         self._busy_until_s = to_s
 
     @property
     def pressure(self) -> float:
-        """Return how many more jobs to expect for each that is here, as in a queue so busy."""
+        """Return how many further jobs to expect per present job, as in a queue at this load."""
         return self._busy / (1 - min(self._busy, BUSIEST))
 
     def refuse(self, key: Hashable, rows: int) -> None:
-        """Learn that memory does not hold `rows` rows: for a good while, at most half of them."""
+        """Learn that `rows` rows do not fit in memory: for a while, use at most half of them."""
         self._at_limit[key] = 0
         self._limits[key] = max(1, min(rows // 2, self.limit(key)))
         self._times_s.setdefault(key, {})
         self._trim()
 
     def limit(self, key: Hashable) -> int:
-        """Return the most rows that memory is known, measured or assumed to hold."""
+        """Return the largest number of rows that is known, measured or assumed to fit."""
         return min(self._limits.get(key, self._max_rows), self.peaks.limit(key))
 
     def seen(self, key: Hashable, sizes: Container[int]) -> bool:
@@ -87,12 +90,12 @@ class Costs:
         return any(rows in sizes for rows in self._times_s.get(key, {}))
 
     def measured(self, key: Hashable) -> dict[int, float]:
-        """Return the sizes that were measured, with their seconds."""
+        """Return the measured sizes with their seconds."""
         times = self._times_s.get(key, {})
         return {rows: time for rows, time in sorted(times.items()) if time is not None}
 
     def seconds(self, key: Hashable, rows: int) -> float:
-        """Return T(rows): as last measured, or estimated from the sizes next to it."""
+        """Return T(rows): the last measurement, or an estimate from the neighbouring sizes."""
         known = self._times_s.get(key, {}).get(rows)
         if known is not None:
             return known
@@ -107,7 +110,7 @@ class Costs:
         return times[below] + share * (times[above] - times[below])
 
     def _beyond(self, times: dict[int, float], rows: int) -> float:
-        """Go on past the measured sizes: by their slope if there is one, else by the usual one."""
+        """Extrapolate past the measured sizes: by their slope, or else by the default slope."""
         first, last = min(times), max(times)
         if rows < first or first == last:
             nearest = first if rows < first else last
@@ -130,10 +133,10 @@ class Costs:
             self.peaks.forget(oldest)
 
     def _raise_limit(self, key: Hashable, rows: int) -> None:
-        """What did not fit once may fit now: others may have held the memory then."""
+        """Allow more rows again: other jobs may have held the memory at the time."""
         limit = self._limits.get(key)
         if limit is None or 2 * rows <= limit:
-            return  # groups are of whole jobs: few of them have exactly so many rows
+            return  # groups consist of whole jobs, so few of them have exactly this many rows
         self._at_limit[key] += 1
         if self._at_limit[key] >= RETRY_AFTER:
             self._at_limit[key] = 0

@@ -1,4 +1,4 @@
-"""EncoderCache: results of the text and image encoders, since prompts and negative prompts repeat."""
+"""Encoder cache: prompt embeddings and encoded pictures, because prompts often repeat."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ LIMIT_BYTES = 256 * 2**20
 
 
 class EncoderCache:
-    """Results of encoder calls by their exact arguments; the least recently used leave first.
+    """Results of encoder calls by their exact arguments; the least recently used are dropped first.
 
-    `limit_bytes` bounds the tensors held, which stay on their device; 0 remembers nothing.
+    `limit_bytes` limits the tensors held, which stay on their device; 0 keeps nothing.
     """
 
     def __init__(self, limit_bytes: int = LIMIT_BYTES) -> None:
@@ -43,7 +43,7 @@ class EncoderCache:
             return None
 
     def put(self, call: Call, result: Any) -> None:
-        """Keep the result of `call`, if it is one to keep."""
+        """Keep the result of `call`, if results of this kind are kept."""
         if not self._takes(call):
             return
         key = rows.exact(call)
@@ -55,23 +55,23 @@ class EncoderCache:
         try:
             self._results[key] = _copy(result), size_bytes
         except torch.OutOfMemoryError:
-            self.clear()  # others need the memory more
+            self.clear()  # other uses need the memory more
             return
         self._held_bytes += size_bytes
         while self._held_bytes > self._limit_bytes:
             self._held_bytes -= self._results.popitem(last=False)[1][1]
 
     def clear(self) -> None:
-        """Forget all results, and so free the memory that they hold on the device."""
+        """Drop all results, which frees their memory on the device."""
         self._results.clear()
         self._held_bytes = 0
 
     def _takes(self, call: Call) -> bool:
-        return self._limit_bytes > 0 and call.entry.role == "encoder"
+        return self._limit_bytes > 0 and call.method.role == "encoder"
 
 
 def _copy(result: Any) -> Any:
-    """Copy, so that neither the batch's memory is kept nor one job's edits reach another."""
+    """Copy, so that the batch's memory is freed and one job's edits do not reach another."""
     return rows.apply(lambda _, tensor: tensor.clone(), result)
 
 

@@ -1,4 +1,4 @@
-"""The engine: park, group, run, resume."""
+"""The engine: choose a group of parked calls, run it as one forward, resume its jobs."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ if TYPE_CHECKING:
     from workers.engine.request import Drained, Outcome, Request
     from workers.engine.rows import Call
 
-# While warming up: twice the rows must make each at least this much cheaper to try still more.
+# While warming up, larger sizes are tried as long as each row becomes at least this much cheaper.
 WORTHWHILE = 0.05
-# A job whose model finds no room is passed by others for so long; then no more of those start.
+# Other jobs may overtake a job whose model finds no room for this long; then none of them starts.
 PATIENCE_S = 5.0
 
 
 class Engine:
     """Renders many requests at once on one device.
 
-    Not thread-safe, and bound to a thread: the one that calls `step` owns the device and makes
-    every other call too. `shelf` holds the models that are not on the device. `clock` returns seconds
-    and times the forwards; `choose` is the policy, which leaves those alone that stay unbatched. `compiling`
-    is true, for any thread to see, in a step one of whose forwards may have to be compiled first, which
-    can take minutes, or recorded.
+    Not thread-safe, and bound to a thread: the thread that calls `step` owns the device and makes
+    every other call too. `swapper` holds the models that are not on the device. `clock` returns
+    seconds and times the forwards. `choose` is the policy. `compiling` may be read from any thread:
+    it is true during a step one of whose forwards may first be compiled, which can take minutes, or
+    captured.
     """
 
     def __init__(
@@ -66,9 +66,9 @@ class Engine:
         self.compiling = False
 
     def add(self, request: Request, checkpoint: bytes | None = None) -> None:
-        """Queue a request, to go on from `checkpoint` if there is one.
+        """Queue a request, to resume from `checkpoint` if there is one.
 
-        Raise BadRequest for what cannot run or is here already, and BadCheckpoint.
+        Raise BadRequest for a request that cannot run or is here already, and BadCheckpoint.
         """
         if request.model not in self._models:
             raise BadRequest("unknown_model", "model", f"there is no model {request.model!r}")
@@ -78,25 +78,25 @@ class Engine:
         self._waiting[request.id] = Job(request, model, checkpoint, self._clock())
 
     def cancel(self, job_id: str) -> bool:
-        """Have a job leave at the next step, which reports it; False if it is not here."""
+        """Make a job leave at the next step, which reports it; False if it is not here."""
         job = self._waiting.get(job_id) or self._in_flight.get(job_id)
         if job is not None:
             job.cancelled = True
         return job is not None
 
-    @torch.no_grad()  # what is unwound puts back the mode it began in
+    @torch.no_grad()  # unwinding restores the grad mode in which the job began
     def drain(self) -> list[Drained]:
-        """Let every job go with a checkpoint; afterwards the engine is empty."""
+        """Make every job leave with a checkpoint; afterwards the engine is empty."""
         jobs = [*self._in_flight.values(), *self._waiting.values()]
         self._in_flight.clear()
         self._waiting.clear()
         return [job.drain() for job in jobs]
 
-    @torch.no_grad()  # per thread, not per greenlet: switched off for all pipelines together
+    @torch.no_grad()  # grad mode is per thread, not per greenlet: switched off for all pipelines together
     def step(self) -> list[Outcome]:
-        """Run one forward and wake the jobs that shared it; return the jobs that ended.
+        """Run one forward and resume the jobs that shared it; return the jobs that ended.
 
-        Raise DeviceLost when the device is poisoned: no job of this engine can go on then.
+        Raise DeviceLost when the device has failed: no job of this engine can continue then.
         """
         self.compiling = False
         ended = self._leave()
@@ -111,10 +111,10 @@ class Engine:
 
     @torch.no_grad()
     def warm_up(self, request: Request, budget_s: float = 10.0) -> None:
-        """Learn T(rows) for the calls of this request: sizes doubled for as long as that pays.
+        """Learn T(rows) for the calls of this request, in doubling sizes as long as that pays.
 
-        The first forwards of a shape are slow; here nobody waits for them. It takes `budget_s` and what
-        is begun by then; what is compiled takes as long as that does.
+        The first forwards of a shape are slow; now no job waits for them. It takes `budget_s` and
+        the time of the last measurement. Compiling takes as long as it takes.
         """
         job = Job(replace(request, num_inference_steps=2), self._models[request.model])
         self._ensure_on_device(job)
@@ -127,15 +127,16 @@ class Engine:
         self.stats = Stats()
 
     def _measure(self, call: Call, until_s: float) -> Any:
-        """Run a call, stacked with copies of itself, in sizes that were not measured yet.
+        """Run a call, stacked with copies of itself, in sizes that are not measured yet.
 
-        What is compiled is compiled for all of them, whatever that takes: nobody waits now.
+        A compiled module is compiled for all of these sizes, however long it takes, while no job
+        waits.
         """
         answer = self._run([call])[0]
-        count, best_s, compiled = 1, math.inf, call.entry.bucketed
-        if compiled and call.rows > 1 and not call.entry.unbatched:
+        count, best_s, compiled = 1, math.inf, call.method.bucketed
+        if compiled and call.rows > 1 and not call.method.unbatched:
             self._run([call.split()[0]])
-        while not (call.entry.unbatched or isinstance(answer, Exception)):
+        while not (call.method.unbatched or isinstance(answer, Exception)):
             rows_, most = count * call.rows, self._costs.limit(call.signature)
             if rows_ > (rows.bucket(most) if compiled else most):
                 break
@@ -155,12 +156,12 @@ class Engine:
         return not self._waiting and not self._in_flight
 
     def progress(self) -> Mapping[str, tuple[int, int]]:
-        """Return (steps done, steps asked for) of every job here."""
+        """Return (steps done, steps requested) of every job here."""
         return {name: job.progress for name, job in (self._in_flight | self._waiting).items()}
 
     @torch.no_grad()
     def previews(self, job_ids: Sequence[str]) -> dict[str, Preview]:
-        """Return what these jobs look like by now, of those that are here and have begun.
+        """Return previews of these jobs, where they are here and have begun.
 
         This waits for the device.
         """
@@ -169,7 +170,7 @@ class Engine:
         return {name: preview for name, preview in made.items() if preview is not None}
 
     def summary(self) -> dict[str, Any]:
-        """Return what was done so far, as JSON: forwards and rows by role, rows per forward."""
+        """Return the statistics so far, as JSON: forwards and rows by role, rows per forward."""
         return {
             "forwards": dict(self.stats.forwards),
             "rows": dict(self.stats.rows),
@@ -181,7 +182,7 @@ class Engine:
         }
 
     def _leave(self) -> list[Outcome]:
-        """Let the cancelled go."""
+        """Take out the cancelled jobs."""
         ended: list[Outcome] = []
         for jobs in (self._waiting, self._in_flight):
             cancelled = [name for name, job in jobs.items() if job.cancelled]
@@ -189,7 +190,7 @@ class Engine:
         return ended
 
     def _enter(self) -> None:
-        """Start those whose turn it is."""
+        """Start the jobs whose turn it is."""
         names = list(self._waiting)
         waiting = [job.entrant for job in self._waiting.values()]
         starts = policy.admit(waiting, [job.entrant for job in self._in_flight.values()])
@@ -197,24 +198,24 @@ class Engine:
             job = self._waiting[name]
             if not self._ensure_on_device(job):
                 if self._clock() - job.added_s > PATIENCE_S:
-                    return  # else those behind it would keep the other models busy for ever
+                    return  # otherwise jobs behind it would keep the other models busy without end
                 continue
             self._in_flight[name] = self._waiting.pop(name)
             job.start()
             self._skip_known(job)
 
     def _ensure_on_device(self, job: Job) -> bool:
-        """Have the job's model on the device; False while others leave no room for it."""
+        """Load the job's model onto the device; False if models in use leave no room."""
         busy = {other.request.model for other in self._in_flight.values()}
         before = set(self._swapper.resident)
         there = self._swapper.ensure_on_device(job.request.model, busy)
         for left in before.difference(self._swapper.resident):
-            self._encoder_caches[left].clear()  # which is on the device, too
+            self._encoder_caches[left].clear()  # its result is on the device, too
         self._costs.peaks.free_bytes = self._swapper.free_bytes
         return there
 
     def _choose(self) -> list[Job]:
-        """Group parked calls that share a forward."""
+        """Choose the group of parked calls that share the next forward."""
         now_s = self._clock()
         parked = [job.parked(now_s) for job in self._in_flight.values() if not job.done]
         return [self._in_flight[name] for name in self._policy(parked, self._costs)]
@@ -228,19 +229,21 @@ class Engine:
         except Exception as error:  # a module may raise anything
             if faults.poisoned(error):
                 raise DeviceLost(str(error)) from error
-            fault = error.with_traceback(None)  # which would hold the tensors that did not fit
+            fault = error.with_traceback(
+                None
+            )  # the traceback would hold the tensors that did not fit
         if faults.out_of_memory(fault):
             self._costs.refuse(calls[0].signature, sum(call.rows for call in calls))
             torch.cuda.empty_cache()
         return self._retry_in_halves(calls, fault)
 
     def _retry_in_halves(self, calls: Sequence[Call], fault: Exception) -> list[Any]:
-        """Try again with half the rows, down to the single row whose fault it is."""
+        """Retry with half the rows, down to the single row that is at fault."""
         if len(calls) > 1:
             middle = len(calls) // 2
             return self._run(calls[:middle]) + self._run(calls[middle:])
         call = calls[0]
-        if call.rows == 1 or call.options.reproducible:  # whose bits depend on the cut
+        if call.rows == 1 or call.options.reproducible:  # the bits of its rows depend on the cut
             return [fault]
         parts = call.split()
         results = [self._run([part])[0] for part in parts]
@@ -249,29 +252,29 @@ class Engine:
         return [faulty or rows.join(results, [part.rows for part in parts])]
 
     def _forward(self, calls: Sequence[Call]) -> list[Any]:
-        """Run, time and count one forward; each call pays for its rows."""
-        entry, count = calls[0].entry, sum(call.rows for call in calls)
+        """Run, time and count one forward; each call is charged for its rows."""
+        method, count = calls[0].method, sum(call.rows for call in calls)
         started_s = self._clock()
-        if calls[0].plain and (entry.bucketed or entry.recorded):
-            self.compiling |= not self._costs.seen(calls[0].signature, entry.same_bucket(count))
+        if calls[0].plain and (method.bucketed or method.captured):
+            self.compiling |= not self._costs.seen(calls[0].signature, method.same_bucket(count))
         results = self._run_measured(calls, count)
         if self._on_cuda:
-            torch.cuda.synchronize()  # for the time, and to meet a device fault here
+            torch.cuda.synchronize()  # for the measurement, and to meet a device fault here
         ended_s = self._clock()
         seconds = ended_s - started_s
         self._costs.ran(started_s, ended_s)
         self._costs.observe(calls[0].signature, count, seconds)
-        self.stats.forwards[entry.role] += 1
-        self.stats.rows[entry.role] += count
+        self.stats.forwards[method.role] += 1
+        self.stats.rows[method.role] += count
         for call in calls:
             call.device_s += seconds * call.rows / count
         return results
 
     def _run_measured(self, calls: Sequence[Call], count: int) -> list[Any]:
-        """Run; where memory counts, learn what a forward of this size takes."""
-        entry, key, peaks = calls[0].entry, calls[0].signature, self._costs.peaks
-        # What is compiled must not be looked into, but its allocations can be seen on CUDA.
-        compiled = entry.bucketed and calls[0].plain
+        """Run a forward; where memory is limited, learn how much it takes."""
+        method, key, peaks = calls[0].method, calls[0].signature, self._costs.peaks
+        # Compiled code must not be intercepted, but on CUDA the allocator shows its memory.
+        compiled = method.bucketed and calls[0].plain
         measurable = self._on_cuda or not (compiled or peaks.known(key, count))
         if peaks.free_bytes is None or not measurable:
             return rows.run(calls)
@@ -281,12 +284,12 @@ class Engine:
         return results
 
     def _skip_known(self, job: Job) -> None:
-        """Answer calls from the job's checkpoint and from the memo, for as long as they know."""
+        """Answer calls from the job's checkpoint and from the encoder cache, as long as they can."""
         memo = self._encoder_caches[job.request.model]
         while not job.done:
             known = job.recorded()
             if known is None and (known := memo.get(job.call)) is not None:
-                self.stats.memo_hits[job.call.entry.role] += 1
+                self.stats.cache_hits[job.call.method.role] += 1
             if known is None:
                 return
             job.resume(known)

@@ -1,4 +1,4 @@
-"""What an exception from torch or a pipeline means for the job and for the device."""
+"""Faults: what an exception from torch or a pipeline means for the job and for the device."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ POISONED = ("CUDA error", "HIP error", "device-side assert", "illegal memory acc
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether fewer rows, or another time, could cure this."""
+    """Whether fewer rows, or another time, could cure this (out of memory)."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     text = str(error)
@@ -20,7 +20,7 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 def poisoned(error: BaseException) -> bool:
-    """Whether the device answers nothing any more until the process has ended."""
+    """Whether the device cannot be used any more until the process has ended."""
     if out_of_memory(error):
         return False
     if isinstance(error, torch.AcceleratorError):

@@ -1,4 +1,4 @@
-"""Job: one request in flight, its view of the pipeline and its greenlet."""
+"""Job: one request in flight, with its view of the pipeline and its coroutine."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Job:
-    """A request being rendered. Only the engine touches it, on the engine's thread."""
+    """A request that is being rendered. Only the engine touches it, on the engine's thread."""
 
     def __init__(
         self,
@@ -60,17 +60,17 @@ class Job:
 
     @property
     def progress(self) -> tuple[int, int]:
-        """Steps done and steps asked for; ends at (steps, steps) with any scheduler."""
+        """Steps done and steps requested; ends at (steps, steps) with any scheduler."""
         steps = self.request.num_inference_steps
         return min(steps, self._denoised * steps // self._denoiser_calls), steps
 
     @property
     def entrant(self) -> Entrant:
-        """What the policy needs to know to let it in."""
+        """What the policy must know to admit the job."""
         return Entrant(self.request.exclusive, self._lane)
 
     def parked(self, now_s: float) -> Parked:
-        """Return what the policy needs to know."""
+        """Return what the policy must know of the parked call."""
         call = self.call
         loop = self._denoiser_calls - self._denoised
         left = {"denoiser": loop, "control": loop, "decoder": 1}
@@ -78,7 +78,7 @@ class Job:
             job=self.request.id,
             key=call.signature,
             rows=call.rows,
-            calls_left=max(0, left.get(call.entry.role, 0)),
+            calls_left=max(0, left.get(call.method.role, 0)),
             waited_s=now_s - self.added_s,
             priority=self.request.priority,
             unbatched=self.request.reproducible,
@@ -89,8 +89,8 @@ class Job:
         self._coroutine.start()
 
     def resume(self, answer: Any) -> None:
-        """Answer the parked call, with a result or an exception, and run to the next one."""
-        if self.call.entry.role == "denoiser":
+        """Answer the parked call, with a result or an exception, and run to the next call."""
+        if self.call.method.role == "denoiser":
             self._denoised += 1
             self._view.observe(self.call)
             if not isinstance(answer, Exception):
@@ -99,7 +99,7 @@ class Job:
         self._coroutine.resume(answer)
 
     def _noted(self, answer: Any) -> Any:
-        """Return the answer, or what became of it where there is no memory to take it down."""
+        """Record the answer and return it; return an exception if there is no memory to record it."""
         try:
             self._record.note(answer)
         except torch.OutOfMemoryError as error:
@@ -107,13 +107,15 @@ class Job:
         return answer
 
     def recorded(self) -> Any:
-        """Return what the checkpoint answers the call at which the job is parked, or None."""
+        """Return the checkpoint's answer to the parked call, or None."""
         return self._record.known(self.call)
 
     def preview(self) -> Preview | None:
-        """Return what the first picture looks like by now; None before the first step, or if it can't."""
+        """Return a preview of the first picture; None before the first step, or if there is none."""
         answer, pixels = self._record.last, None
-        with contextlib.suppress(Exception):  # nothing depends on it, and others are to be seen
+        with contextlib.suppress(
+            Exception
+        ):  # nothing depends on a preview, and other jobs want theirs
             pixels = None if answer is None else self._view.preview(answer)
         return None if pixels is None else Preview(self.progress[0], pixels)
 
@@ -128,7 +130,7 @@ class Job:
         return Drained(self.request.id, self._record.steps, self._record.pack())
 
     def outcome(self) -> Outcome:
-        """Return how a job that is done has ended."""
+        """Return how a finished job has ended."""
         request, error = self.request, self.error
         if error is not None:
             message = str(error) or type(error).__name__

@@ -1,4 +1,4 @@
-"""Memory: how many rows fit, and which models make room. Plain Python, no torch."""
+"""Memory model: how many rows fit, and which models make room. Plain Python, no torch."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ if TYPE_CHECKING:
 
 
 class Peaks:
-    """The most bytes that forwards of each key (a module with its shapes) took, by their rows.
+    """The peak bytes of forwards of each key (a module with its shapes), by their rows.
 
-    `free_bytes` are what there is for them, beside the weights; None bounds nothing. Its owner
+    `free_bytes` is the memory for forwards, next to the weights; None means no limit. Its owner
     changes it when models come and go.
     """
 
@@ -21,31 +21,32 @@ class Peaks:
         self._peaks: dict[Hashable, dict[int, int]] = {}
 
     def known(self, key: Hashable, rows: int) -> bool:
-        """Whether a forward of so many rows was measured."""
+        """Whether a forward of this many rows was measured."""
         return rows in self._peaks.get(key, {})
 
     def observe(self, key: Hashable, rows: int, peak_bytes: int) -> None:
-        """Learn what one forward took; the most that it ever took counts."""
+        """Learn the memory of one forward; the highest value counts."""
         peaks = self._peaks.setdefault(key, {})
         peaks[rows] = max(peak_bytes, peaks.get(rows, 0))
 
     def forget(self, key: Hashable) -> None:
-        """Forget what was learned of a key."""
+        """Drop everything learned of a key."""
         self._peaks.pop(key, None)
 
     def limit(self, key: Hashable) -> int:
-        """Return the most rows of this key that are expected to fit, at least 1."""
+        """Return the largest number of rows of this key that should fit, at least 1."""
         if self.free_bytes is None:
             return sys.maxsize
         return rows_that_fit(self._peaks.get(key, {}), self.free_bytes)
 
 
 def rows_that_fit(peaks: Mapping[int, int], free_bytes: int) -> int:
-    """Return the most rows that fit in so many bytes, by the `peaks` of the sizes seen.
+    """Return the largest number of rows that fit in this many bytes, by the measured `peaks`.
 
-    Of one size alone each row is charged its share of all; of two and more, the line through the
-    smallest and the largest tells what each row adds. Nothing known: 1, so that the first forward
-    of a shape is a small one. Never under 1: what does not fit alone finds that out by itself.
+    With one measured size, each row is charged its share of the total. With two or more, the line
+    through the smallest and the largest gives the cost of a further row. With none: 1, so that the
+    first forward of a shape is a small one. The result is at least 1; a single row that does not
+    fit fails by itself.
     """
     if not peaks:
         return 1
@@ -63,9 +64,9 @@ def rows_that_fit(peaks: Mapping[int, int], free_bytes: int) -> int:
 def to_evict(
     wanted_bytes: int, free_bytes: int, idle: Sequence[tuple[str, int]]
 ) -> list[str] | None:
-    """Return which idle models must go for another to fit; None if that is not enough.
+    """Return which idle models must be moved so that another fits; None if that is not enough.
 
-    `idle` are names and bytes, the least recently used first; no more of them go than must.
+    `idle` has names and bytes, the least recently used first; no more models move than necessary.
     """
     leave: list[str] = []
     for name, held_bytes in idle:

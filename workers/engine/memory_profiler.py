@@ -1,4 +1,4 @@
-"""Gauge: the most memory that a forward takes beside what was there before it."""
+"""Memory profiler: the peak memory of a forward above what was allocated before it."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ if TYPE_CHECKING:
 
 
 def peak_bytes(work: Callable[[], Any], *, on_cuda: bool) -> tuple[Any, int]:
-    """Run `work`; return what it gives, and the bytes of its peak.
+    """Run `work`; return its result, and the bytes of its peak.
 
-    On CUDA the allocator is asked, at no cost. Elsewhere every tensor that is made is counted for
-    as long as it lives, which slows this one forward down; what operators need inside is not seen.
+    On CUDA the allocator's statistics give the peak at no cost. Elsewhere every new tensor is
+    counted as long as it lives, which slows this one forward down; memory inside operators is not
+    seen.
     """
     if on_cuda:
         torch.cuda.reset_peak_memory_stats()
@@ -30,7 +31,7 @@ def peak_bytes(work: Callable[[], Any], *, on_cuda: bool) -> tuple[Any, int]:
 
 
 class AllocationTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts the bytes of storages that operators make, until they are freed."""
+    """Counts the bytes of the storages that operators allocate, until they are freed."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -46,11 +47,11 @@ class AllocationTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return result
 
     def _was_there(self, tensor: torch.Tensor) -> None:
-        """Note a storage that is not the forward's own: a weight, an input."""
+        """Register a storage that is not the forward's own: a weight, an input."""
         self._note(tensor, counted=False)
 
     def _made(self, tensor: torch.Tensor) -> None:
-        """Count a storage that is new."""
+        """Count a new storage."""
         self._note(tensor, counted=True)
 
     def _note(self, tensor: torch.Tensor, *, counted: bool) -> None:

@@ -1,4 +1,4 @@
-"""Model: what the engine asks of a model. `workers.pipelines` makes one of any stock pipeline."""
+"""Model: the interface between the engine and a model. `workers.pipelines` implements it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Preview:
-    """A picture of a job under way: `pixels` are hxwx3 uint8, as they are after `step` steps."""
+    """A preview of a running job: `pixels` are hxwx3 uint8, the state after `step` steps."""
 
     step: int
     pixels: NDArray[np.uint8]
@@ -27,24 +27,24 @@ class View(Protocol):
 
     @property
     def denoiser_calls(self) -> int | None:
-        """How often the denoiser is called in all; None before the pipeline knows."""
+        """How many denoiser calls the job makes in all; None before the pipeline knows."""
 
     def render(self) -> list[NDArray[np.uint8]]:
         """Run the pipeline to its pictures, HxWx3. Each call of a module parks (`park`)."""
 
     def observe(self, call: Call) -> None:
-        """Take note of a call of the denoiser that is about to be answered."""
+        """Remember a denoiser call that is about to be answered, for the preview."""
 
     def preview(self, answer: torch.Tensor) -> NDArray[np.uint8] | None:
-        """Return what the first picture looks like by `answer`, to the call seen last, if it can be told."""
+        """Return a preview of the first picture from `answer`, the last observed call's result."""
 
 
 class Model(Protocol):
-    """What can render requests. One that is not `batched` is served one job at a time."""
+    """A model that renders requests. If it is not `batched`, its jobs run one at a time."""
 
     @property
     def name(self) -> str:
-        """What requests call it."""
+        """The name by which requests ask for it."""
 
     @property
     def batched(self) -> bool:
@@ -52,7 +52,7 @@ class Model(Protocol):
 
     @property
     def memo_bytes(self) -> int:
-        """How much may be remembered of what its encoders answered."""
+        """The limit of its encoder cache, in bytes."""
 
     def view(self, request: Request) -> View:
-        """Return a view for one job; raise BadRequest for what it cannot do."""
+        """Return a view for one job; raise BadRequest for a request that it cannot render."""

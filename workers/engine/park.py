@@ -1,8 +1,8 @@
-"""Park: a job's pipeline stops at each call of a module and hands the call over.
+"""Park: a job's pipeline stops at each call of a module and hands the call to the engine.
 
-A `PipelineCoroutine` runs a function in a greenlet. A `Proxy` stands where the pipeline expects a module;
-calling it parks the coroutine with a `Call` until someone resumes it with the result. Greenlets share
-their thread, so whoever starts a coroutine also resumes it, on that thread.
+A `PipelineCoroutine` runs a function in a greenlet. A `Proxy` takes the place of a module in the
+pipeline. Calling it parks the coroutine with a `Call` until the engine resumes it with the result.
+Greenlets are bound to their thread, so the thread that starts a coroutine also resumes it.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 
 class PipelineCoroutine:
-    """A function in a greenlet of its own: parked at `call`, or done with `result` or `error`.
+    """A function in its own greenlet: parked at `call`, or done with `result` or `error`.
 
-    Its calls carry `scope`.
+    Its calls carry `options`.
     """
 
     def __init__(self, work: Callable[[], Any], options: ForwardOptions) -> None:
@@ -40,7 +40,7 @@ class PipelineCoroutine:
         self._switch(self._greenlet.switch)
 
     def resume(self, answer: Any) -> None:
-        """Answer the parked call, with a value or an exception to raise, and run to the next."""
+        """Answer the parked call, with a value or an exception to raise, and run to the next park."""
         if isinstance(answer, Exception):
             self._switch(self._greenlet.throw, answer)
         else:
@@ -49,7 +49,7 @@ class PipelineCoroutine:
     def end(self) -> None:
         """Unwind the function where it stands: its `finally` blocks run, its memory is freed.
 
-        GreenletExit is no Exception, so a pipeline's own `except` does not swallow it.
+        GreenletExit is not an Exception, so a pipeline's own `except` does not catch it.
         """
         while not self.done:
             self._greenlet.throw()
@@ -69,18 +69,18 @@ class PipelineCoroutine:
             self.call = handed_over
 
 
-def park(entry: ModuleMethod, *args: Any, **kwargs: Any) -> Any:
-    """Hand the call over and sleep until its result is here; outside a coroutine, run it at once."""
+def park(method: ModuleMethod, *args: Any, **kwargs: Any) -> Any:
+    """Hand the call over and wait until its result is here; outside a coroutine, run it at once."""
     coroutine = getcurrent()
     if coroutine.parent is None:
-        return entry.run(*args, **kwargs)
-    return coroutine.parent.switch(Call.bind(entry, args, kwargs, coroutine.options))
+        return method.run(*args, **kwargs)
+    return coroutine.parent.switch(Call.bind(method, args, kwargs, coroutine.options))
 
 
 class Proxy:
     """Looks like `module` to a pipeline, but its compute methods park.
 
-    It says it is of the module's class, so `isinstance(proxy, torch.nn.Module)` holds; every other
+    It reports the module's class, so `isinstance(proxy, torch.nn.Module)` holds. Every other
     attribute (config, dtype, device, ...) is the module's own.
     """
 

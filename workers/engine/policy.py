@@ -1,9 +1,10 @@
-"""Policy: who starts, and which calls run next. Plain Python, no torch.
+"""Policy (scheduling): which jobs start, and which calls run next. Plain Python, no torch.
 
-Least work left first: on a saturated device that gives the least mean latency. Waiting and priority
-lower a job's rank, whatever its shape, so none starves. A wider group does more in all, but holds
-back whoever is nearest to the end; how wide it is comes from playing the choices out. There a long
-wait counts for more than two of half its length, so that the slowest jobs matter beside the mean.
+The job with the least remaining work runs first: on a saturated device this gives the lowest mean
+latency. Waiting and priority improve a job's rank (ageing), whatever its shape, so no job starves.
+A wider group does more work per second, but holds back the job that is nearest to its end. The
+policy simulates each width and takes the best. In the simulation a long wait counts more than two
+waits of half its length, so that the slowest jobs matter as well as the mean.
 """
 
 from __future__ import annotations
@@ -16,28 +17,29 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
 
-# A second of waiting outweighs so many seconds of work. A job with w seconds of work more than all
-# others is passed by those who come in the next w / AGEING seconds, and by nobody after them.
+# Each second of waiting offsets AGEING seconds of remaining work. A job with w seconds of work more
+# than all others is passed only by the jobs that come in the next w / AGEING seconds.
 AGEING = 0.5
-# A level of priority is worth so much waiting, as in the dispatcher.
+# A level of priority is worth this many seconds of waiting, as in the dispatcher.
 PRIORITY_S = 60.0
-# A wait counts by this power of its seconds: at 1 only the mean would matter, the higher it is, the
-# more the slowest jobs do. On the device models of bench/engine, 1.25 to 1.75 do about as well.
+# A wait counts by this power of its seconds. At 1 only the mean would matter; a higher power gives
+# the slowest jobs more weight. On the device models of bench/engine, 1.25 to 1.75 give about the
+# same result.
 WEIGHT = 1.5
-# Even on a device that was idle, so many more are to be expected for each job that is here. Less
-# delays the last of a burst, more its first; 0.35 to 0.75 do about as well.
+# Even on an idle device, this many further jobs are expected per present job. A lower value delays
+# the last of a burst, a higher one its first; 0.35 to 0.75 give about the same result.
 EXPECTED = 0.5
-# Jobs that a choice is played out for; those behind them only wait until it is over.
+# A choice is simulated for this many jobs; those behind them only wait until it is over.
 HORIZON = 16
 
 
 @dataclass(frozen=True, slots=True)
 class Parked:
-    """A job waiting at a call: `key` is what it can share, `rows` what it adds to a forward.
+    """A job that waits at a call: `key` decides what it can share, `rows` are its rows.
 
-    `calls_left` counts calls of this kind to go: of the denoiser in the loop, 1 at the decoder. It
-    is 0 before the loop: text is encoded at once, so that a job joins the batch early. One that
-    stays `unbatched` shares no forward.
+    `calls_left` counts the remaining calls of this kind: of the denoiser in the loop, 1 at the
+    decoder. It is 0 before the loop: text is encoded at once, so that a job joins the batch early.
+    An `unbatched` job shares no forward.
     """
 
     job: str
@@ -50,27 +52,27 @@ class Parked:
 
 
 class Times(Protocol):
-    """What the policy needs to know of the device: see `workers.engine.cost.Costs`."""
+    """What the policy must know of the device: see `workers.engine.cost.Costs`."""
 
     def seconds(self, key: Hashable, rows: int) -> float:
         """Return T(rows), measured or estimated."""
 
     def limit(self, key: Hashable) -> int:
-        """Return the most rows that fit."""
+        """Return the largest number of rows that fits."""
 
     @property
     def pressure(self) -> float:
-        """Return how many more are to be expected for each one that is here."""
+        """Return how many further jobs to expect per present job."""
 
 
 def rank(job: Parked, times: Times) -> float:
-    """Return the job's place in the line, in seconds: the lowest runs first."""
+    """Return the job's rank in the queue, in seconds: the lowest runs first."""
     work_s = job.calls_left * times.seconds(job.key, job.rows)
     return work_s - AGEING * (job.waited_s + PRIORITY_S * job.priority)
 
 
 def choose(parked: Sequence[Parked], times: Times) -> list[str]:
-    """Return the jobs to run now: the first in line, and whom it pays to take along.
+    """Return the jobs to run now: the first in the queue, and those that share its forward.
 
     The leader runs whatever its rows; jobs of equal rank keep their order.
     """
@@ -83,7 +85,7 @@ def choose(parked: Sequence[Parked], times: Times) -> list[str]:
 
 
 def mates_of(line: Sequence[Parked]) -> list[Parked]:
-    """Return who may share a forward with the first in line, the first included."""
+    """Return the jobs that may share a forward with the first in the queue, which is included."""
     first, others = line[0], line[1:]
     return [
         first,
@@ -92,9 +94,9 @@ def mates_of(line: Sequence[Parked]) -> list[Parked]:
 
 
 def width(mates: Sequence[Parked], others: int, times: Times) -> int:
-    """Return the rows to stack: the least weighed waiting, of `mates` and of `others` behind.
+    """Return the rows to stack: the least weighted waiting, of `mates` and of `others` behind.
 
-    Those who are still to come count as well: the busier the device has been, the more of them.
+    Jobs that are still to come count as well; the busier the device has been, the more of them.
     """
     key, limit = mates[0].key, times.limit(mates[0].key)
     played = mates[:HORIZON]
@@ -106,7 +108,7 @@ def width(mates: Sequence[Parked], others: int, times: Times) -> int:
 
 
 def fill(line: Sequence[Parked], rows: int) -> list[Parked]:
-    """Return who fits in so many rows, in the order of the line; the first always does."""
+    """Return the jobs that fit in this many rows, in queue order; always the first one."""
     taken, room = [], max(rows, line[0].rows)
     for job in line:
         if job.rows <= room:
@@ -117,17 +119,20 @@ def fill(line: Sequence[Parked], rows: int) -> list[Parked]:
 
 @dataclass(frozen=True, slots=True)
 class Entrant:
-    """A job at the door. `alone` wants everyone else out; a `lane` holds one job at a time."""
+    """A job that waits for admission.
+
+    `exclusive` allows no other job; a `lane` holds one at a time.
+    """
 
     exclusive: bool = False
     lane: str | None = None
 
 
 def admit(waiting: Sequence[Entrant], in_flight: Sequence[Entrant]) -> list[int]:
-    """Return which of those who wait may start.
+    """Return which of the waiting jobs may start.
 
-    One that must be alone starts when nobody is in flight and holds back those behind it, so it
-    waits only for those who came before.
+    An exclusive job starts when no other job is in flight, and holds back the jobs behind it. So it
+    waits only for the jobs before it.
     """
     if any(job.exclusive for job in in_flight):
         return []
@@ -143,7 +148,7 @@ def admit(waiting: Sequence[Entrant], in_flight: Sequence[Entrant]) -> list[int]
 
 
 def _widths(line: Sequence[Parked], limit: int) -> Sequence[int]:
-    """Return the leader's rows, twice, three times as many and so on, and all rows that fit."""
+    """Return the leader's rows, their multiples by two, three and so on, and all rows that fit."""
     least = line[0].rows
     most = max(least, min(limit, sum(job.rows for job in line)))
     return [*range(least, most, least), most]
@@ -152,9 +157,9 @@ def _widths(line: Sequence[Parked], limit: int) -> Sequence[int]:
 def _weighed_wait(
     line: Sequence[Parked], rows: int, others: float, seconds: Callable[[int], float]
 ) -> float:
-    """Play it out: groups of so many rows, until all have ended; the sum of what each wait counts.
+    """Simulate groups of this many rows until all jobs have ended; return the weighted waits.
 
-    Who is here waits from its coming to its end, the others from now until all is over.
+    Present jobs wait from their arrival to their end, the others from now until all is over.
     """
     left = [[max(1.0, job.calls_left), job.rows, job.waited_s] for job in line]
     now_s = total = 0.0

@@ -1,8 +1,8 @@
-"""Replay: what the denoiser has answered so far is a job's checkpoint.
+"""Replay: the denoiser's recorded answers are a job's checkpoint.
 
 Another engine runs the same pipeline from its start and answers the first calls from the record, at
-no denoiser cost. Everything else (noise, scheduler, guidance) is computed again as it was, so this
-is exact for any pipeline and scheduler.
+no denoiser cost. Everything else (noise, scheduler, guidance) is computed again in the same way, so
+this is exact for any pipeline and scheduler.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from workers.engine.request import Request
     from workers.engine.rows import Call
 
-# What may differ between the attempts of one job.
+# The fields that may differ between the attempts of one job.
 INCIDENTAL = frozenset({"id", "priority", "exclusive"})
 
 LAYOUTS = {"0": torch.contiguous_format, "1": torch.channels_last}
 
 
 class Record:
-    """The denoiser's answers to one job, in order; the first `known` ones are from a checkpoint."""
+    """The denoiser's answers to one job, in order; the first `known` ones come from a checkpoint."""
 
     def __init__(self, request: Request, checkpoint: bytes | None = None) -> None:
         self._request = request
@@ -41,38 +41,39 @@ class Record:
 
     @property
     def steps(self) -> int:
-        """Denoiser calls that have an answer."""
+        """How many denoiser calls have an answer."""
         return len(self._answers)
 
     @property
     def last(self) -> torch.Tensor | None:
-        """The answer that the pipeline got last."""
+        """The last answer that the pipeline received."""
         return self._answers[self._place - 1] if self._place else None
 
     def known(self, call: Call) -> Any:
-        """Return the recorded answer to `call`, or None once the record has ended."""
+        """Return the recorded answer to `call`, or None after the end of the record."""
         if self._place == len(self._answers):
             return None
-        if call.entry.role == "control":  # only the denoiser would read it
+        if call.method.role == "control":  # only the denoiser would read it
             return [], torch.zeros(())
-        if call.entry.role != "denoiser":
+        if call.method.role != "denoiser":
             return None
         answer = self._answers[self._place].to(call.device)
         return (answer,) if self._wrapped else answer
 
     def note(self, answer: Any) -> None:
-        """Take down an answer of the denoiser, unless it came from here."""
+        """Record an answer of the denoiser, unless it comes from this record."""
         if self._place == len(self._answers):
             self._wrapped = isinstance(answer, tuple)
-            # A copy: the answer is a view that would keep the whole batch.
+            # A copy: the answer is a view that would keep the whole batch alive.
             self._answers.append((answer[0] if self._wrapped else answer).clone())
         self._place += 1
 
     def pack(self) -> bytes | None:
-        """Return the answers as safetensors, as they were computed; None if there are none."""
+        """Return the answers as safetensors, in their own number format; None if there are none."""
         if not self._answers:
             return None
-        # A file holds plain layouts alone; another one is noted, for it decides which kernels run.
+        # A file holds plain layouts only. Another layout is noted, because it decides which kernels
+        # run.
         tensors = {f"{n:05}": a.cpu().contiguous() for n, a in enumerate(self._answers)}
         about = {
             "request": fingerprint(self._request),
@@ -91,7 +92,7 @@ class Record:
         except (SafetensorError, ValueError, LookupError, TypeError) as error:
             raise BadCheckpoint(f"the checkpoint cannot be read: {error}") from error
         if request != fingerprint(self._request):
-            raise BadCheckpoint("the checkpoint is of another request")
+            raise BadCheckpoint("the checkpoint belongs to another request")
         answers = [tensors[name] for name in sorted(tensors)]
         self._answers = [answer.contiguous(memory_format=layout) for answer in answers]
 

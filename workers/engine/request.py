@@ -1,4 +1,4 @@
-"""What the engine is asked for, and the ways in which a job ends."""
+"""The request to the engine, and the ways in which a job ends."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 
 class EngineError(Exception):
-    """Base of everything that the engine raises on purpose."""
+    """Base of every error that the engine raises on purpose."""
 
 
 class BadRequest(EngineError):
-    """A request that cannot run as it stands; `field` is at fault, `code` is stable."""
+    """A request that cannot run; `field` is at fault, `code` is stable."""
 
     def __init__(self, code: str, field: str, message: str) -> None:
         super().__init__(message)
@@ -27,11 +27,11 @@ class BadRequest(EngineError):
 
 
 class BadCheckpoint(EngineError):
-    """A checkpoint that is broken, or another request's."""
+    """A checkpoint that is broken, or belongs to another request."""
 
 
 class DeviceLost(EngineError):
-    """The device is poisoned: no job on it can go on, and the process is to end."""
+    """The device has failed: no job on it can continue, and the process must end."""
 
 
 class NotFinite(EngineError):
@@ -43,12 +43,12 @@ class Request:
     """One job: `num_images` pictures of one prompt, with the field names of diffusers.
 
     Image `n` is drawn from `torch.Generator("cpu").manual_seed(seed + n)`. Give `image` for
-    image-to-image and `image` with `mask` (white is painted anew) for inpainting; both are scaled
-    to `width` x `height` pixels. `scheduler=None` is the model's own. `reproducible` gives the same
-    bytes on the same device, whoever else is there. `loras` are (name, scale) of the model's own,
-    and `controlnet` names one of them, steered by `control_image`. A higher `priority` runs earlier; `alone`
-    runs while no other job is in flight. `revision` names what the model is made of: a checkpoint is
-    good for the one that it was made with.
+    image-to-image, and `image` with `mask` (white is repainted) for inpainting; both are scaled to
+    `width` x `height` pixels. `scheduler=None` is the model's own. `reproducible` gives the same
+    bytes on the same device, whatever other jobs are there. `loras` are (name, scale) of the
+    model's own LoRAs, and `controlnet` names one of its ControlNets, with `control_image` as its
+    input. A higher `priority` runs earlier. An `exclusive` job runs while no other job is in
+    flight. `revision` identifies the model: a checkpoint is valid only for the same revision.
     """
 
     id: str
@@ -75,7 +75,7 @@ class Request:
     exclusive: bool = False
 
     def check(self) -> None:
-        """Raise BadRequest for values that no model could run."""
+        """Raise BadRequest for values that no model could render."""
         for field in ("width", "height", "num_inference_steps", "num_images"):
             if getattr(self, field) < 1:
                 raise BadRequest("out_of_range", field, f"{field} must be at least 1")
@@ -120,7 +120,7 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A job that ended by its own fault: `render_failed`, `out_of_memory` or `not_finite`."""
+    """A job that failed by its own fault: `render_failed`, `out_of_memory` or `not_finite`."""
 
     id: str
     code: str
@@ -129,7 +129,7 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Cancelled:
-    """A job that left because it was asked to."""
+    """A job that left because it was cancelled."""
 
     id: str
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """Forwards and rows so far, by role (`encoder`, `denoiser`, `decoder`); memo hits."""
+    """Forwards and rows by role (`encoder`, `denoiser`, `decoder`); hits of the encoder cache."""
 
     forwards: Counter[str] = field(default_factory=Counter)
     rows: Counter[str] = field(default_factory=Counter)
-    memo_hits: Counter[str] = field(default_factory=Counter)
+    cache_hits: Counter[str] = field(default_factory=Counter)
 
     @property
     def mean_rows(self) -> float:

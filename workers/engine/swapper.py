@@ -1,4 +1,4 @@
-"""ModelSwapper: which models are on the device, and which wait in the host's memory."""
+"""Model swapper (offload): which models are on the device, and which wait in host memory."""
 
 from __future__ import annotations
 
@@ -12,27 +12,30 @@ from workers.engine.memory import to_evict
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
 
-# Of the budget, weights take at most so much; the rest is for what forwards need. A model that is
-# larger is still served, with the device to itself.
+# The share of the budget for weights; the rest is for forwards. A larger model is still served,
+# with the device to itself.
 WEIGHTS_SHARE = 0.8
 
 
 class Movable(Protocol):
-    """Weights that can be somewhere else: see `Weights`."""
+    """Weights that can move between devices: see `Weights`."""
 
     @property
     def size_bytes(self) -> int:
-        """How much memory they take."""
+        """Their size."""
 
     def move(self, device: str) -> None:
-        """Bring them there."""
+        """Move them to this device."""
 
     def free_scratch(self) -> None:
-        """Let go of what is held beside them and can be made again."""
+        """Free everything that can be made again."""
 
 
 class Weights:
-    """The modules of one model, which move together. `forget` drops what was made from where they are."""
+    """The modules of one model, which move together.
+
+    `forget` drops everything tied to their address.
+    """
 
     def __init__(
         self, modules: Iterable[torch.nn.Module], forget: Callable[[], None] = lambda: None
@@ -51,21 +54,21 @@ class Weights:
         return sum(storages.values())
 
     def move(self, device: str) -> None:
-        """Bring every module to a device."""
+        """Move every module to a device."""
         self._forget()
         for module in self._modules:
             module.to(device)
 
     def free_scratch(self) -> None:
-        """Let recorded forwards go."""
+        """Free captured forwards."""
         self._forget()
 
 
 class ModelSwapper:
-    """Moves models between the device and the host, the least recently used one first.
+    """Moves models between the device and host memory, the least recently used one first.
 
-    `budget_bytes` is the device's memory that there is for weights and forwards; None bounds
-    nothing. Only the thread that owns the device may use it, so no model is moved twice at once.
+    `budget_bytes` is the device memory for weights and forwards; None means no limit. Only the
+    thread that owns the device may use it, so no model is moved twice at once.
     """
 
     def __init__(self, device: str, budget_bytes: int | None = None) -> None:
@@ -77,7 +80,7 @@ class ModelSwapper:
         self.moves = 0
 
     def add(self, name: str, weights: Movable) -> None:
-        """Put a model on the shelf; it is in the host's memory."""
+        """Add a model, which is in host memory."""
         self._models[name] = weights
         self._sizes[name] = weights.size_bytes
 
@@ -88,13 +91,13 @@ class ModelSwapper:
 
     @property
     def free_bytes(self) -> int | None:
-        """What is left for forwards; None without a budget."""
+        """The memory left for forwards; None without a budget."""
         if self._budget_bytes is None:
             return None
         return self._budget_bytes - sum(self._sizes[name] for name in self._resident)
 
     def ensure_on_device(self, name: str, busy: Collection[str] = ()) -> bool:
-        """Have a model on the device; False if the `busy` ones leave no room for it."""
+        """Load a model onto the device; False if the `busy` ones leave no room for it."""
         if name not in self._models or name in self._resident:
             if name in self._resident:
                 self._resident.move_to_end(name)
@@ -105,7 +108,7 @@ class ModelSwapper:
         for other in leave:
             self._models[other].move("cpu")
             del self._resident[other]
-            self._sizes[other] = self._models[other].size_bytes  # LoRAs may have come
+            self._sizes[other] = self._models[other].size_bytes  # LoRAs may have been added
         for other in self._resident:
             self._models[other].free_scratch()
         if self._device != "cpu":

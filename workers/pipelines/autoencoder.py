@@ -1,4 +1,4 @@
-"""Autoencoder: one that parks. Pipelines call it by `encode` and `decode`, not like other modules."""
+"""The autoencoder's proxy. Pipelines call it by `encode` and `decode`, unlike other modules."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ DETERMINISTIC_DECODERS = (AutoencoderKL, AutoencoderTiny)
 
 
 class AutoencoderProxy(Proxy):
-    """An autoencoder is called through `encode` and `decode`; it may be of a higher precision."""
+    """An autoencoder that parks at `encode` and `decode`; it may have a higher precision."""
 
     def encode(self, pixels: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
         """Park with pixels to encode."""
         return park(self._entries["encode"], pixels.to(self._module.dtype), *args, **kwargs)
 
     def decode(self, latents: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-        """Park with latents to decode; NaN latents end their job here, before they cost a decode.
+        """Park with latents to decode. NaN latents end their job here, before they cost a decode.
 
-        So do pixels that are not finite: what comes after clamps an infinity to black or white. This
-        waits for the device, for each job.
+        So do pixels that are not finite: the code after it would clamp an infinity to black or
+        white. This waits for the device, for each job.
         """
         if not torch.isfinite(latents).all():
             raise NotFinite("the latents hold values that are not finite")

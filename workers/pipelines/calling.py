@@ -1,4 +1,4 @@
-"""Calling: what a request asks of a pipeline, in the pipeline's own words."""
+"""Calling: translates a request into the arguments of a pipeline call."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
     from workers.engine.request import Request
 
-# More than any model draws: a small file must not unfold into gigabytes.
+# More than any model draws: a small file must not expand to gigabytes (decompression bomb).
 LIMIT_PIXELS = 8192 * 8192
 
 
 def task(request: Request) -> str:
-    """Return what kind of work it is, by what it starts from."""
+    """Return the task of a request, by its input pictures."""
     if request.image is None:
         return "text-to-image"
     return "image-to-image" if request.mask is None else "inpainting"
@@ -32,7 +32,7 @@ def arguments(pipeline: Any, request: Request) -> dict[str, Any]:
     size = (request.width, request.height)
     wanted: dict[str, Any] = {
         "prompt": request.prompt,
-        # None is not the same as an empty one: of it SDXL makes zeros, as it was trained.
+        # None differs from an empty prompt: SDXL replaces None by zeros, as in its training.
         "negative_prompt": request.negative_prompt or None,
         "width": request.width,
         "height": request.height,
@@ -40,7 +40,8 @@ def arguments(pipeline: Any, request: Request) -> dict[str, Any]:
         "guidance_scale": request.guidance_scale,
         "num_images_per_prompt": request.num_images,
         "generator": [torch.Generator("cpu").manual_seed(seed) for seed in seeds],
-        # One for each picture: from a single one, some pipelines draw all with the first generator.
+        # One generator per picture: from a single one, some pipelines draw all pictures with the
+        # first.
         "image": _scaled(request.image, "RGB", size, Resampling.LANCZOS, request.num_images),
         "mask_image": _scaled(request.mask, "L", size, Resampling.NEAREST, request.num_images),
         "strength": request.strength,
@@ -54,7 +55,7 @@ def arguments(pipeline: Any, request: Request) -> dict[str, Any]:
         wanted["strength"] = known["strength"].default
     if "strength" in known and request.num_inference_steps * wanted["strength"] < 1:
         raise BadRequest("out_of_range", "strength", "strength leaves no step to run")
-    if "true_cfg_scale" in known:  # guidance is distilled; a negative prompt would go unused
+    if "true_cfg_scale" in known:  # guidance is distilled; a negative prompt would have no effect
         del wanted["negative_prompt"]
     return {key: value for key, value in wanted.items() if key in known and value is not None}
 
@@ -70,7 +71,7 @@ def _scaled(
         raise BadRequest("bad_image", field, message)
     try:
         image = image.convert(mode)
-    # A lazy file that is cut short, broken, or unfolds into gigabytes.
+    # A truncated, broken or expanding file.
     except (OSError, SyntaxError, ValueError, DecompressionBombError) as error:
         raise BadRequest("bad_image", field, f"the {field} cannot be read: {error}") from error
     return [image if image.size == size else image.resize(size, resampling)] * count

@@ -1,4 +1,4 @@
-"""A small autoencoder that decodes in place of a model's own, such as TAESD: quicker, less exact."""
+"""A small autoencoder, such as TAESD, that decodes in place of a model's own: faster, less exact."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class SmallDecoder:
-    """Decodes the latents of `vae` with `tiny`, an AutoencoderTiny made for the same latents."""
+    """Decodes the latents of `vae` with `tiny`, an AutoencoderTiny for the same latents."""
 
     def __init__(self, tiny: Any, vae: Any) -> None:
         channels = tiny.config.latent_channels, vae.config.latent_channels
@@ -27,9 +27,9 @@ class SmallDecoder:
         self._own = vae.config
 
     def decode(self, z: torch.Tensor, return_dict: bool = True) -> Any:  # noqa: FBT001, FBT002 - diffusers' form
-        """Decode NxCxHxW latents as the autoencoder takes them; Nx3x... pixels from -1 to 1.
+        """Decode NxCxHxW latents in the autoencoder's scale; Nx3x... pixels from -1 to 1.
 
-        Pipelines undo the model's own scale and shift before; that is made good here.
+        Pipelines undo the model's own scale and shift before; this is reversed here.
         """
         scaled = (z - _shift(self._own)) * self._own.scaling_factor
         small = scaled / self.module.config.scaling_factor + _shift(self.module.config)

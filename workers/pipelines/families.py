@@ -1,4 +1,4 @@
-"""Families: what a pipeline's relatives can do, each a pipeline of the same modules."""
+"""Families: the tasks of a pipeline's relatives, each a pipeline of the same modules."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TASKS = {
 
 
 def tasks(pipeline: Any, proxies: dict[str, Proxy], variant: str = "") -> dict[str, Any]:
-    """Make a pipeline of the same family for each task, of the same modules behind proxies."""
+    """Make a pipeline of the same family for each task, from the same modules behind proxies."""
     family, made = _family(pipeline), {}
     kinds = {task: mapping.get(f"{family}{variant}") for task, mapping in TASKS.items()}
     if family is None and not variant:
@@ -39,7 +39,7 @@ def tasks(pipeline: Any, proxies: dict[str, Proxy], variant: str = "") -> dict[s
 def _family(pipeline: Any) -> str | None:
     """Return the name under which diffusers' Auto classes know this pipeline's relatives.
 
-    A pipeline that they do not know is taken for text-to-image if it takes a prompt.
+    A pipeline that they do not know counts as text-to-image if it takes a prompt.
     """
     for mapping in TASKS.values():
         for family, kind in mapping.items():
@@ -51,7 +51,7 @@ def _family(pipeline: Any) -> str | None:
 
 
 def _rebuild(kind: Any, pipeline: Any, controlnet: Any = None) -> Any:
-    """Make a pipeline of another class from the same parts and options, touching no weights."""
+    """Make a pipeline of another class from the same parts and options, without touching weights."""
     parts = {**pipeline.config, **pipeline.components, "controlnet": controlnet}
     return kind(
         **{part: parts[part] for part in inspect.signature(kind).parameters if part in parts}
@@ -64,5 +64,5 @@ def _fits(task: str, pipeline: Any) -> bool:
     if unet is None:
         return True
     channels, latent = unet.config.in_channels, pipeline.vae.config.latent_channels
-    # The inpainting pipelines count on 4 latent channels.
+    # The inpainting pipelines expect 4 latent channels.
     return channels in (4, 9) and latent == 4 if task == "inpainting" else channels == latent

@@ -1,10 +1,10 @@
-"""CudaGraphs: a module's forwards as CUDA graphs, recorded once for each size and replayed after that.
+"""CUDA graphs: a module's forwards, captured once for each size and then replayed.
 
-A forward of a large UNet is thousands of kernels, and launching them one by one takes Python longer than the
-device needs to run them, as long as few rows share it. A recorded forward is one launch. Nothing is
-compiled: recording takes as long as a few forwards. A replay reads the addresses that it was recorded
-with, so inputs are copied in, results copied out, and all records go when the weights move. They hold
-memory that no budget knows of, so they also go, all of a model's, where memory ends.
+A forward of a large UNet is thousands of kernels. With few rows, Python needs longer to launch them
+than the device needs to run them. A captured forward is one launch. Nothing is compiled: a capture
+takes as long as a few forwards. A replay reads the addresses of its capture, so inputs are copied
+in, results copied out, and all captures are freed when the weights move. Their memory is in no
+budget, so all captures of a model are also freed when memory runs out.
 
 See https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs
 """
@@ -34,13 +34,13 @@ WARM = 2
 log = logging.getLogger(__name__)
 
 
-class Unrecordable(Exception):
-    """A call that no record can stand for."""
+class UncapturableCall(Exception):
+    """A call that cannot be captured."""
 
 
 @dataclass(slots=True, eq=False)
 class _Record:
-    """A recorded forward, the tensors that it reads and those that it writes."""
+    """A captured forward, the tensors that it reads and those that it writes."""
 
     graph: torch.cuda.CUDAGraph
     inputs: list[torch.Tensor]
@@ -53,60 +53,60 @@ class _Record:
 
 
 class CudaGraphs:
-    """Stands for `function`: a module, or one of its methods.
+    """Replaces `function`: a module, or one of its methods.
 
-    Calls with tensors elsewhere than on CUDA run as they always did, and so do those that CUDA
-    refuses to record. `full` is called when memory ends.
+    Calls with tensors that are not on CUDA run uncaptured, and so do calls that CUDA refuses to
+    capture. `on_out_of_memory` is called when memory runs out.
     """
 
     def __init__(
-        self, function: Callable[..., Any], full: Callable[[], None] = lambda: None
+        self, function: Callable[..., Any], on_out_of_memory: Callable[[], None] = lambda: None
     ) -> None:
-        self._function, self._full = function, full
+        self._function, self._on_out_of_memory = function, on_out_of_memory
         forward = function.forward if isinstance(function, torch.nn.Module) else function
         self.__signature__ = inspect.signature(forward)
-        self._records: OrderedDict[Hashable, _Record | None] = OrderedDict()
+        self._captures: OrderedDict[Hashable, _Record | None] = OrderedDict()
         self._pool: Any = None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Replay the forward; record it first if there is no record of its size."""
+        """Replay the forward; capture it first if its size is new."""
         arguments = {"args": args, "kwargs": kwargs}
         try:
             key, tensors = described(arguments)
-        except Unrecordable:
+        except UncapturableCall:
             return self._function(*args, **kwargs)
         if not (tensors and all(tensor.is_cuda for tensor in tensors)):
             return self._function(*args, **kwargs)
         try:
-            record = self._record(key, arguments)
+            record = self._capture(key, arguments)
             return self._function(*args, **kwargs) if record is None else record.replay(tensors)
         except RuntimeError as error:
             if faults.out_of_memory(error):
-                self._full()
+                self._on_out_of_memory()
             raise
 
     def forget(self) -> None:
-        """Let all records go, and the memory they hold."""
-        self._records.clear()
+        """Free all captures and their memory."""
+        self._captures.clear()
         self._pool = None
 
-    def _record(self, key: Hashable, arguments: dict[str, Any]) -> _Record | None:
-        """Return the record of this size, made now if there is none; None if it can't be made."""
-        if key not in self._records:
-            self._records[key] = self._made_if_it_fits(arguments)
-        self._records.move_to_end(key)
-        while len(self._records) > KEPT:
-            self._records.popitem(last=False)
-        return self._records[key]
+    def _capture(self, key: Hashable, arguments: dict[str, Any]) -> _Record | None:
+        """Return the capture of this size, made now if it is new; None if it cannot be made."""
+        if key not in self._captures:
+            self._captures[key] = self._made_if_it_fits(arguments)
+        self._captures.move_to_end(key)
+        while len(self._captures) > KEPT:
+            self._captures.popitem(last=False)
+        return self._captures[key]
 
     def _made_if_it_fits(self, arguments: dict[str, Any]) -> _Record | None:
-        """Return a new record; None where recording, which takes more than running, ends the memory."""
+        """Capture; return None if the capture, which needs more memory than a run, runs out of it."""
         try:
             return self._made(arguments)
         except RuntimeError as error:
             if not faults.out_of_memory(error):
                 raise
-        self._full()
+        self._on_out_of_memory()
         torch.cuda.empty_cache()
         return None
 
@@ -123,16 +123,16 @@ class CudaGraphs:
         graph = torch.cuda.CUDAGraph()
         try:
             with _own_workspaces(), torch.cuda.graph(
-                # All records of a module share their scratch memory: one runs at a time.
+                # All captures of a module share their scratch memory: one runs at a time.
                 graph, pool=self._pool, capture_error_mode="thread_local"
             ):  # fmt: skip
                 results = self._function(*kept["args"], **kept["kwargs"])
         except RuntimeError as error:
-            torch.cuda.set_stream(stream)  # which a capture that fails may not put back
-            self._pool = None  # its part of the pool is in no good state
+            torch.cuda.set_stream(stream)  # a failed capture may not restore this
+            self._pool = None  # its part of the pool is in an undefined state
             if faults.out_of_memory(error):
                 raise
-            log.warning("not recorded, runs as it did before: %s", error)
+            log.warning("capture_failed: the forward runs uncaptured: %s", error)
             return None
         return _Record(graph, described(kept)[1], results)
 
@@ -145,10 +145,10 @@ def _side(device: int) -> Any:
 
 @contextlib.contextmanager
 def _own_workspaces() -> Iterator[None]:
-    """Have cuBLAS take its scratch memory anew, inside of the capture and again after it.
+    """Make cuBLAS allocate its scratch memory again, inside the capture and after it.
 
-    Captures share a stream, and so would share its workspace: whichever record goes first would free it
-    under the others. `torch._inductor.cudagraph_trees.clear_cublas_manager` does the same.
+    Captures share a stream, and so would share its workspace: the first capture that is freed would
+    free it under the others. `torch._inductor.cudagraph_trees.clear_cublas_manager` does the same.
     """
     torch._C._cuda_clearCublasWorkspaces()  # noqa: SLF001
     try:
@@ -158,7 +158,7 @@ def _own_workspaces() -> Iterator[None]:
 
 
 def described(tree: Any) -> tuple[Hashable, list[torch.Tensor]]:
-    """Return a key that is equal for calls that one record can stand for, and the tensors in their order."""
+    """Return a key that is equal for calls with the same capture, and the tensors in their order."""
     tensors: list[torch.Tensor] = []
     return _described(tree, tensors), tensors
 
@@ -173,11 +173,11 @@ def _described(value: Any, tensors: list[torch.Tensor]) -> Hashable:
         return type(value), tuple(_described(part, tensors) for part in value)
     if value is None or isinstance(value, bool | int | float | str | torch.dtype):
         return type(value), value
-    raise Unrecordable(f"a {type(value).__name__} may be another one next time")
+    raise UncapturableCall(f"a {type(value).__name__} may be another one next time")
 
 
 def _layout(tensor: torch.Tensor) -> Hashable:
-    """How the copy of a tensor that a record reads lies in memory."""
+    """Return how the copy of a tensor that a capture reads lies in memory."""
     if tensor.is_contiguous() or 0 in tensor.stride():  # one value for many rows
         return "contiguous"
     if tensor.ndim == 4 and tensor.is_contiguous(memory_format=torch.channels_last):

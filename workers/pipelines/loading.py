@@ -1,4 +1,4 @@
-"""Loading: a diffusers folder onto the device, once, in the form that its registry entry asks for."""
+"""Loading: a diffusers folder onto the device, in the form that its registry entry asks for."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 from diffusers import DiffusionPipeline
 
+from workers.pipelines.adapters import load_controlnet
 from workers.pipelines.decoder import load_decoder
-from workers.pipelines.extras import load_controlnet
 from workers.pipelines.model import DENOISERS, LoadedModel, wrap
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-# Sizes of pictures, times powers of two of rows, times the widths that a kind of block comes in, that are
-# compiled, of all models of one class together; torch's own limits are 8, and 256 in all.
+# The limit of compiled sizes: sizes of pictures, times powers of two of rows, times the widths of a
+# kind of block, of all models of one class together. Torch's own limits are 8, and 256 in all.
 COMPILED_SIZES = 2048
 
 
@@ -38,10 +38,10 @@ def load(
     loras_kept: int = 16,
     prompt_cache_mb: int = 256,
 ) -> LoadedModel:
-    """Load a diffusers folder onto `device`. Nothing is fetched from a hub.
+    """Load a diffusers folder onto `device`. Nothing is downloaded.
 
-    From `vae_tiling` on they are the settings of a registry entry's `speed`, told in
-    docs/howto/tune-models.md; `decoder` is the folder of an AutoencoderTiny for the same latents.
+    The options from `vae_tiling` on are the settings of a registry entry's `speed`: see
+    docs/howto/tune-models.md. `decoder` is the folder of an AutoencoderTiny for the same latents.
     """
     pipeline = _read(folder, dtype)
     if vae_tiling:
@@ -64,10 +64,10 @@ def load(
 
 
 def tune(pipeline: Any, *, channels_last: bool, attention: str, compiled: str) -> None:
-    """Set how a pipeline that is on its device computes what it computes.
+    """Configure how a pipeline that is on its device computes.
 
-    `compiled` is `whole`, or `blocks`: only those that repeat, once for all that are alike, which takes
-    seconds for a size where the whole denoiser takes minutes; or empty.
+    `compiled` is `whole`; or `blocks`, only the blocks that repeat, once for all equal ones, which
+    takes seconds for a size instead of minutes; or empty.
     """
     denoiser = next(getattr(pipeline, part) for part in DENOISERS if part in pipeline.components)
     if channels_last:
@@ -80,8 +80,8 @@ def tune(pipeline: Any, *, channels_last: bool, attention: str, compiled: str) -
 
 
 def compile_denoiser(denoiser: Any, how: str) -> None:
-    """Have a denoiser compiled when it is next called: `whole`, or its `blocks` where it has some."""
-    # Beyond its limits torch goes back to eager.
+    """Compile a denoiser at its next call: `whole`, or its `blocks` where it has some."""
+    # Beyond its limits torch falls back to eager.
     torch._dynamo.config.recompile_limit = COMPILED_SIZES  # noqa: SLF001 - its documented place
     torch._dynamo.config.accumulated_recompile_limit = COMPILED_SIZES  # noqa: SLF001
     blocks = repeated(denoiser) if how == "blocks" else []
@@ -90,14 +90,14 @@ def compile_denoiser(denoiser: Any, how: str) -> None:
 
 
 def repeated(denoiser: Any) -> list[Any]:
-    """Return the blocks that most of a denoiser is made of; none where it does not say."""
+    """Return the blocks that repeat in a denoiser; none if it does not declare them."""
     kinds = set(getattr(denoiser, "_repeated_blocks", None) or ())
     kinds |= {type(block).__name__ for block in getattr(denoiser, "transformer_blocks", ())}
     return [block for block in denoiser.modules() if type(block).__name__ in kinds]
 
 
 def _read(folder: Path, dtype: torch.dtype) -> Any:
-    """The stock pipeline in host memory, without what checks its pictures."""
+    """Load the stock pipeline into host memory, without its safety checker."""
     parts = json.loads((folder / "model_index.json").read_text())
     absent = {part: None for part in ("safety_checker", "feature_extractor") if part in parts}
     if "requires_safety_checker" in parts:
@@ -106,8 +106,8 @@ def _read(folder: Path, dtype: torch.dtype) -> Any:
         folder, dtype=dtype, local_files_only=True, **absent
     )
     if dtype != torch.float32 and getattr(pipeline.vae.config, "force_upcast", False):
-        # SDXL's autoencoder overflows in fp16. Its pipelines cast it to and fro around each use,
-        # which would pull it from under the other jobs: keep it in fp32 instead. bf16 doesn't
+        # SDXL's autoencoder overflows in fp16. Its pipelines cast it before and after each use,
+        # which would change it under the other jobs: keep it in fp32 instead. bf16 does not
         # overflow, but some pipelines cast it all the same.
         kept = torch.float32 if dtype == torch.float16 else dtype
         pipeline.vae.to(kept).register_to_config(force_upcast=False)

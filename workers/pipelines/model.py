@@ -1,4 +1,4 @@
-"""Model: a pipeline whose modules park, and of which each job gets a shallow view."""
+"""Model: a pipeline whose modules park, with a shallow view for each job."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from workers.engine.request import BadRequest
 from workers.engine.rows import ModuleMethod
 from workers.engine.swapper import Weights
 from workers.pipelines import calling, families, schedulers
+from workers.pipelines.adapters import LoraAdapters
 from workers.pipelines.autoencoder import AutoencoderProxy
 from workers.pipelines.decoder import SmallDecoder
-from workers.pipelines.extras import LoraAdapters
 from workers.pipelines.graphs import CudaGraphs
 from workers.pipelines.preview import Colours
 from workers.pipelines.view import PipelineView
@@ -34,10 +34,10 @@ DENOISERS = ("unet", "transformer")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LoadedModel:
-    """A pipeline whose modules park, for each task that it can do, and its schedulers by name.
+    """A pipeline whose modules park, for each task that it offers, and its schedulers by name.
 
     Width and height must be multiples of `size_multiple` pixels. `controlled` has the tasks of each
-    ControlNet. A model that is not `batched` is served one job at a time.
+    ControlNet. A model that is not `batched` runs one job at a time.
     """
 
     name: str
@@ -53,7 +53,7 @@ class LoadedModel:
     memo_bytes: int = LIMIT_BYTES
 
     def view(self, request: Request) -> PipelineView:
-        """Return a job's own look at the pipeline; raise BadRequest."""
+        """Return a job's view of the pipeline; raise BadRequest."""
         request.check()
         task, tasks = calling.task(request), self._tasks(request)
         if task not in tasks:
@@ -69,7 +69,7 @@ class LoadedModel:
         return PipelineView(pipeline, calling.arguments(pipeline, request), request, self.colours)
 
     def unbatched_model(self) -> LoadedModel:
-        """Return the same model, to be served one job at a time: no call shares a forward."""
+        """Return the same model, unbatched: no call shares a forward, and one job runs at a time."""
         return self if self.unbatched is None else self.unbatched()
 
     def _tasks(self, request: Request) -> dict[str, Any]:
@@ -95,7 +95,7 @@ class LoadedModel:
             message = f"{self.name} has no scheduler {request.scheduler!r}, but: {names}"
             raise BadRequest("unknown_scheduler", "scheduler", message)
         scheduler = schedulers.for_job(self.schedulers[request.scheduler])
-        if not scheduler.config.get("use_dynamic_shifting"):  # that needs the size too
+        if not scheduler.config.get("use_dynamic_shifting"):  # which depends on the size
             try:
                 scheduler.set_timesteps(request.num_inference_steps)
             except (ValueError, IndexError) as error:
@@ -117,10 +117,10 @@ def wrap(
     memo_bytes: int = LIMIT_BYTES,
     graphs: bool = False,
 ) -> LoadedModel:
-    """Make a pipeline that is already in memory ready for the engine.
+    """Prepare a pipeline that is already in memory for the engine.
 
     `decoder` is an AutoencoderTiny that decodes in place of the pipeline's own autoencoder. With
-    `graphs` forwards on CUDA are recorded and replayed.
+    `graphs`, forwards on CUDA are captured and replayed.
     """
     modules = _modules(pipeline)
     denoiser = next((part for part in DENOISERS if part in modules), "")
@@ -141,7 +141,7 @@ def wrap(
 
 @dataclass(frozen=True, slots=True)
 class _Parts:
-    """What a model is made of, however it is served."""
+    """The parts of a model, independent of how it is served."""
 
     pipeline: Any
     name: str
@@ -153,34 +153,34 @@ class _Parts:
     colours: Callable[[], Colours | None] | None
     decoder: Any
     memo_bytes: int
-    recorded: list[CudaGraphs] | None
-    """What replays its forwards; None where they are launched kernel by kernel."""
+    captured: list[CudaGraphs] | None
+    """Replays its forwards as CUDA graphs; None if kernels are launched one by one."""
 
     @property
     def weights(self) -> Weights:
-        """All that has to be on the device."""
+        """All modules that must be on the device."""
         modules = [*self.modules.values(), *self.controlnets.values()]
-        beside = (self.decoder, self.adapters and self.adapters.module)
-        modules += [module for module in beside if module is not None]
+        further = (self.decoder, self.adapters and self.adapters.module)
+        modules += [module for module in further if module is not None]
         return Weights(modules, self.forget)
 
     def forget(self) -> None:
-        """Let all recorded forwards go."""
-        for graphs in self.recorded or []:
+        """Free all captured forwards."""
+        for graphs in self.captured or []:
             graphs.forget()
 
     def faster(self, run: Callable[..., Any]) -> Callable[..., Any]:
-        """What to call in place of `run`."""
-        if self.recorded is None:
+        """Return the function to call in place of `run`."""
+        if self.captured is None:
             return run
-        self.recorded.append(CudaGraphs(run, self.forget))
-        return self.recorded[-1]
+        self.captured.append(CudaGraphs(run, self.forget))
+        return self.captured[-1]
 
 
 def _assemble(parts: _Parts, *, batched: bool, bucketed: bool = False) -> LoadedModel:
     """Put proxies in the place of the modules, for each task and each ControlNet."""
     pipeline, name = parts.pipeline, parts.name
-    parts.forget()  # what was recorded while the model was tried otherwise
+    parts.forget()  # captures of the model's other variant
     options = _options(parts, bucketed=bucketed, unbatched=not batched)
     proxies = {
         part: _proxy(name, part, made, **options[part]) for part, made in parts.modules.items()
@@ -195,7 +195,7 @@ def _assemble(parts: _Parts, *, batched: bool, bucketed: bool = False) -> Loaded
                 module,
                 role="control",
                 faster=parts.faster,
-                recorded=parts.recorded is not None,
+                captured=parts.captured is not None,
                 unbatched=not batched,
             ),
         )
@@ -217,7 +217,7 @@ def _assemble(parts: _Parts, *, batched: bool, bucketed: bool = False) -> Loaded
 
 
 def _modules(pipeline: Any) -> dict[str, Any]:
-    """What computes, by its name in the pipeline."""
+    """The modules that compute, by their names in the pipeline."""
     return {
         part: module
         for part, module in pipeline.components.items()
@@ -226,12 +226,12 @@ def _modules(pipeline: Any) -> dict[str, Any]:
 
 
 def _options(parts: _Parts, *, bucketed: bool, unbatched: bool) -> dict[str, dict[str, Any]]:
-    """How each module's calls are to run: alone or not, and what is special about some."""
+    """Return how each module's calls run: batched or not, and the options of some modules."""
     options: dict[str, dict[str, Any]] = {
         part: {
             "unbatched": unbatched,
             "faster": parts.faster,
-            "recorded": parts.recorded is not None,
+            "captured": parts.captured is not None,
         }
         for part in parts.modules
     }
@@ -248,7 +248,10 @@ def _options(parts: _Parts, *, bucketed: bool, unbatched: bool) -> dict[str, dic
 
 
 def _colours(pipeline: Any, modules: Mapping[str, Any]) -> Callable[[], Colours | None] | None:
-    """The preview's colours, fitted when they are asked for: by then the autoencoder is on its device."""
+    """Return the preview's colour map, fitted at first use.
+
+    By then the autoencoder is on its device.
+    """
     if "vae" not in modules:
         return None
     return functools.cache(
@@ -257,15 +260,16 @@ def _colours(pipeline: Any, modules: Mapping[str, Any]) -> Callable[[], Colours 
 
 
 def _size_multiple(pipeline: Any, modules: Mapping[str, Any]) -> int:
-    """What divides each side of a picture, in pixels.
+    """Return the number that divides each side of a picture, in pixels.
 
-    Transformers take latents in patches of 2 x 2; pipelines with a UNet insist on 8 pixels.
+    Transformers take latents in patches of 2 x 2; pipelines with a UNet require multiples of 8
+    pixels.
     """
     return math.lcm(8, pipeline.vae_scale_factor * (2 if "transformer" in modules else 1))
 
 
 def _controlled(pipeline: Any, proxies: dict[str, Proxy], net: Proxy) -> dict[str, Any]:
-    """Make the tasks again, steered by a ControlNet."""
+    """Make the tasks again, with a ControlNet."""
     return families.tasks(pipeline, {**proxies, "controlnet": net}, "-controlnet")
 
 

@@ -1,7 +1,7 @@
-"""Previews: what a job's latents will look like, at one pixel for each of them.
+"""Previews: an approximation of a job's picture, one pixel for each latent.
 
-The denoiser's last answer says what clean latents it expects. A linear map, fitted once for each
-autoencoder, turns those into colours; nothing is decoded.
+The denoiser's last answer determines the clean latents that it expects. A linear map, fitted once
+for each autoencoder, turns them into colours. Nothing is decoded.
 """
 
 from __future__ import annotations
@@ -19,18 +19,19 @@ if TYPE_CHECKING:
 
     from workers.engine.rows import Call
 
-# Pictures that the map is fitted on, of so many latents a side: each gives 16 * 16 equations.
+# The pictures on which the map is fitted, of this many latents a side: each gives 16 * 16
+# equations.
 FITTED_ON, SIDE = 12, 16
-# A longer side is made smaller: a preview is to be had at a glance, and goes over the wire often.
+# A longer side is made smaller: a preview is looked at briefly, and sent often.
 LONGEST = 96
 SMALLEST_SIGNAL = 1e-3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DenoiserInput:
-    """What a denoiser's call was about: `noisy` latents, and `times`, one for each row.
+    """The input of a denoiser call: `noisy` latents, and `times`, one for each row.
 
-    The rest of the call, such as a ControlNet's answers, may go.
+    The rest of the call, such as a ControlNet's answers, may be freed.
     """
 
     noisy: torch.Tensor
@@ -38,7 +39,7 @@ class DenoiserInput:
 
     @classmethod
     def of(cls, call: Call) -> DenoiserInput | None:
-        """Take it of a call; None if it is not of the stock form."""
+        """Extract it from a call; None if the call has another form."""
         arguments = call.arguments
         noisy = arguments.get("sample", arguments.get("hidden_states"))
         times = arguments.get("timestep")
@@ -49,7 +50,7 @@ class DenoiserInput:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Colours:
-    """The map from latents to colours, as the pipelines have them: scaled and shifted.
+    """The map from latents to colours, in the pipelines' scale and shift.
 
     `weights` are (channels + 1)x3 float32, the last row the offset; colours go from -1 to 1.
     """
@@ -61,7 +62,7 @@ class Colours:
     def fit(cls, vae: Any, factor: int) -> Colours | None:
         """Fit the map of an autoencoder whose latents stand for `factor` x `factor` pixels.
 
-        None for one that does not encode pictures as the stock pipelines' do.
+        Return None for an autoencoder that does not encode pictures like the stock pipelines'.
         """
         try:
             pictures = _pictures(factor).to(vae.device, vae.dtype)
@@ -94,8 +95,8 @@ def expected(
 ) -> torch.Tensor:
     """Return the clean latents (CxHxW) that the denoiser expects of a job's first picture.
 
-    `answer` is what came of the call that was glimpsed, `size` the picture's height and width in
-    pixels. Guided calls hold the unguided rows first, as the stock pipelines stack them.
+    `answer` is the result of the observed call, `size` the picture's height and width in pixels.
+    Guided calls hold the unguided rows first, in the order of the stock pipelines.
     """
     count, rows = len(denoiser_input.noisy), [0]
     if getattr(pipeline, "do_classifier_free_guidance", False) and count % 2 == 0:
@@ -111,7 +112,7 @@ def expected(
         )
         clean = noisy - times[0] * answer
     else:
-        # Inpainting's denoiser sees a mask beside the latents; some answer with a variance as well.
+        # Inpainting's denoiser also gets a mask; some denoisers also predict a variance.
         channels = min(noisy.shape[1], answer.shape[1])
         clean = _clean(
             pipeline.scheduler, noisy[:, :channels], answer[:, :channels], float(times[0])
@@ -122,9 +123,10 @@ def expected(
 
 
 def _clean(scheduler: Any, noisy: torch.Tensor, answer: torch.Tensor, time: float) -> torch.Tensor:
-    """Take the noise out: see "Progressive Distillation", appendix D, for the three parametrisations.
+    """Remove the noise: see "Progressive Distillation", appendix D, for the three parametrisations.
 
-    A UNet's input is a mix of `signal` and `noise` whose squares add up to 1, whatever the scheduler.
+    A UNet's input is a mix of `signal` and `noise` whose squares add up to 1, whatever the
+    scheduler.
     """
     if not hasattr(scheduler, "alphas_cumprod"):  # flow matching
         part = time / float(scheduler.config.num_train_timesteps)
@@ -141,7 +143,7 @@ def _clean(scheduler: Any, noisy: torch.Tensor, answer: torch.Tensor, time: floa
 
 
 def _unpack(packed: torch.Tensor, size: tuple[int, int], factor: int) -> torch.Tensor:
-    """Lay Flux' patches out again: rows x places x 4C to rows x C x H x W."""
+    """Unpack Flux' patches: rows x places x 4C to rows x C x H x W."""
     height, width = (side // (2 * factor) for side in size)
     rows, _, channels = packed.shape
     patches = packed.view(rows, height, width, channels // 4, 2, 2).permute(0, 3, 1, 4, 2, 5)
@@ -162,7 +164,7 @@ def _pictures(factor: int) -> torch.Tensor:
 
 
 def _encode(vae: Any, picture: torch.Tensor) -> torch.Tensor:
-    """Encode as the image-to-image pipelines do, without drawing from the distribution."""
+    """Encode like the image-to-image pipelines, without sampling from the distribution."""
     encoded = vae.encode(picture)
     latents = encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.mode()
     shift = getattr(vae.config, "shift_factor", None) or 0.0

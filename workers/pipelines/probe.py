@@ -1,4 +1,4 @@
-"""Probe: whether a model's pictures are the same when they are made together."""
+"""Probe (self-test): whether a model's pictures are the same when they are rendered together."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
     from workers.engine.request import Outcome
     from workers.pipelines.model import LoadedModel
 
-# Rounding may move a pixel a little; strangers in one batch that get mixed up move it far.
+# Rounding may move a pixel a little. Requests that get mixed up in one batch move it far.
 TOLERANCE = 3
-# In half precision it moves some of them further, but few: on average so little of how far the two
-# pictures are apart. (Tiny random pipelines on a CPU: 0.4 % in bf16, 0.1 % in fp16.)
+# In half precision rounding moves pixels further, but few: on average by a small part of the
+# distance between the two pictures. (Tiny random pipelines on a CPU: 0.4 % in bf16, 0.1 % in fp16.)
 HALF_TOLERANCE = 0.02
 STEPS = 3
 
 
 def batches(model: LoadedModel) -> bool:
-    """Whether two unlike requests, rendered together, each give their lone picture."""
+    """Whether two unlike requests, rendered together, each give the same picture as alone."""
     size = 8 * model.size_multiple
     asked = [
         Request(
@@ -81,6 +81,6 @@ def _render(model: LoadedModel, asked: Sequence[Request]) -> list[np.ndarray]:
 
 
 def everyone(parked: Sequence[Parked], costs: Costs) -> list[str]:
-    """Stack all that can be stacked, whatever it costs."""
+    """Stack everything that can be stacked, whatever it costs."""
     del costs
     return [job.job for job in parked if job.key == parked[-1].key]

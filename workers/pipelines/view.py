@@ -1,4 +1,4 @@
-"""View: one job's own look at a pipeline, on modules that it shares with the others."""
+"""View: one job's view of a pipeline, on modules that it shares with the other jobs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True, eq=False)
 class PipelineView:
-    """A pipeline with a scheduler of its own, and what `request` has it called with."""
+    """A pipeline with its own scheduler, and the arguments that `request` gives it."""
 
     pipeline: Any
     arguments: dict[str, Any]
@@ -33,7 +33,7 @@ class PipelineView:
 
     @property
     def denoiser_calls(self) -> int | None:
-        """Second-order schedulers have more timesteps than steps, a low strength fewer.
+        """Second-order schedulers have more timesteps than steps, a low strength has fewer.
 
         Pipelines set `_num_timesteps` when the loop begins.
         """
@@ -48,11 +48,11 @@ class PipelineView:
         return list((VaeImageProcessor.pt_to_numpy(images) * 255).round().astype(np.uint8))
 
     def observe(self, call: Call) -> None:
-        """Keep of a denoiser's call what a preview needs."""
+        """Keep the input of a denoiser call for the preview."""
         self._glimpse = preview.DenoiserInput.of(call)
 
     def preview(self, answer: torch.Tensor) -> NDArray[np.uint8] | None:
-        """Return what the first picture looks like by now; nothing is decoded."""
+        """Return a preview of the first picture; nothing is decoded."""
         colours = self.colours() if self._glimpse is not None and self.colours else None
         if colours is None or self._glimpse is None:
             return None

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
+from app.errors import first_line
 from app.jobs.records import attempt_name
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ class LeaseRenewer:
             try:
                 self.round()
             except SQLAlchemyError as error:
-                log.warning("renewal_failed", cause=str(error).strip().splitlines()[0])
+                log.warning("renewal_failed", cause=first_line(error))
 
     def round(self) -> None:
         """Renew the leases if it is time or a job made a step; cancel the jobs that were lost."""

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, TypeVar
 import structlog
 
 from app.database import CONNECTION_ERRORS
+from app.errors import first_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from app.jobs.records import Claim, Costs, Failure, NewImage
+    from app.jobs.records import AttemptCosts, Claim, Failure, NewImage
     from app.jobs.store import Store
 
 log = structlog.get_logger("workers.slots.retrying_store")
@@ -35,7 +36,7 @@ class RetryingStore:
         self._store = store
 
     def succeed(
-        self, claim: Claim, images: Sequence[NewImage], costs: Costs, cache_key: bytes | None
+        self, claim: Claim, images: Sequence[NewImage], costs: AttemptCosts, cache_key: bytes | None
     ) -> bool:
         """See `Store.succeed`."""
         return _retry(
@@ -63,5 +64,5 @@ def _retry(write: Callable[[], T]) -> T:
         except CONNECTION_ERRORS as error:
             if time.monotonic() > give_up_at:
                 raise
-            log.warning("database_unavailable", cause=str(error).partition("\n")[0])
+            log.warning("database_unavailable", cause=first_line(error))
             time.sleep(PAUSE_S)

@@ -16,7 +16,7 @@ from sqlalchemy.exc import DBAPIError
 
 from app.database import CONNECTION_ERRORS
 from app.jobs.cache import key_of, repeatable
-from app.jobs.records import Claim, Costs, Failure, attempt_name
+from app.jobs.records import AttemptCosts, Claim, Failure, attempt_name
 from app.storage.objects import StorageError
 from workers.engine.request import DeviceLost, Finished, Request
 from workers.errors import InputUnavailable, RenderCancelled, RenderDrained, RenderFailed
@@ -49,6 +49,8 @@ if TYPE_CHECKING:
     from workers.slots.lease import LeaseRenewer
 
 log = structlog.get_logger("workers.slots.slot")
+EVENTS = {"failed": "job_failed", "retried": "job_retried", None: "attempt_superseded"}
+"""The log events of a failed attempt, by what the store did."""
 NOT_HELD = "dropped: this worker no longer holds the job"
 
 
@@ -156,7 +158,7 @@ class Slot:
         images = self._store_images(claim, result, revision)
         if claim.checkpoint is not None:
             self._delete_checkpoint(claim.checkpoint)
-        costs = Costs(
+        costs = AttemptCosts(
             render_s=render_s,
             store_s=time.monotonic() - started,
             gpu_seconds=result.device_s,
@@ -259,8 +261,7 @@ class Slot:
 
     def _fail(self, claim: Claim, failure: Failure) -> str:
         event = self._endings.fail(claim, failure, self.settings.max_failures)
-        name = f"job_{event}" if event else "attempt_superseded"
-        log.info(name, job_id=str(claim.id), code=failure.code, cause=failure.message)
+        log.info(EVENTS[event], job_id=str(claim.id), code=failure.code, cause=failure.message)
         if event == "failed":
             raise RenderFailed(failure.code, failure.message)
         return f"{event or 'dropped'}: {failure.code}"

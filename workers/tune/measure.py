@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from app.catalog.entries import COMPILED
+from app.errors import summary
 from workers.device.build import options
 from workers.engine.engine import Engine
 from workers.engine.request import EngineError, Finished, Outcome, Request
@@ -48,16 +49,15 @@ class Bench:
         try:
             pictures, picture_s = self._render(speed)
         except (RuntimeError, ValueError, TypeError, ImportError, OSError, EngineError) as error:
-            lines = str(error).strip().splitlines()
-            return Measured(error=f"{type(error).__name__}: {lines[0] if lines else ''}"[:120])
+            return Measured(error=summary(error)[:120])
         finally:
             gc.collect()
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
         if self._reference is None:
             self._reference = pictures
-        error = np.abs(np.stack(pictures).astype(int) - np.stack(self._reference))
-        return Measured(picture_s, int(error.max()), float(error.mean()))
+        difference = np.abs(np.stack(pictures).astype(int) - np.stack(self._reference))
+        return Measured(picture_s, int(difference.max()), float(difference.mean()))
 
     def _render(self, speed: Speed) -> tuple[list[np.ndarray], float]:
         decoder = (self._base / speed.decoder).resolve() if speed.decoder else None

@@ -11,6 +11,7 @@ from pathlib import Path
 import tomlkit
 
 from app.catalog.entries import Speed
+from app.catalog.load import RENAMED_SPEED
 
 HEADER = re.compile(r"\s*\[[^\[]")
 
@@ -28,6 +29,8 @@ def recorded(text: str, model: str, speed: Speed, remark: str) -> str:
     for key, value in settings.items():
         if value != defaults[key] or key in table:
             table[key] = value
+    for old_name in RENAMED_SPEED:
+        table.pop(old_name, None)
     table.comment(remark)
     return tomlkit.dumps(document)
 

@@ -12,9 +12,9 @@ DENOISER = ModuleMethod.of("model.denoiser", "denoiser", lambda sample: sample)
 ROW = torch.zeros(1, 4)  # 16 bytes
 
 
-def call(token: int, entry: ModuleMethod = ENCODER) -> Call:
+def call(token: int, method: ModuleMethod = ENCODER) -> Call:
     """Encode one token."""
-    return Call.bind(entry, (torch.tensor([[token]]),), {})
+    return Call.bind(method, (torch.tensor([[token]]),), {})
 
 
 def test_equal_tokens_are_known_and_others_are_not() -> None:

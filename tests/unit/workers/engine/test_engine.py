@@ -276,7 +276,7 @@ def test_a_prompt_seen_before_is_not_encoded_again(models: dict[str, LoadedModel
     engine.add(request("b"))
     second = run_until_idle(engine)["b"]
     assert engine.stats.forwards["encoder"] == encoded == 2
-    assert engine.stats.memo_hits["encoder"] == 2
+    assert engine.stats.cache_hits["encoder"] == 2
     assert distance(second, first.pixels) == 0
 
 

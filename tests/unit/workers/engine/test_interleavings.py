@@ -73,8 +73,8 @@ class Model:
 
     def __init__(self) -> None:
         self.denoiser = Doubler()
-        entry = ModuleMethod.of("toy.unet.forward", "denoiser", self.denoiser)
-        self.unet = Proxy(self.denoiser, {"forward": entry})
+        method = ModuleMethod.of("toy.unet.forward", "denoiser", self.denoiser)
+        self.unet = Proxy(self.denoiser, {"forward": method})
 
     def view(self, asked: Request) -> Loop:
         """Give one for each job."""

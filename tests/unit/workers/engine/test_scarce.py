@@ -38,7 +38,7 @@ def test_a_memo_that_finds_no_memory_gives_way(
     for name in "ab":
         engine.add(request(name))
     assert {type(one) for one in run_until_idle(engine).values()} == {Finished}
-    assert not engine.stats.memo_hits
+    assert not engine.stats.cache_hits
 
 
 def test_a_memo_that_cannot_copy_what_it_knows_forgets_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from workers.pipelines.graphs import CudaGraphs, Unrecordable, described
+from workers.pipelines.graphs import CudaGraphs, UncapturableCall, described
 
 
 def call(**arguments: Any) -> Any:
@@ -48,7 +48,7 @@ def test_tensors_come_in_one_order() -> None:
 
 def test_what_may_be_another_thing_next_time_is_not_recorded() -> None:
     """A generator has a state of its own; the call runs as it always did."""
-    with pytest.raises(Unrecordable):
+    with pytest.raises(UncapturableCall):
         call(generator=torch.Generator())
     drawn = CudaGraphs(lambda generator: torch.rand(1, generator=generator))
     assert drawn(torch.Generator().manual_seed(1)) == drawn(torch.Generator().manual_seed(1))

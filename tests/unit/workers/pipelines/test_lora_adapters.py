@@ -14,9 +14,9 @@ from peft.utils import get_peft_model_state_dict
 from tests.unit.workers.engine.alone import engine_of, request, run_until_idle
 from tests.unit.workers.engine.families import FAMILIES
 from tests.unit.workers.engine.test_reproducible import assert_same_bytes
-from tests.unit.workers.pipelines.test_extras import save_lora
+from tests.unit.workers.pipelines.test_adapters import save_lora
 from workers.engine.request import BadRequest
-from workers.pipelines.extras import LORA_FILE
+from workers.pipelines.adapters import LORA_FILE
 from workers.pipelines.loading import repeated
 from workers.pipelines.model import wrap
 

@@ -187,3 +187,10 @@ def test_doctor_tunes_a_model(registry: Path) -> None:
     assert "# measured on cpu" in file.read_text()
     assert "# ours" in file.read_text()
     load_catalog(file)
+
+
+def test_an_old_key_is_replaced_by_the_new_one() -> None:
+    """A registry with `prompt_memo_mb` stays valid: both names together would be refused."""
+    before = BEFORE.replace("vae_tiling = true", "prompt_memo_mb = 64")
+    after = recorded(before, "scenes", Speed(prompt_cache_mb=64), "measured on cpu")
+    assert tomllib.loads(after)["scenes"]["speed"] == {"dtype": "float32", "prompt_cache_mb": 64}
