@@ -1,4 +1,4 @@
-"""Run one worker: `python -m workers`. Settings come from the environment: `app.config.settings`."""
+"""Runs one worker (`python -m workers`) with the settings of its environment."""
 
 from __future__ import annotations
 

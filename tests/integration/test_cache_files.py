@@ -95,7 +95,7 @@ def studio(farm: FarmDatabase, tmp_path: Path) -> Iterator[Studio]:
 
 @pytest.mark.parametrize("name", [name for name in FILES if "README" not in name])
 def test_a_replaced_file_is_rendered_with(studio: Studio, name: str) -> None:
-    """After a restart with a new LoRA, ControlNet or decoder the job renders, and is then cached."""
+    """After a restart with a new LoRA, ControlNet or decoder the job renders and is cached."""
     first = studio.render()
     assert studio.submit()["cached"]
     (studio.folder / name).write_text("[]")

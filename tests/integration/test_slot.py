@@ -97,7 +97,7 @@ def test_a_worker_may_claim_a_lost_job_again(farm: FarmDatabase, bench: Bench) -
 
 
 def test_a_suspect_is_exclusive_in_its_worker(farm: FarmDatabase, bench: Bench) -> None:
-    """A job that lost a worker waits for the running jobs, and no other is claimed while it runs."""
+    """A job that lost a worker waits for running jobs, and no other is claimed while it runs."""
     suspect, first, later = farm.claimed().id, farm.queued(), farm.queued()
     farm.lose(suspect)
     farm.store.rescue(3)
@@ -119,7 +119,7 @@ def test_a_suspect_is_exclusive_in_its_worker(farm: FarmDatabase, bench: Bench) 
 
 
 def test_a_lost_device_leaves_its_jobs_to_the_reaper(farm: FarmDatabase, bench: Bench) -> None:
-    """The reaper can take its jobs at once, as from a lost worker, and no job is claimed after it."""
+    """The reaper can take its jobs at once, as from a lost worker; no job is claimed later."""
     one, other = farm.queued(), farm.queued()
     answers = [bench.begin(one), bench.begin(other)]
     bench.device.end(f"{one}.1", lost)

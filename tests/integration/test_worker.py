@@ -207,7 +207,7 @@ def test_a_running_job_keeps_its_lease(farm: FarmDatabase, crew: Plant) -> None:
 
 
 def test_a_removed_worker_registers_again(farm: FarmDatabase, crew: Plant) -> None:
-    """A worker that was removed from the registry while unreachable registers at its next heartbeat."""
+    """A worker that was removed while unreachable registers again at its next heartbeat."""
     farm.execute("DELETE FROM workers")
     until(lambda: workers.alive(crew.engine))
 

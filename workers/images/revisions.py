@@ -1,4 +1,4 @@
-"""Revisions: the hash of the files that this worker renders with, part of the result cache's key."""
+"""Revisions: hashes of the files that this worker renders with, for the result cache."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Revisions:
     """The revisions of a worker's models, determined when the worker starts.
 
     All files except LoRAs are read at the start. A LoRA is read when a request first names it, and
-    again after it was removed from memory. If its file was replaced meanwhile, nobody knows which
-    of the two files rendered a picture.
+    again after it was removed from memory. If its file was replaced meanwhile, it is unknown
+    which of the two files rendered a picture.
     """
 
     def __init__(self, models: Mapping[str, Model]) -> None:
@@ -46,7 +46,7 @@ class Revisions:
 
 
 def _stamp(folder: Path) -> tuple[int, int, int] | None:
-    """Identify a LoRA's file without reading it (inode, bytes, mtime); None if it does not exist."""
+    """Identify a LoRA's file without reading it (inode, bytes, mtime); None if there is none."""
     try:
         status = (folder / LORA_FILE).stat()
     except OSError:

@@ -134,7 +134,7 @@ def test_a_tenant_gets_no_more_than_its_allowance() -> None:
 
 
 def test_the_window_is_twice_the_free_slots_and_never_below_half_of_all() -> None:
-    """An idle farm gets two hints for each slot, a busy farm one for two slots, no slots get none."""
+    """An idle farm gets two hints for each slot, a busy one gets one for two slots."""
     assert window(8, 0) == 16
     assert window(8, 2) == 12
     assert window(8, 8) == 4
