@@ -1,4 +1,4 @@
-"""Who is in a worker together, and who is in alone."""
+"""The readers-writer lock of a worker's process."""
 
 from __future__ import annotations
 
@@ -17,82 +17,82 @@ if TYPE_CHECKING:
 PATIENCE_S = 60.0
 
 
-class Visitor:
-    """A thread that enters the gate, and leaves when it is told to."""
+class Holder:
+    """A thread that takes the lock, and releases it when the test asks."""
 
-    def __init__(self, way: AbstractContextManager[None]) -> None:
-        self.inside = threading.Event()
-        self._leave = threading.Event()
-        self._way = way
-        self._thread = threading.Thread(target=self._visit, daemon=True)
+    def __init__(self, side: AbstractContextManager[None]) -> None:
+        self.holds = threading.Event()
+        self._released = threading.Event()
+        self._side = side
+        self._thread = threading.Thread(target=self._hold, daemon=True)
         self._thread.start()
 
-    def _visit(self) -> None:
-        with self._way:
-            self.inside.set()
-            self._leave.wait(PATIENCE_S)
+    def _hold(self) -> None:
+        with self._side:
+            self.holds.set()
+            self._released.wait(PATIENCE_S)
 
-    def leave(self) -> None:
-        """Leave; returns when it is out."""
-        self._leave.set()
+    def release(self) -> None:
+        """Release the lock; return after it is released."""
+        self._released.set()
         self._thread.join(PATIENCE_S)
 
 
-def waiting(gate: ProcessLock, suspects: int) -> None:
-    """Until so many suspects are in or wait."""
-    with gate._changed:
-        while gate._suspects < suspects:
-            gate._changed.release()
-            gate._changed.acquire()
+def wait_for_suspects(lock: ProcessLock, count: int) -> None:
+    """Return when this many suspects hold the lock or wait for it."""
+    with lock._changed:
+        while lock._suspects < count:
+            lock._changed.release()
+            lock._changed.acquire()
 
 
-def test_many_are_in_together() -> None:
-    """Jobs that nothing is held against do not wait for each other."""
-    gate = ProcessLock()
+def test_many_jobs_share_the_lock() -> None:
+    """Jobs that are no suspects do not wait for each other."""
+    lock = ProcessLock()
     with ExitStack() as stack:
         for _ in range(50):
-            stack.enter_context(gate.shared())
+            stack.enter_context(lock.shared())
 
 
-def test_a_suspect_waits_until_all_are_out_and_keeps_others_out() -> None:
-    """While a suspect waits nobody else comes in, and while it is in nobody is."""
-    gate = ProcessLock()
-    first = Visitor(gate.shared())
-    assert first.inside.wait(PATIENCE_S)
-    suspect = Visitor(gate.exclusive())
-    waiting(gate, 1)
-    late = Visitor(gate.shared())
-    assert not suspect.inside.is_set()
-    first.leave()
-    assert suspect.inside.wait(PATIENCE_S)
-    assert not late.inside.is_set()
-    suspect.leave()
-    assert late.inside.wait(PATIENCE_S)
-    late.leave()
+def test_a_suspect_waits_for_all_holders_and_blocks_new_ones() -> None:
+    """While a suspect waits for the lock or holds it, no other job gets the lock."""
+    lock = ProcessLock()
+    first = Holder(lock.shared())
+    assert first.holds.wait(PATIENCE_S)
+    suspect = Holder(lock.exclusive())
+    wait_for_suspects(lock, 1)
+    late = Holder(lock.shared())
+    assert not suspect.holds.is_set()
+    first.release()
+    assert suspect.holds.wait(PATIENCE_S)
+    assert not late.holds.is_set()
+    suspect.release()
+    assert late.holds.wait(PATIENCE_S)
+    late.release()
 
 
 def test_suspects_go_one_after_another() -> None:
-    """Of many suspects one is in at a time, and each has its turn."""
-    gate, inside, most, turns = ProcessLock(), 0, 0, 0
+    """Of many suspects one holds the lock at a time, and each gets its turn."""
+    lock, holders, most, turns = ProcessLock(), 0, 0, 0
 
-    def visit(_: int) -> None:
-        nonlocal inside, most, turns
-        with gate.exclusive():
-            inside += 1
-            most = max(most, inside)
+    def hold(_: int) -> None:
+        nonlocal holders, most, turns
+        with lock.exclusive():
+            holders += 1
+            most = max(most, holders)
             turns += 1
-            inside -= 1
+            holders -= 1
 
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(visit, range(200)))
+        list(pool.map(hold, range(200)))
     assert (most, turns) == (1, 200)
 
 
-def test_an_error_inside_opens_the_gate_again() -> None:
-    """A job that raises is out like any other."""
-    gate = ProcessLock()
-    for way in (gate.exclusive, gate.shared):
-        with pytest.raises(KeyError), way():
-            {}["no such job"]
-    with gate.exclusive():
+def test_an_error_releases_the_lock() -> None:
+    """A job that raises holds the lock no longer."""
+    lock = ProcessLock()
+    for side in (lock.exclusive, lock.shared):
+        with pytest.raises(KeyError), side():
+            raise KeyError("no such job")
+    with lock.exclusive():
         pass
