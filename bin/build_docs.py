@@ -1,6 +1,6 @@
 """Documentation site: copies the Markdown pages, builds HTML with Zensical, and checks its links.
 
-Run it as `python -m bin.build_docs [FOLDER]`; it writes the site to `site` unless you name a folder.
+Run it as `python -m bin.build_docs [FOLDER]`. The default folder is `site`.
 The pages stay plain Markdown for code hosts. The site generator needs a menu and deeper indents in
 lists: only the copy gets them.
 """

@@ -1,4 +1,7 @@
-"""Runs one worker (`python -m workers`) with the settings of its environment."""
+"""Run one worker: `python -m workers`.
+
+Settings come from the environment: `app.config.settings`.
+"""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ FIGURES = ("mean_s", "p50_s", "p95_s", "p99_s", "first_s", "images_per_s")
 
 
 def figures(trace: Sequence[Ask], ended_s: Mapping[str, float]) -> dict[str, float]:
-    """Return latencies from a job's arrival to its end, and pictures per second from first to last."""
+    """Return latencies from a job's arrival to its end, and pictures per second."""
     if missing := [ask.name for ask in trace if ask.name not in ended_s]:
         raise ValueError(f"{len(missing)} jobs have not ended, {missing[0]} among them")
     waits_s = sorted(ended_s[ask.name] - ask.at_s for ask in trace)

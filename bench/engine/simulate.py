@@ -132,7 +132,7 @@ def window(trace: Sequence[Ask], seconds: Seconds) -> dict[str, float]:
 
 
 def first_come(parked: Sequence[Parked], times: policy.Times) -> list[str]:
-    """Choose the oldest job and all that can share its forward: equal keys, limited by memory only."""
+    """Choose the oldest job and all that can share its forward, limited by memory only."""
     if not parked:
         return []
     line = sorted(parked, key=lambda job: -job.waited_s)

@@ -24,7 +24,7 @@ LOADS: tuple[float | str, ...] = (0.3, 0.7, 1.0, 1.5, 2.5, BURST)
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A job of a trace: it arrives at `at_s`, and has `steps` denoiser calls of `rows` rows each."""
+    """A job of a trace: it arrives at `at_s` and has `steps` calls of `rows` rows each."""
 
     name: str
     at_s: float

@@ -161,7 +161,7 @@ def resumed(models: dict[str, Any], asked: Request) -> Any:
 
 
 def latency(here: Rig, model: LoadedModel, steps: Sequence[int], rounds: int) -> dict[str, float]:
-    """Return the seconds of one request without guidance, from prompt to pixels, and of encoding."""
+    """Return the seconds of one unguided request, from prompt to pixels, and of encoding."""
     engine = Engine({NAME: model})
     found: dict[str, float] = {}
     for count in steps:

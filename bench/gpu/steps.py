@@ -129,7 +129,10 @@ def _call(module: Any, inputs: dict[str, Any]) -> Callable[[], Any]:
 
 
 def _captured(module: Any, inputs: dict[str, Any]) -> Callable[[], Any]:
-    """A forward as a CUDA graph: one launch instead of thousands, on inputs with fixed addresses."""
+    """A forward as a CUDA graph.
+
+    One launch instead of thousands, on inputs with fixed addresses.
+    """
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):

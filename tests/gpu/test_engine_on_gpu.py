@@ -140,7 +140,7 @@ def test_a_compiled_model_draws_what_the_eager_one_does(
 def test_loras_come_and_go_beside_recorded_forwards(
     family: str, records: Callable[[], list[Hashable]], tmp_path: Path
 ) -> None:
-    """Reading and wearing one, and a move to the host and back, leave the plain picture as it was."""
+    """Loading and activating a LoRA, and a move to the host and back, change no plain picture."""
     folder = save_lora(family, tmp_path / "x", 0)
     stock: Any = FAMILIES[family]().to("cuda")
     model = wrap(stock, name=family, graphs=True, loras={"x": folder})
@@ -177,7 +177,10 @@ def records(monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[Hashable]]:
 
 
 def test_a_poisoned_device_is_found_out() -> None:
-    """A kernel that asserts loses the device for the whole process: the engine says `DeviceLost`."""
+    """A kernel that asserts loses the device for the whole process.
+
+    The engine says `DeviceLost`.
+    """
     done = subprocess.run(
         [sys.executable, "-m", "tests.gpu.poison"],
         cwd=REPOSITORY, capture_output=True, text=True, check=False, timeout=200,

@@ -92,7 +92,7 @@ class Engine:
         self._waiting.clear()
         return [job.drain() for job in jobs]
 
-    @torch.no_grad()  # grad mode is per thread, not per greenlet: switched off for all pipelines together
+    @torch.no_grad()  # grad mode is per thread, not per greenlet
     def step(self) -> list[Outcome]:
         """Run one forward and resume the jobs that shared it; return the jobs that ended.
 
@@ -284,7 +284,7 @@ class Engine:
         return results
 
     def _skip_known(self, job: Job) -> None:
-        """Answer calls from the job's checkpoint and from the encoder cache, as long as they can."""
+        """Answer calls from the job's checkpoint and the encoder cache, as long as they can."""
         memo = self._encoder_caches[job.request.model]
         while not job.done:
             known = job.recorded()

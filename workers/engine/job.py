@@ -99,7 +99,7 @@ class Job:
         self._coroutine.resume(answer)
 
     def _noted(self, answer: Any) -> Any:
-        """Record the answer and return it; return an exception if there is no memory to record it."""
+        """Record the answer and return it; an exception if there is no memory to record it."""
         try:
             self._record.note(answer)
         except torch.OutOfMemoryError as error:
@@ -111,7 +111,10 @@ class Job:
         return self._record.known(self.call)
 
     def preview(self) -> Preview | None:
-        """Return a preview of the first picture; None before the first step, or if there is none."""
+        """Return a preview of the first picture.
+
+        None before the first step, or if there is none.
+        """
         answer, pixels = self._record.last, None
         with contextlib.suppress(
             Exception

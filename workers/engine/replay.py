@@ -29,7 +29,10 @@ LAYOUTS = {"0": torch.contiguous_format, "1": torch.channels_last}
 
 
 class Record:
-    """The denoiser's answers to one job, in order; the first `known` ones come from a checkpoint."""
+    """The denoiser's answers to one job, in order.
+
+    The first `known` ones come from a checkpoint.
+    """
 
     def __init__(self, request: Request, checkpoint: bytes | None = None) -> None:
         self._request = request

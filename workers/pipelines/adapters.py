@@ -77,7 +77,10 @@ class LoraAdapters:
         return run
 
     def fetch(self, names: list[str]) -> None:
-        """Read the LoRAs that are not in memory. The active set stays, even if one cannot be read."""
+        """Read the LoRAs that are not in memory.
+
+        The active set stays, even if one cannot be read.
+        """
         for name in names:
             if name in self._loaded:
                 self._loaded.move_to_end(name)

@@ -1,4 +1,4 @@
-"""A small autoencoder, such as TAESD, that decodes in place of a model's own: faster, less exact."""
+"""A small autoencoder, such as TAESD, in place of a model's own: faster, less exact."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ def _family(pipeline: Any) -> str | None:
 
 
 def _rebuild(kind: Any, pipeline: Any, controlnet: Any = None) -> Any:
-    """Make a pipeline of another class from the same parts and options, without touching weights."""
+    """Make a pipeline of another class from the same parts and options."""
     parts = {**pipeline.config, **pipeline.components, "controlnet": controlnet}
     return kind(
         **{part: parts[part] for part in inspect.signature(kind).parameters if part in parts}

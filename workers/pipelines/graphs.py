@@ -100,7 +100,10 @@ class CudaGraphs:
         return self._captures[key]
 
     def _made_if_it_fits(self, arguments: dict[str, Any]) -> _Record | None:
-        """Capture; return None if the capture, which needs more memory than a run, runs out of it."""
+        """Capture.
+
+        Return None if the capture, which needs more memory than a run, runs out of it.
+        """
         try:
             return self._made(arguments)
         except RuntimeError as error:
@@ -158,7 +161,7 @@ def _own_workspaces() -> Iterator[None]:
 
 
 def described(tree: Any) -> tuple[Hashable, list[torch.Tensor]]:
-    """Return a key that is equal for calls with the same capture, and the tensors in their order."""
+    """Return a key that is equal for calls with the same capture, and the tensors in order."""
     tensors: list[torch.Tensor] = []
     return _described(tree, tensors), tensors
 

@@ -69,7 +69,10 @@ class LoadedModel:
         return PipelineView(pipeline, calling.arguments(pipeline, request), request, self.colours)
 
     def unbatched_model(self) -> LoadedModel:
-        """Return the same model, unbatched: no call shares a forward, and one job runs at a time."""
+        """Return the same model, unbatched.
+
+        No call shares a forward, and one job runs at a time.
+        """
         return self if self.unbatched is None else self.unbatched()
 
     def _tasks(self, request: Request) -> dict[str, Any]:

@@ -65,7 +65,7 @@ def test_a_denoiser_takes_the_inputs_that_are_made_for_it(kind: str) -> None:
 
 
 def test_every_arm_draws_the_same_pictures(here: Rig) -> None:
-    """The engine's are within 1 of 255 of one at a time; the static window's and the threads' are, too."""
+    """Every strategy's pictures are within 1 of 255 of those made one at a time."""
     found = serving.strategies(here, "4-4-4-50", "burst", jobs=2, seeds=1, say=lambda _: None)
     assert max(strategy["distance"] for strategy in found["strategies"].values()) <= 1
 

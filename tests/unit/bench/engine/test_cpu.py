@@ -28,7 +28,7 @@ class Rig:
 
 
 def test_each_trace_begins_with_another_arm() -> None:
-    """And whoever begins, pictures are held to the first strategy's, and figures stay with their strategy."""
+    """Pictures are compared with the first strategy's, whichever strategy begins."""
     stage: Any = Rig()
     traces = [burst(2, "uniform", seed) for seed in range(2)]
     found = render_all(stage, traces, lambda _: None)

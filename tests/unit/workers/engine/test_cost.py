@@ -101,7 +101,10 @@ def test_memory_halves_and_never_ends_below_one() -> None:
 
 
 def test_what_did_not_fit_is_tried_again_after_a_while() -> None:
-    """Others may have held the memory: as many rows as fit, so many times, and twice as many may."""
+    """Others may have held the memory.
+
+    After a number of full forwards, twice as many rows are allowed.
+    """
     costs = Costs(max_rows=16)
     costs.refuse("k", 16)
     for _ in range(RETRY_AFTER):
@@ -131,7 +134,7 @@ def test_keys_that_only_ever_failed_are_forgotten_too() -> None:
 
 
 def test_keys_that_were_not_seen_for_long_are_forgotten() -> None:
-    """However many keys come, so many are known: those seen last."""
+    """A limited number of keys is known: the most recently used."""
     costs = Costs(max_rows=16)
     costs.peaks.free_bytes = 100
     for number in range(KEYS + 5):
@@ -150,7 +153,7 @@ def test_keys_that_were_not_seen_for_long_are_forgotten() -> None:
 
 
 def test_a_size_that_is_not_seen_again_is_forgotten() -> None:
-    """One bad measurement does not rule a size out for ever."""
+    """One bad measurement does not exclude a size for good."""
     costs = taught(lambda rows: 100.0 if rows == 8 else 1.0, [8, 1])
     for _ in range(FORGET_AFTER - 2):
         costs.observe("k", 1, 1.0)

@@ -25,7 +25,7 @@ SICK = -1.0
 
 
 class Doubler(torch.nn.Module):
-    """A denoiser that doubles its rows, holds so many of them, and cannot stand a sick one."""
+    """A denoiser that doubles its rows, has room for a number of them, and fails for a sick one."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -41,7 +41,7 @@ def test_rows_that_add_nothing_are_bounded_by_nothing_unless_one_is_too_much() -
     st.integers(-(10**9), 10**10),
 )
 def test_at_least_one_row_always_runs(peaks: dict[int, int], free: int) -> None:
-    """What does not fit alone finds that out by itself; nobody waits for ever."""
+    """A single row that does not fit fails by itself; no job waits without end."""
     assert rows_that_fit(peaks, free) >= 1
 
 

@@ -59,7 +59,7 @@ CALLS = st.builds(
 
 
 def equals(count: int, calls: float = 5, rows: int = 1) -> list[Parked]:
-    """Give so many equal jobs."""
+    """Return this many equal jobs."""
     return [Parked(str(n), "a", rows, calls) for n in range(count)]
 
 
@@ -117,7 +117,7 @@ def test_rows_that_are_free_are_all_taken() -> None:
 
 
 def test_a_device_without_any_gain_runs_one_job_at_a_time() -> None:
-    """Where time grows with the rows, stacking only delays whoever is first."""
+    """Where time grows with the rows, stacking only delays the first job."""
     assert width(equals(8), 0, Device(linear)) == 1
     assert choose(equals(8), Device(linear)) == ["0"]
 
@@ -128,7 +128,7 @@ def test_a_burst_is_not_held_back_by_a_full_batch() -> None:
 
 
 def test_a_busy_device_stacks_what_an_idle_one_would_not() -> None:
-    """The more jobs are to be expected, the more a small gain in throughput is worth."""
+    """With more expected jobs, a small gain in throughput is worth more."""
     gains = Device(lambda rows: 0.4 + 0.6 * rows)
     idle = width(equals(4), 0, gains)
     gains.pressure = 9.0
@@ -136,13 +136,13 @@ def test_a_busy_device_stacks_what_an_idle_one_would_not() -> None:
 
 
 def test_two_share_even_where_the_mean_alone_would_have_them_apart() -> None:
-    """One after the other, 1.5 calls' time in the mean, is passed over for 1.6 that spares the last."""
+    """A wider group with a longer mean wait wins if it spares the last job."""
     assert width(equals(2), 0, Device(lambda rows: 0.4 + 0.6 * rows)) == 2
     assert width(equals(2), 0, Device(lambda rows: 0.2 + 0.8 * rows)) == 1
 
 
 def test_who_has_waited_long_is_taken_along_where_a_newcomer_is_not() -> None:
-    """The leader is held back a little for a long job that waits, not for one that has just come."""
+    """The leader waits a little for a long job that waits, not for a new one."""
     device = Device(lambda rows: 0.13 + 0.87 * rows)
     short, new = Parked("short", "a", 1, 5), Parked("long", "a", 1, 50)
     old = replace(new, waited_s=80)

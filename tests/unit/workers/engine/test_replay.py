@@ -39,7 +39,7 @@ MATRIX = [
 
 
 def drain_after(models: dict[str, LoadedModel], asked: Request, steps: int) -> Drained:
-    """Render so many steps, in company, and leave."""
+    """Render this many steps, together with other jobs, and leave."""
     engine = engine_of(models)
     engine.add(asked)
     engine.add(request("mate", asked.model, num_inference_steps=99, reproducible=True))
@@ -134,7 +134,7 @@ def _answers(left: Drained) -> torch.Tensor:
 
 
 def test_a_checkpoint_of_another_request_is_refused(models: dict[str, LoadedModel]) -> None:
-    """Whatever changes the picture, so other weights too, makes it another request; an id does not."""
+    """Everything that changes the picture makes another request; an id does not."""
     asked = request("a", num_inference_steps=STEPS, image=picture(1), strength=0.9)
     checkpoint = drain_after(models, asked, 2).checkpoint
     engine = engine_of(models)

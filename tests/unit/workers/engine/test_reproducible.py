@@ -1,4 +1,4 @@
-"""Reproducible mode: the same request gives the same bytes, whoever else is there."""
+"""Reproducible mode: the same request gives the same bytes, whatever other jobs run."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_a_reproducible_picture_is_that_of_the_stock_pipeline(
 def test_a_reproducible_job_shares_no_forward(
     models: dict[str, LoadedModel], hook_denoiser: Callable[[Callable[..., Any]], None]
 ) -> None:
-    """Sizes follow from its own rows, four at most: an accelerator's bits depend on a row's place, too."""
+    """Sizes follow from its own rows, four at most."""
     rows: list[int] = []
     hook_denoiser(lambda sample: rows.append(len(sample)))
     engine = engine_of(models)
@@ -148,7 +148,7 @@ def test_equal_reproducible_jobs_take_turns(models: dict[str, LoadedModel]) -> N
 def test_a_reproducible_call_that_does_not_fit_is_not_cut_smaller(
     models: dict[str, LoadedModel], hook_denoiser: Callable[[Callable[..., Any]], None]
 ) -> None:
-    """Cut, it would have other bits: it fails with `out_of_memory`, and another attempt may find room."""
+    """It fails with `out_of_memory` instead of being cut, which would change its bits."""
 
     def full(sample: Any) -> None:
         if len(sample) > 1:

@@ -66,7 +66,7 @@ def assert_as_alone(
 def test_strangers_who_join_midway_change_no_picture(
     family: str, scheduler: str, stock: dict[str, Any], models: dict[str, LoadedModel]
 ) -> None:
-    """Whoever joins, at whatever step, each picture is within 1 of 255 of the lone one."""
+    """Each picture is within 1 of 255 of the one made alone, whenever other jobs join."""
     other = "euler" if family in UNETS else None
     asked = [
         request("a", family, scheduler=scheduler, num_inference_steps=4),

@@ -80,7 +80,7 @@ def test_an_answer_that_cannot_be_taken_down_ends_its_job_alone(
 def test_a_preview_that_fails_leaves_the_others_theirs(
     models: dict[str, LoadedModel], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever watches another job sees it."""
+    """A client that watches another job sees it."""
     engine = engine_of(models)
     for name in "ab":
         engine.add(request(name, num_inference_steps=9))
@@ -137,7 +137,7 @@ def test_a_compiled_model_served_one_at_a_time_is_not_filled_up(
     hook_denoiser: Callable[[Callable[..., Any]], None],
     stock: dict[str, Any],
 ) -> None:
-    """It may mix its rows, and so the copies into the pictures; each size of its own is compiled."""
+    """A model that may mix rows is compiled for each size of its own."""
     model = wrap(stock["sd"], name="sd", batched=False, bucketed=True)
     engine = engine_of({"sd": model})
     engine.warm_up(request("warm-up"))

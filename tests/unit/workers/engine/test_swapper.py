@@ -42,7 +42,7 @@ class Mark:
 
 
 def shelf_of(names: str, budget: float | None) -> tuple[ModelSwapper, dict[str, Mark]]:
-    """A shelf with a model for each letter, and room for so many of them."""
+    """A swapper with a model for each letter, and room for some of them."""
     room = None if budget is None else int(budget * SIZE / WEIGHTS_SHARE)
     swapper, marks = ModelSwapper("cpu", room), {name: Mark() for name in names}
     for name, mark in marks.items():
@@ -186,7 +186,10 @@ def test_a_model_that_waits_for_room_is_not_passed_for_ever(
 
 
 def test_groups_are_capped_by_the_memory_that_rows_were_seen_to_take() -> None:
-    """With memory for three rows of a denoiser, no forward has more; without a budget, all eight."""
+    """With memory for three rows of a denoiser, no forward has more.
+
+    Without a budget, all eight.
+    """
     model = wrap(FAMILIES["sd"](), name="sd")
     widest: list[int] = []
     model.tasks["text-to-image"].unet._module.register_forward_pre_hook(

@@ -220,7 +220,7 @@ def test_tiled_decoding_is_that_of_the_stock_pipeline(tmp_path: Path) -> None:
 
 
 def test_loras_leave_memory_and_come_back(tmp_path: Path) -> None:
-    """With room for two of three, the least recently used leaves, and each picture stays its own."""
+    """With room for two of three, the least recently used is dropped; pictures stay right."""
     folders = {name: save_lora("sd", tmp_path / name, seed) for seed, name in enumerate("xyz")}
     free = wrap(FAMILIES["sd"](), name="sd", loras=folders)
     tight = wrap(FAMILIES["sd"](), name="sd", loras=folders, loras_kept=2)

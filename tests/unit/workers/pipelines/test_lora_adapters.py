@@ -64,7 +64,7 @@ def test_a_lora_that_is_gone_when_it_is_put_on_leaves_nothing_on(tmp_path: Path)
 
 @pytest.mark.parametrize("family", ["sd", "sd3", "flux"])
 def test_reading_and_wearing_leaves_the_denoiser_as_it_was(family: str, tmp_path: Path) -> None:
-    """The twin has the same weights and moves with them; what is compiled is compiled once, LoRAs or not."""
+    """The copy has the same weights and moves with them; compiled code stays valid."""
     folders = {name: save_lora(family, tmp_path / name, seed) for seed, name in enumerate("xy")}
     pipeline: Any = FAMILIES[family]()
     denoiser = pipeline.unet if family == "sd" else pipeline.transformer

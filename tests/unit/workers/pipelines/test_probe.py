@@ -59,7 +59,10 @@ def test_a_model_that_mixes_its_batch_up_is_found_out() -> None:
 def test_rounding_is_told_from_mixing_in_half_precision(
     dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A few pixels that rounding has moved far count in fp32 alone; a batch mixed up always counts."""
+    """A few pixels that rounding has moved far count in fp32 alone.
+
+    A batch mixed up always counts.
+    """
     model = wrap(FAMILIES["sd"]().to(dtype), name="sd")
     render = probe._render
 
