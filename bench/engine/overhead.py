@@ -70,11 +70,11 @@ class _Loop:
 
     name = "loop"
     batched = True
-    memo_bytes = 0
+    encoder_cache_bytes = 0
 
     def __init__(self) -> None:
-        entry = ModuleMethod.of("loop.unet.forward", "denoiser", torch.nn.Identity())
-        self._unet = Proxy(entry.run, {"forward": entry})
+        method = ModuleMethod.of("loop.unet.forward", "denoiser", torch.nn.Identity())
+        self._unet = Proxy(method.run, {"forward": method})
 
     def __call__(self, steps: int, output_type: str) -> SimpleNamespace:
         del output_type

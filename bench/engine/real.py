@@ -37,7 +37,7 @@ FOLDER = REPOSITORY / "models" / "scenes"
 PROMPTS = ("a red circle on a blue background", "two green stars", "a yellow ring", "a black cross")
 THREADS = 4
 ALONE = 5
-"""Times that a job alone is timed."""
+"""CostModel that a job alone is timed."""
 Pixels = dict[str, "NDArray[np.uint8]"]
 
 

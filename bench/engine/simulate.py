@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from bench.engine.traces import Ask
 
     Seconds = Callable[[int], float]
-    Choose = Callable[[Sequence[Parked], policy.Times], list[str]]
+    Choose = Callable[[Sequence[Parked], policy.CostModel], list[str]]
     Arm = Callable[[Sequence[Ask], Seconds], dict[str, float]]
 
 MAX_ROWS = 16
@@ -51,7 +51,7 @@ def steps_with(choose: Choose, *, warm: bool = True) -> Arm:
                 here[name] for name in choose([_parked(j, now_s) for j in here.values()], costs)
             ]
             rows = sum(job.ask.rows for job in group)
-            costs.ran(now_s, now_s + seconds(rows))
+            costs.observe_busy(now_s, now_s + seconds(rows))
             now_s += seconds(rows)
             costs.observe(group[0].ask.shape, rows, seconds(rows))
             for job in group:
@@ -131,31 +131,31 @@ def window(trace: Sequence[Ask], seconds: Seconds) -> dict[str, float]:
     return ended
 
 
-def first_come(parked: Sequence[Parked], times: policy.Times) -> list[str]:
+def first_come(parked: Sequence[Parked], times: policy.CostModel) -> list[str]:
     """Choose the oldest job and all that can share its forward: equal keys, no cap but memory."""
     if not parked:
         return []
     line = sorted(parked, key=lambda job: -job.waited_s)
-    mates = [job for job in policy.mates_of(line) if job.rows == line[0].rows]
+    mates = [job for job in policy.batchable(line) if job.rows == line[0].rows]
     return [job.job for job in policy.fill(mates, times.limit(line[0].key))]
 
 
-def without_cap(parked: Sequence[Parked], times: policy.Times) -> list[str]:
+def without_cap(parked: Sequence[Parked], times: policy.CostModel) -> list[str]:
     """Choose as we do, but as many rows as fit."""
     if not parked:
         return []
     line = sorted(parked, key=lambda job: policy.rank(job, times))
-    mates = policy.mates_of(line)
+    mates = policy.batchable(line)
     return [job.job for job in policy.fill(mates, times.limit(line[0].key))]
 
 
-def without_fewest_first(parked: Sequence[Parked], times: policy.Times) -> list[str]:
+def without_fewest_first(parked: Sequence[Parked], times: policy.CostModel) -> list[str]:
     """Choose as many rows as we would, but the oldest jobs first."""
     if not parked:
         return []
     line = sorted(parked, key=lambda job: -job.waited_s)
-    mates = policy.mates_of(line)
-    rows = policy.width(mates, len(line) - len(mates), times)
+    mates = policy.batchable(line)
+    rows = policy.best_rows(mates, len(line) - len(mates), times)
     return [job.job for job in policy.fill(mates, rows)]
 
 

@@ -6,8 +6,8 @@ import sys
 
 import torch
 
-from tests.unit.workers.engine.alone import engine_of, request
-from tests.unit.workers.engine.families import FAMILIES
+from tests.unit.workers.engine.reference import engine_of, request
+from tests.unit.workers.engine.tiny_pipelines import FAMILIES
 from workers.engine.request import DeviceLost
 from workers.pipelines.model import wrap
 

@@ -14,7 +14,7 @@ import torch
 
 from app.config.repository import REPOSITORY
 from bench.gpu.serving import resumed, run
-from tests.unit.workers.engine.alone import (
+from tests.unit.workers.engine.reference import (
     distance,
     engine_of,
     picture,
@@ -22,10 +22,10 @@ from tests.unit.workers.engine.alone import (
     run_until_idle,
     stock_pixels,
 )
-from tests.unit.workers.engine.families import FAMILIES
+from tests.unit.workers.engine.tiny_pipelines import FAMILIES
 from tests.unit.workers.pipelines.test_extras import save_lora
 from workers.engine.request import Finished
-from workers.pipelines.graphs import CudaGraphs
+from workers.pipelines.cuda_graphs import CudaGraphs
 from workers.pipelines.loading import tune
 from workers.pipelines.model import wrap
 from workers.pipelines.schedulers import DIFFUSION, FLOW
@@ -171,7 +171,7 @@ def records(monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[Hashable]]:
     return lambda: [
         (n, size)
         for n, graphs in enumerate(made)
-        for size, found in graphs._records.items()
+        for size, found in graphs._captures.items()
         if found
     ]
 

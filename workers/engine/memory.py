@@ -1,4 +1,4 @@
-"""Memory: how many rows fit, and which models make room. Plain Python, no torch."""
+"""Memory: how many rows fit, and which models to evict (offload). Plain Python, no torch."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ if TYPE_CHECKING:
 
 
 class Peaks:
-    """The most bytes that forwards of each key (a module with its shapes) took, by their rows.
+    """The peak bytes of forwards of each key (a module with its shapes), by their rows.
 
-    `free_bytes` are what there is for them, beside the weights; None bounds nothing. Its owner
-    changes it when models come and go.
+    `free_bytes` is the memory for forwards, without the weights; None means no limit. The engine
+    updates it when models move.
     """
 
     def __init__(self, free_bytes: int | None = None) -> None:
@@ -21,16 +21,16 @@ class Peaks:
         self._peaks: dict[Hashable, dict[int, int]] = {}
 
     def known(self, key: Hashable, rows: int) -> bool:
-        """Whether a forward of so many rows was measured."""
+        """Whether a forward of this many rows was measured."""
         return rows in self._peaks.get(key, {})
 
     def observe(self, key: Hashable, rows: int, peak_bytes: int) -> None:
-        """Learn what one forward took; the most that it ever took counts."""
+        """Learn the peak of one forward; the highest peak of each size counts."""
         peaks = self._peaks.setdefault(key, {})
         peaks[rows] = max(peak_bytes, peaks.get(rows, 0))
 
     def forget(self, key: Hashable) -> None:
-        """Forget what was learned of a key."""
+        """Forget the peaks of a key."""
         self._peaks.pop(key, None)
 
     def limit(self, key: Hashable) -> int:
@@ -41,36 +41,38 @@ class Peaks:
 
 
 def rows_that_fit(peaks: Mapping[int, int], free_bytes: int) -> int:
-    """Return the most rows that fit in so many bytes, by the `peaks` of the sizes seen.
+    """Return the most rows that fit in `free_bytes`, given the `peaks` of the measured sizes.
 
-    Of one size alone each row is charged its share of all; of two and more, the line through the
-    smallest and the largest tells what each row adds. Nothing known: 1, so that the first forward
-    of a shape is a small one. Never under 1: what does not fit alone finds that out by itself.
+    With one measured size, all of its peak is assumed to grow with the rows. With two or more, the
+    line through the smallest and the largest separates the fixed part from the part per row.
+    Without a measurement the result is 1, so that the first forward of a shape is a small one. The
+    result is never below 1: a row that does not fit fails by itself.
     """
     if not peaks:
         return 1
     least, most = min(peaks), max(peaks)
     if least == most:
-        each, fixed = peaks[most] / most, 0.0
+        row_bytes, fixed_bytes = peaks[most] / most, 0.0
     else:
-        each = max(0.0, (peaks[most] - peaks[least]) / (most - least))
-        fixed = peaks[most] - each * most
-    if each == 0:
-        return sys.maxsize if fixed <= free_bytes else 1
-    return max(1, int((free_bytes - fixed) // each))
+        row_bytes = max(0.0, (peaks[most] - peaks[least]) / (most - least))
+        fixed_bytes = peaks[most] - row_bytes * most
+    if row_bytes == 0:
+        return sys.maxsize if fixed_bytes <= free_bytes else 1
+    return max(1, int((free_bytes - fixed_bytes) // row_bytes))
 
 
 def to_evict(
-    wanted_bytes: int, free_bytes: int, idle: Sequence[tuple[str, int]]
+    needed_bytes: int, free_bytes: int, idle: Sequence[tuple[str, int]]
 ) -> list[str] | None:
-    """Return which idle models must go for another to fit; None if that is not enough.
+    """Return the idle models to evict so that another one fits; None if that is not enough.
 
-    `idle` are names and bytes, the least recently used first; no more of them go than must.
+    `idle` holds names and bytes, the least recently used model first. The list is as short as
+    possible in that order.
     """
-    leave: list[str] = []
-    for name, held_bytes in idle:
-        if free_bytes >= wanted_bytes:
+    evicted: list[str] = []
+    for name, size_bytes in idle:
+        if free_bytes >= needed_bytes:
             break
-        leave.append(name)
-        free_bytes += held_bytes
-    return leave if free_bytes >= wanted_bytes else None
+        evicted.append(name)
+        free_bytes += size_bytes
+    return evicted if free_bytes >= needed_bytes else None

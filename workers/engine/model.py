@@ -1,4 +1,4 @@
-"""Model: what the engine asks of a model. `workers.pipelines` makes one of any stock pipeline."""
+"""Model: the interface that the engine needs. `workers.pipelines` implements it for pipelines."""
 
 from __future__ import annotations
 
@@ -16,43 +16,43 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Preview:
-    """A picture of a job under way: `pixels` are hxwx3 uint8, as they are after `step` steps."""
+    """A small picture of a job in flight: `pixels` are HxWx3 uint8, taken after `step` steps."""
 
     step: int
     pixels: NDArray[np.uint8]
 
 
 class View(Protocol):
-    """One job's own pipeline, on modules that all jobs of its model share."""
+    """One job's own pipeline, on modules that all jobs of the model share."""
 
     @property
     def denoiser_calls(self) -> int | None:
-        """How often the denoiser is called in all; None before the pipeline knows."""
+        """How often the pipeline calls the denoiser in total; None until the pipeline knows it."""
 
     def render(self) -> list[NDArray[np.uint8]]:
-        """Run the pipeline to its pictures, HxWx3. Each call of a module parks (`park`)."""
+        """Run the pipeline and return its pictures, HxWx3. Each call of a module parks (`park`)."""
 
     def observe(self, call: Call) -> None:
-        """Take note of a call of the denoiser that is about to be answered."""
+        """Receive each denoiser call before its answer."""
 
     def preview(self, answer: torch.Tensor) -> NDArray[np.uint8] | None:
-        """Return what the first picture looks like by `answer`, to the call seen last, if it can be told."""
+        """Return the first picture as expected from `answer` to the last observed call, if known."""
 
 
 class Model(Protocol):
-    """What can render requests. One that is not `batched` is served one job at a time."""
+    """Renders requests. A model that is not `batched` is served one job at a time."""
 
     @property
     def name(self) -> str:
-        """What requests call it."""
+        """The name that requests use."""
 
     @property
     def batched(self) -> bool:
         """Whether its jobs may share forwards."""
 
     @property
-    def memo_bytes(self) -> int:
-        """How much may be remembered of what its encoders answered."""
+    def encoder_cache_bytes(self) -> int:
+        """The limit of its `EncoderCache`."""
 
     def view(self, request: Request) -> View:
-        """Return a view for one job; raise BadRequest for what it cannot do."""
+        """Return a view for one job; raise BadRequest if the model cannot serve the request."""

@@ -1,6 +1,6 @@
-"""Stock diffusers pipelines, made ready for the engine.
+"""Stock diffusers pipelines, adapted to the engine.
 
-`loading` reads a folder, `model` puts proxies in the place of its modules, and `view` is one job's own
-look at it: a pipeline with a scheduler, arguments and a preview of its own. The engine knows nothing of
-this package; it sees what `workers.engine.model` asks for.
+`loading` reads a folder, `model` replaces the pipeline's modules by proxies, and `view` is one job's
+own pipeline, with its own scheduler, arguments and preview. The engine does not know this package;
+it knows the interface in `workers.engine.model`.
 """

@@ -1,4 +1,4 @@
-"""Loading: a diffusers folder onto the device, once, in the form that its registry entry asks for."""
+"""Loading: a diffusers folder onto the device, with the settings of its registry entry."""
 
 from __future__ import annotations
 
@@ -6,18 +6,17 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import torch
-from diffusers import DiffusionPipeline
+from diffusers import ControlNetModel, DiffusionPipeline
 
 from workers.pipelines.decoder import load_decoder
-from workers.pipelines.extras import load_controlnet
 from workers.pipelines.model import DENOISERS, LoadedModel, wrap
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-# Sizes of pictures, times powers of two of rows, times the widths that a kind of block comes in, that are
-# compiled, of all models of one class together; torch's own limits are 8, and 256 in all.
+# The most compiled variants of one class: picture sizes x powers of two of rows x widths of a block,
+# for all models together. torch's own limits are 8, and 256 for all classes.
 COMPILED_SIZES = 2048
 
 
@@ -38,15 +37,16 @@ def load(
     loras_kept: int = 16,
     prompt_cache_mb: int = 256,
 ) -> LoadedModel:
-    """Load a diffusers folder onto `device`. Nothing is fetched from a hub.
+    """Load a diffusers folder onto `device`, without any download.
 
-    From `vae_tiling` on they are the settings of a registry entry's `speed`, told in
-    docs/howto/tune-models.md; `decoder` is the folder of an AutoencoderTiny for the same latents.
+    The parameters from `vae_tiling` on are the `speed` settings of a registry entry, which
+    docs/howto/tune-models.md explains. `decoder` is the folder of an AutoencoderTiny for the same
+    latents.
     """
     pipeline = _read(folder, dtype)
     if vae_tiling:
         pipeline.vae.enable_tiling()
-    nets = {net: load_controlnet(path, dtype) for net, path in (controlnets or {}).items()}
+    nets = {net: _load_controlnet(path, dtype) for net, path in (controlnets or {}).items()}
     small = load_decoder(decoder, dtype).to(device) if decoder else None
     pipeline.to(device)
     tune(pipeline, channels_last=channels_last, attention=attention, compiled=compile)
@@ -58,16 +58,16 @@ def load(
         bucketed=bool(compile),
         decoder=small,
         loras_kept=loras_kept,
-        memo_bytes=prompt_cache_mb * 2**20,
+        encoder_cache_bytes=prompt_cache_mb * 2**20,
         graphs=graphs,
     )
 
 
 def tune(pipeline: Any, *, channels_last: bool, attention: str, compiled: str) -> None:
-    """Set how a pipeline that is on its device computes what it computes.
+    """Set memory format, attention backend and compilation of a pipeline that is on its device.
 
-    `compiled` is `whole`, or `blocks`: only those that repeat, once for all that are alike, which takes
-    seconds for a size where the whole denoiser takes minutes; or empty.
+    `compiled` is empty, `whole` or `blocks`. `blocks` compiles only the repeated blocks, equal ones
+    once; that takes seconds per size, while the whole denoiser takes minutes.
     """
     denoiser = next(getattr(pipeline, part) for part in DENOISERS if part in pipeline.components)
     if channels_last:
@@ -80,8 +80,8 @@ def tune(pipeline: Any, *, channels_last: bool, attention: str, compiled: str) -
 
 
 def compile_denoiser(denoiser: Any, how: str) -> None:
-    """Have a denoiser compiled when it is next called: `whole`, or its `blocks` where it has some."""
-    # Beyond its limits torch goes back to eager.
+    """Compile a denoiser at its next call: `whole`, or its repeated `blocks` if it has any."""
+    # Beyond these limits torch runs eager code.
     torch._dynamo.config.recompile_limit = COMPILED_SIZES  # noqa: SLF001 - its documented place
     torch._dynamo.config.accumulated_recompile_limit = COMPILED_SIZES  # noqa: SLF001
     blocks = repeated(denoiser) if how == "blocks" else []
@@ -90,14 +90,18 @@ def compile_denoiser(denoiser: Any, how: str) -> None:
 
 
 def repeated(denoiser: Any) -> list[Any]:
-    """Return the blocks that most of a denoiser is made of; none where it does not say."""
+    """Return the repeated blocks of a denoiser; none if its class does not declare them."""
     kinds = set(getattr(denoiser, "_repeated_blocks", None) or ())
     kinds |= {type(block).__name__ for block in getattr(denoiser, "transformer_blocks", ())}
     return [block for block in denoiser.modules() if type(block).__name__ in kinds]
 
 
+def _load_controlnet(folder: Path, dtype: torch.dtype) -> Any:
+    return ControlNetModel.from_pretrained(folder, dtype=dtype, local_files_only=True)
+
+
 def _read(folder: Path, dtype: torch.dtype) -> Any:
-    """The stock pipeline in host memory, without what checks its pictures."""
+    """Load the stock pipeline into host memory, without its safety checker."""
     parts = json.loads((folder / "model_index.json").read_text())
     absent = {part: None for part in ("safety_checker", "feature_extractor") if part in parts}
     if "requires_safety_checker" in parts:
@@ -106,9 +110,9 @@ def _read(folder: Path, dtype: torch.dtype) -> Any:
         folder, dtype=dtype, local_files_only=True, **absent
     )
     if dtype != torch.float32 and getattr(pipeline.vae.config, "force_upcast", False):
-        # SDXL's autoencoder overflows in fp16. Its pipelines cast it to and fro around each use,
-        # which would pull it from under the other jobs: keep it in fp32 instead. bf16 doesn't
-        # overflow, but some pipelines cast it all the same.
-        kept = torch.float32 if dtype == torch.float16 else dtype
-        pipeline.vae.to(kept).register_to_config(force_upcast=False)
+        # SDXL's autoencoder overflows in fp16. Its pipelines cast it back and forth around each use,
+        # which would change it while other jobs use it, so it stays in fp32. bf16 does not overflow,
+        # but some pipelines cast it as well.
+        vae_dtype = torch.float32 if dtype == torch.float16 else dtype
+        pipeline.vae.to(vae_dtype).register_to_config(force_upcast=False)
     return pipeline

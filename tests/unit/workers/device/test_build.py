@@ -85,4 +85,4 @@ def test_a_small_decoder_and_no_memo_are_switches_of_the_entry(folder: Path) -> 
     assert np.abs(render(plain).astype(int) - render(tuned)).max() <= 1
     for engine, hits in ((plain, 1), (tuned, 0)):
         render(engine)
-        assert (engine.stats.memo_hits["encoder"] > 0) == bool(hits)  # type: ignore[attr-defined]
+        assert (engine.stats.encoder_cache_hits["encoder"] > 0) == bool(hits)  # type: ignore[attr-defined]

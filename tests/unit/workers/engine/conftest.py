@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
-from tests.unit.workers.engine.families import FAMILIES
+from tests.unit.workers.engine.tiny_pipelines import FAMILIES
 from workers.pipelines.model import wrap
 
 if TYPE_CHECKING:

@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workers.engine.cost import (
-    BUSIEST,
-    BUSY_S,
+    MAX_UTILISATION,
+    UTILISATION_WINDOW_S,
     FALL,
     FORGET_AFTER,
-    KEYS,
+    MAX_KEYS,
     RETRY_AFTER,
     RISE,
     SLOPE,
@@ -91,11 +91,11 @@ def test_keys_learn_apart() -> None:
 def test_memory_halves_and_never_ends_below_one() -> None:
     """Each refusal halves what was refused, down to one row."""
     costs = Costs(16)
-    costs.refuse("k", 12)
+    costs.observe_out_of_memory("k", 12)
     assert costs.limit("k") == 6
-    costs.refuse("k", 14)
+    costs.observe_out_of_memory("k", 14)
     assert costs.limit("k") == 6
-    costs.refuse("k", 1)
+    costs.observe_out_of_memory("k", 1)
     assert costs.limit("k") == 1
     assert costs.limit("other") == 16
 
@@ -103,20 +103,20 @@ def test_memory_halves_and_never_ends_below_one() -> None:
 def test_what_did_not_fit_is_tried_again_after_a_while() -> None:
     """Others may have held the memory: as many rows as fit, so many times, and twice as many may."""
     costs = Costs(max_rows=16)
-    costs.refuse("k", 16)
+    costs.observe_out_of_memory("k", 16)
     for _ in range(RETRY_AFTER):
         assert costs.limit("k") == 8
         costs.observe("k", 4, 1.0)  # fewer rows say nothing
         costs.observe("k", 8, 1.0)
     assert costs.limit("k") == 16
-    costs.refuse("k", 16)
+    costs.observe_out_of_memory("k", 16)
     assert costs.limit("k") == 8
 
 
 def test_a_limit_that_no_group_meets_is_raised_too() -> None:
     """Of three rows that fit, pairs of guided rows take two: they count."""
     costs = Costs(max_rows=16)
-    costs.refuse("k", 6)
+    costs.observe_out_of_memory("k", 6)
     for _ in range(RETRY_AFTER):
         costs.observe("k", 2, 1.0)
     assert costs.limit("k") == 6
@@ -125,28 +125,28 @@ def test_a_limit_that_no_group_meets_is_raised_too() -> None:
 def test_keys_that_only_ever_failed_are_forgotten_too() -> None:
     """A picture that is too large, with another scale each time, leaves no more behind."""
     costs = Costs(max_rows=16)
-    for number in range(KEYS + 5):
-        costs.refuse(number, 2)
-    assert len(costs._limits) == len(costs._at_limit) == KEYS
+    for number in range(MAX_KEYS + 5):
+        costs.observe_out_of_memory(number, 2)
+    assert len(costs._limits) == len(costs._runs_at_limit) == MAX_KEYS
 
 
 def test_keys_that_were_not_seen_for_long_are_forgotten() -> None:
     """However many keys come, so many are known: those seen last."""
     costs = Costs(max_rows=16)
     costs.peaks.free_bytes = 100
-    for number in range(KEYS + 5):
+    for number in range(MAX_KEYS + 5):
         costs.observe("often", 1, 1.0)
         costs.observe(number, 1, 1.0)
         costs.observe(number, 1, 1.0)
-        costs.refuse(number, 2)
+        costs.observe_out_of_memory(number, 2)
         costs.peaks.observe(number, 1, 10)
     assert costs.measured("often")
-    assert costs.measured(KEYS + 4)
+    assert costs.measured(MAX_KEYS + 4)
     assert not costs.measured(0)
     assert 0 not in costs._limits
     assert not costs.peaks.known(0, 1)
-    for table in (costs._times_s, costs._seen, costs._limits, costs._at_limit):
-        assert len(table) <= KEYS
+    for table in (costs._times_s, costs._last_seen, costs._limits, costs._runs_at_limit):
+        assert len(table) <= MAX_KEYS
 
 
 def test_a_size_that_is_not_seen_again_is_forgotten() -> None:
@@ -163,13 +163,13 @@ def test_pressure_grows_while_the_device_is_busy_and_falls_while_it_is_not() -> 
     """An idle device expects nobody; one that never rests expects a queue, within bounds."""
     costs = Costs(8)
     assert costs.pressure == 0
-    costs.ran(0.0, BUSY_S)
+    costs.observe_busy(0.0, UTILISATION_WINDOW_S)
     busy = costs.pressure
     assert busy == pytest.approx((1 - 1 / 2.718281828) / (1 / 2.718281828))
-    costs.ran(3 * BUSY_S, 3 * BUSY_S)
+    costs.observe_busy(3 * UTILISATION_WINDOW_S, 3 * UTILISATION_WINDOW_S)
     assert 0 < costs.pressure < busy / 4
-    costs.ran(3 * BUSY_S, 99 * BUSY_S)
-    assert costs.pressure == pytest.approx(1 / (1 - BUSIEST))
+    costs.observe_busy(3 * UTILISATION_WINDOW_S, 99 * UTILISATION_WINDOW_S)
+    assert costs.pressure == pytest.approx(1 / (1 - MAX_UTILISATION))
 
 
 @given(
@@ -185,6 +185,6 @@ def test_there_is_always_a_limit_and_a_time(
     for rows, seconds in seen:
         costs.observe("k", rows, seconds)
     for rows in refused:
-        costs.refuse("k", rows)
+        costs.observe_out_of_memory("k", rows)
     assert 1 <= costs.limit("k") <= max_rows
     assert all(costs.seconds("k", rows) >= 0 for rows in range(1, 40))

@@ -8,7 +8,13 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.unit.workers.engine.alone import distance, engine_of, picture, request, run_until_idle
+from tests.unit.workers.engine.reference import (
+    distance,
+    engine_of,
+    picture,
+    request,
+    run_until_idle,
+)
 from workers.engine.request import BadRequest, Cancelled, DeviceLost, Failed, Finished, NotFinite
 
 if TYPE_CHECKING:
@@ -276,7 +282,7 @@ def test_a_prompt_seen_before_is_not_encoded_again(models: dict[str, LoadedModel
     engine.add(request("b"))
     second = run_until_idle(engine)["b"]
     assert engine.stats.forwards["encoder"] == encoded == 2
-    assert engine.stats.memo_hits["encoder"] == 2
+    assert engine.stats.encoder_cache_hits["encoder"] == 2
     assert distance(second, first.pixels) == 0
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from PIL import Image
 
-from tests.unit.workers.engine.alone import engine_of, picture, request, run_until_idle
+from tests.unit.workers.engine.reference import engine_of, picture, request, run_until_idle
 from tests.unit.workers.engine.test_reproducible import assert_same_bytes
 from workers.engine.request import BadRequest, Failed
 

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
-from tests.unit.workers.engine.alone import request
+from tests.unit.workers.engine.reference import request
 from workers.engine.engine import Engine
 from workers.engine.park import Proxy
 from workers.engine.request import Cancelled, Failed, Finished, Outcome, Request
@@ -69,12 +69,12 @@ class Model:
 
     name = "toy"
     batched = True
-    memo_bytes = 0
+    encoder_cache_bytes = 0
 
     def __init__(self) -> None:
         self.denoiser = Doubler()
-        entry = ModuleMethod.of("toy.unet.forward", "denoiser", self.denoiser)
-        self.unet = Proxy(self.denoiser, {"forward": entry})
+        method = ModuleMethod.of("toy.unet.forward", "denoiser", self.denoiser)
+        self.unet = Proxy(self.denoiser, {"forward": method})
 
     def view(self, asked: Request) -> Loop:
         """Give one for each job."""

@@ -72,7 +72,7 @@ def test_costs_cap_the_rows_by_the_least_of_all_limits() -> None:
     assert costs.limit("k") == 8
     costs.peaks.free_bytes = 50
     assert costs.limit("k") == 5
-    costs.refuse("k", 4)
+    costs.observe_out_of_memory("k", 4)
     assert costs.limit("k") == 2
 
 

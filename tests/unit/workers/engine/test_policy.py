@@ -11,7 +11,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from workers.engine.policy import AGEING, PRIORITY_S, Entrant, Parked, admit, choose, rank, width
+from workers.engine.policy import (
+    AGEING,
+    PRIORITY_S,
+    Candidate,
+    Parked,
+    admit,
+    choose,
+    rank,
+    best_rows,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -113,32 +122,32 @@ def test_one_that_stays_apart_leads_alone_and_is_nobodys_mate() -> None:
 
 def test_rows_that_are_free_are_all_taken() -> None:
     """Where a forward costs the same whatever its rows, everybody runs."""
-    assert width(equals(8), 0, Device()) == 8
+    assert best_rows(equals(8), 0, Device()) == 8
 
 
 def test_a_device_without_any_gain_runs_one_job_at_a_time() -> None:
     """Where time grows with the rows, stacking only delays whoever is first."""
-    assert width(equals(8), 0, Device(linear)) == 1
+    assert best_rows(equals(8), 0, Device(linear)) == 1
     assert choose(equals(8), Device(linear)) == ["0"]
 
 
 def test_a_burst_is_not_held_back_by_a_full_batch() -> None:
     """Where 8 rows give a fifth more than one by one, the mean of a burst is better one by one."""
-    assert width(equals(8), 0, Device(lambda rows: rows ** (1 - 0.0877))) < 8
+    assert best_rows(equals(8), 0, Device(lambda rows: rows ** (1 - 0.0877))) < 8
 
 
 def test_a_busy_device_stacks_what_an_idle_one_would_not() -> None:
     """The more jobs are to be expected, the more a small gain in throughput is worth."""
     gains = Device(lambda rows: 0.4 + 0.6 * rows)
-    idle = width(equals(4), 0, gains)
+    idle = best_rows(equals(4), 0, gains)
     gains.pressure = 9.0
-    assert idle < width(equals(4), 0, gains) == 4
+    assert idle < best_rows(equals(4), 0, gains) == 4
 
 
 def test_two_share_even_where_the_mean_alone_would_have_them_apart() -> None:
     """One after the other, 1.5 calls' time in the mean, is passed over for 1.6 that spares the last."""
-    assert width(equals(2), 0, Device(lambda rows: 0.4 + 0.6 * rows)) == 2
-    assert width(equals(2), 0, Device(lambda rows: 0.2 + 0.8 * rows)) == 1
+    assert best_rows(equals(2), 0, Device(lambda rows: 0.4 + 0.6 * rows)) == 2
+    assert best_rows(equals(2), 0, Device(lambda rows: 0.2 + 0.8 * rows)) == 1
 
 
 def test_who_has_waited_long_is_taken_along_where_a_newcomer_is_not() -> None:
@@ -153,19 +162,19 @@ def test_who_has_waited_long_is_taken_along_where_a_newcomer_is_not() -> None:
 def test_others_who_wait_behind_count_as_well() -> None:
     """Jobs that cannot share the forward still wait for it to be over."""
     gains = Device(lambda rows: 0.4 + 0.6 * rows)
-    assert width(equals(4), 0, gains) < width(equals(4), 40, gains)
+    assert best_rows(equals(4), 0, gains) < best_rows(equals(4), 40, gains)
 
 
 def test_a_width_may_be_any_number_of_rows_that_fits() -> None:
     """All rows are a choice even when their number is no power of two."""
-    assert width(equals(5), 0, Device()) == 5
-    assert width(equals(3, rows=2), 0, Device()) == 6
+    assert best_rows(equals(5), 0, Device()) == 5
+    assert best_rows(equals(3, rows=2), 0, Device()) == 6
 
 
 def test_the_width_at_which_more_stops_paying_is_found() -> None:
     """Where six rows are free and a seventh is not, three jobs of two rows run together."""
     device = Device(lambda rows: 1.0 if rows <= 6 else float(rows), most=16)
-    assert width(equals(8, rows=2), 0, device) == 6
+    assert best_rows(equals(8, rows=2), 0, device) == 6
 
 
 def test_priority_is_a_head_start_in_waiting() -> None:
@@ -237,9 +246,9 @@ def test_a_job_that_must_run_alone_does(waiting: str, in_flight: str, starts: li
 
     Of those who share a lane (`1`, `2`) one is in flight at a time; others pass by.
     """
-    kinds = {".": Entrant(), "a": Entrant(exclusive=True)}
+    kinds = {".": Candidate(), "a": Candidate(exclusive=True)}
     here, there = (
-        [kinds.get(kind, Entrant(lane=kind)) for kind in line] for line in (waiting, in_flight)
+        [kinds.get(kind, Candidate(lane=kind)) for kind in line] for line in (waiting, in_flight)
     )
     assert admit(here, there) == starts
 

@@ -8,10 +8,10 @@ import pytest
 import safetensors.torch
 import torch
 
-from tests.unit.workers.engine.alone import engine_of, picture, request, run_until_idle
-from tests.unit.workers.engine.families import FAMILIES
+from tests.unit.workers.engine.reference import engine_of, picture, request, run_until_idle
+from tests.unit.workers.engine.tiny_pipelines import FAMILIES
 from tests.unit.workers.engine.test_reproducible import MASK, assert_same_bytes
-from workers.engine.replay import Record
+from workers.engine.replay import ReplayLog
 from workers.engine.request import BadCheckpoint, Drained
 from workers.pipelines import loading
 from workers.pipelines.schedulers import DIFFUSION, FLOW
@@ -83,7 +83,7 @@ def test_a_model_in_channels_last_leaves_checkpoints_too(tmp_path: Path) -> None
     undisturbed = run_until_idle(engine)["a"]
     left = drain_after(models, asked, 7)
     assert left.checkpoint is not None
-    answer = Record(asked, left.checkpoint)._answers[0]
+    answer = ReplayLog(asked, left.checkpoint)._answers[0]
     assert answer.is_contiguous(memory_format=torch.channels_last)
     assert not answer.is_contiguous()
     engine = engine_of(models)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.unit.workers.engine.alone import (
+from tests.unit.workers.engine.reference import (
     distance,
     engine_of,
     picture,

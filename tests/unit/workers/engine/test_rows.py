@@ -59,8 +59,8 @@ def test_what_a_job_asks_of_the_module_splits_a_group() -> None:
     """The LoRAs with their scales count where a module wears them, reproducible mode everywhere."""
     denoiser = ModuleMethod.of("model.unet", "denoiser", echo, activate=lambda _: None)
 
-    def key(entry: ModuleMethod, **scope: Any) -> Any:
-        return Call.bind(entry, (torch.zeros(1, 4),), {}, ForwardOptions(**scope)).signature
+    def key(method: ModuleMethod, **scope: Any) -> Any:
+        return Call.bind(method, (torch.zeros(1, 4),), {}, ForwardOptions(**scope)).signature
 
     worn = [(), (("x", 1.0),), (("x", 0.5),), (("x", 1.0), ("y", 1.0))]
     assert len({key(denoiser, loras=loras) for loras in worn}) == len(worn)
@@ -106,9 +106,9 @@ def test_each_row_gets_its_own_timestep() -> None:
         seen.append(timestep)
         return sample
 
-    entry = ModuleMethod.of("model.spy", "denoiser", spy)
+    method = ModuleMethod.of("model.spy", "denoiser", spy)
     for one in calls:
-        one.entry = entry
+        one.method = method
     rows.run(calls)
     assert torch.equal(seen[0], torch.tensor([10.0, 10.0, 5.5]))
 
@@ -119,8 +119,8 @@ def test_every_kind_of_result_is_cut_row_by_row() -> None:
     def module(sample: torch.Tensor) -> Any:
         return BaseModelOutput(last_hidden_state=sample, hidden_states=(sample + 1, sample + 2))
 
-    entry = ModuleMethod.of("model.module", "encoder", module)
-    calls = [Call.bind(entry, (torch.full((n, 2), float(n)),), {}) for n in (1, 2, 3)]
+    method = ModuleMethod.of("model.module", "encoder", module)
+    calls = [Call.bind(method, (torch.full((n, 2), float(n)),), {}) for n in (1, 2, 3)]
     for n, result in zip((1, 2, 3), rows.run(calls), strict=True):
         assert isinstance(result, BaseModelOutput)
         assert torch.equal(result[0], torch.full((n, 2), float(n)))
@@ -135,8 +135,8 @@ def test_a_distribution_is_cut_by_its_parameters() -> None:
     def encode(_: torch.Tensor) -> Any:
         return {"latent_dist": DiagonalGaussianDistribution(parameters)}
 
-    entry = ModuleMethod.of("model.encode", "encoder", encode)
-    calls = [Call.bind(entry, (torch.zeros(n, 1),), {}) for n in (1, 2)]
+    method = ModuleMethod.of("model.encode", "encoder", encode)
+    calls = [Call.bind(method, (torch.zeros(n, 1),), {}) for n in (1, 2)]
     first, second = (result["latent_dist"] for result in rows.run(calls))
     assert torch.equal(first.mean, parameters[:1, :2])
     assert torch.equal(second.mean, parameters[1:, :2])
@@ -164,7 +164,7 @@ def test_splitting_and_joining_give_the_whole_again() -> None:
 def test_other_mappings_keep_their_type() -> None:
     """A tree is rebuilt of the same types."""
     tree = OrderedDict(a=[torch.zeros(1)], b=("x", None))
-    built = rows.apply(lambda name, tensor: (name, tensor.shape), tree)
+    built = rows.map_tensors(lambda name, tensor: (name, tensor.shape), tree)
     assert built == OrderedDict(a=[("a", torch.Size([1]))], b=("x", None))
     assert type(built) is OrderedDict
 
@@ -177,9 +177,9 @@ def test_what_wears_loras_is_not_filled_up() -> None:
         seen.append(len(sample))
         return sample
 
-    entry = ModuleMethod.of("model.unet", "denoiser", look, bucketed=True, activate=lambda _: None)
+    method = ModuleMethod.of("model.unet", "denoiser", look, bucketed=True, activate=lambda _: None)
     for loras in ((), (("ink", 1.0),)):
-        call = Call.bind(entry, (torch.ones(5, 2),), {}, ForwardOptions(loras=loras))
+        call = Call.bind(method, (torch.ones(5, 2),), {}, ForwardOptions(loras=loras))
         assert len(rows.run([call])[0]) == 5
         assert call.plain is not bool(loras)
     assert seen == [8, 5]
@@ -189,7 +189,7 @@ def test_what_wears_loras_is_not_filled_up() -> None:
     ("options", "alike"),
     [
         ({}, {5}),
-        ({"recorded": True}, {5}),
+        ({"captured": True}, {5}),
         ({"bucketed": True}, {5, 6, 7, 8}),
         ({"bucketed": True, "unbatched": True}, {5}),
     ],

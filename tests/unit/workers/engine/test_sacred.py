@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.unit.workers.engine.alone import (
+from tests.unit.workers.engine.reference import (
     distance,
     engine_of,
     picture,

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from tests.unit.workers.engine.alone import distance, engine_of, request, run_until_idle
-from tests.unit.workers.engine.families import FAMILIES
+from tests.unit.workers.engine.reference import distance, engine_of, request, run_until_idle
+from tests.unit.workers.engine.tiny_pipelines import FAMILIES
 from tests.unit.workers.engine.test_encoder_cache import ROW, call
 from workers.engine import encoder_cache as encoder_caches
 from workers.engine.encoder_cache import EncoderCache
-from workers.engine.replay import Record
+from workers.engine.replay import ReplayLog
 from workers.engine.request import Failed, Finished
 from workers.pipelines.model import wrap
 from workers.pipelines.view import PipelineView
@@ -38,18 +38,18 @@ def test_a_memo_that_finds_no_memory_gives_way(
     for name in "ab":
         engine.add(request(name))
     assert {type(one) for one in run_until_idle(engine).values()} == {Finished}
-    assert not engine.stats.memo_hits
+    assert not engine.stats.encoder_cache_hits
 
 
 def test_a_memo_that_cannot_copy_what_it_knows_forgets_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """No answer is given, and what it held is free for others."""
-    memo = EncoderCache()
-    memo.put(call(1), ROW)
+    cache = EncoderCache()
+    cache.put(call(1), ROW)
     with monkeypatch.context() as patch:
         patch.setattr(encoder_caches, "_copy", full)
-        assert memo.get(call(1)) is None
-    assert memo.get(call(1)) is None
-    assert memo._held_bytes == 0
+        assert cache.get(call(1)) is None
+    assert cache.get(call(1)) is None
+    assert cache._size_bytes == 0
 
 
 def test_an_answer_that_cannot_be_taken_down_ends_its_job_alone(
@@ -59,14 +59,14 @@ def test_an_answer_that_cannot_be_taken_down_ends_its_job_alone(
     engine = engine_of(models)
     engine.add(request("mate"))
     alone = run_until_idle(engine)["mate"]
-    note = Record.note
+    note = ReplayLog.append
 
-    def scarce(self: Record, answer: Any) -> None:
+    def scarce(self: ReplayLog, answer: Any) -> None:
         if self._request.id == "unlucky" and self.steps == 2:
             full()
         note(self, answer)
 
-    monkeypatch.setattr(Record, "note", scarce)
+    monkeypatch.setattr(ReplayLog, "append", scarce)
     engine = engine_of(models)
     engine.add(request("mate"))
     engine.add(request("unlucky", seed=5))

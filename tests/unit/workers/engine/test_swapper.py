@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from bench.engine.simulate import without_cap
-from tests.unit.workers.engine.alone import distance, request, run_until_idle, stock_pixels
-from tests.unit.workers.engine.families import FAMILIES
+from tests.unit.workers.engine.reference import distance, request, run_until_idle, stock_pixels
+from tests.unit.workers.engine.tiny_pipelines import FAMILIES
 from workers.engine import memory_profiler
 from workers.engine.engine import PATIENCE_S, Engine
 from workers.engine.request import Finished

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from tests.unit.workers.engine.alone import engine_of, picture, request, run_until_idle
-from tests.unit.workers.engine.families import FAMILIES
+from tests.unit.workers.engine.reference import engine_of, picture, request, run_until_idle
+from tests.unit.workers.engine.tiny_pipelines import FAMILIES
 from workers.engine.request import EngineError, Finished
 from workers.pipelines import loading
 from workers.pipelines.model import wrap
@@ -72,7 +72,7 @@ def test_pictures_to_start_from_are_still_encoded_by_the_models_own() -> None:
     finished = run_until_idle(engine)["a"]
     assert isinstance(finished, Finished), finished
     assert engine.stats.rows["decoder"] == 1
-    assert model.unbatched_model().tasks["text-to-image"].vae._entries["decode"].run.__self__.module
+    assert model.unbatched_model().tasks["text-to-image"].vae._methods["decode"].run.__self__.module
 
 
 def test_a_decoder_for_other_latents_is_refused() -> None:

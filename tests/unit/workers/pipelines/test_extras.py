@@ -13,8 +13,8 @@ from diffusers.utils.state_dict_utils import convert_state_dict_to_diffusers
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 
-from tests.unit.workers.engine.alone import engine_of, picture, request, run_until_idle
-from tests.unit.workers.engine.families import FAMILIES
+from tests.unit.workers.engine.reference import engine_of, picture, request, run_until_idle
+from tests.unit.workers.engine.tiny_pipelines import FAMILIES
 from tests.unit.workers.engine.test_reproducible import MASK, assert_same_bytes
 from workers.engine.request import BadRequest, Finished
 from workers.pipelines import loading

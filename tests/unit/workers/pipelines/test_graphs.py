@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import torch
 
-from workers.pipelines.graphs import CudaGraphs, Unrecordable, described
+from workers.pipelines.cuda_graphs import CudaGraphs, Uncapturable, capture_key
 
 
 def call(**arguments: Any) -> Any:
     """Describe a call."""
-    return described(arguments)[0]
+    return capture_key(arguments)[0]
 
 
 def test_calls_that_differ_in_values_of_tensors_alone_share_a_record() -> None:
@@ -43,12 +43,12 @@ def test_calls_that_differ_otherwise_do_not(other: dict[str, Any]) -> None:
 def test_tensors_come_in_one_order() -> None:
     """Wherever they are in the tree, the copy goes to the place that the record reads."""
     tree = {"a": [torch.tensor(1.0), {"b": torch.tensor(2.0)}], "c": torch.tensor(3.0)}
-    assert [float(tensor) for tensor in described(tree)[1]] == [1.0, 2.0, 3.0]
+    assert [float(tensor) for tensor in capture_key(tree)[1]] == [1.0, 2.0, 3.0]
 
 
 def test_what_may_be_another_thing_next_time_is_not_recorded() -> None:
     """A generator has a state of its own; the call runs as it always did."""
-    with pytest.raises(Unrecordable):
+    with pytest.raises(Uncapturable):
         call(generator=torch.Generator())
     drawn = CudaGraphs(lambda generator: torch.rand(1, generator=generator))
     assert drawn(torch.Generator().manual_seed(1)) == drawn(torch.Generator().manual_seed(1))

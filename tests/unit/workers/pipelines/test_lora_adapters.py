@@ -11,12 +11,12 @@ from diffusers.utils.state_dict_utils import convert_state_dict_to_diffusers
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 
-from tests.unit.workers.engine.alone import engine_of, request, run_until_idle
-from tests.unit.workers.engine.families import FAMILIES
+from tests.unit.workers.engine.reference import engine_of, request, run_until_idle
+from tests.unit.workers.engine.tiny_pipelines import FAMILIES
 from tests.unit.workers.engine.test_reproducible import assert_same_bytes
 from tests.unit.workers.pipelines.test_extras import save_lora
 from workers.engine.request import BadRequest
-from workers.pipelines.extras import LORA_FILE
+from workers.pipelines.lora_adapters import LORA_FILE
 from workers.pipelines.loading import repeated
 from workers.pipelines.model import wrap
 
@@ -35,7 +35,7 @@ def test_a_lora_that_cannot_be_read_leaves_on_what_is_worn(broken: str, tmp_path
         save_mixed_lora(folders["z"])
     model = wrap(FAMILIES["sd"](), name="sd", loras=folders)
     assert model.adapters is not None
-    model.adapters.fetch(["x"])
+    model.adapters.load(["x"])
     quiet = run_until_idle(one_job(model, (("y", 1.0),)))["a"]
     engine = one_job(model, (("y", 1.0),))
     disturbed: dict[str, Any] = {}
@@ -114,7 +114,7 @@ def test_memory_that_ends_under_the_twin_has_the_records_go(tmp_path: Path) -> N
     model = wrap(FAMILIES["sd"](), name="sd", loras={"x": save_lora("sd", tmp_path / "x", 0)})
     assert model.adapters is not None
     told: list[str] = []
-    run = model.adapters.either(lambda: "plain", lambda: told.append("full"))
+    run = model.adapters.wrap_denoiser(lambda: "plain", lambda: told.append("full"))
     assert run() == "plain"
 
     def full(*_: Any) -> None:

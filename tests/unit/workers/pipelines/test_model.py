@@ -8,8 +8,8 @@ import diffusers
 import pytest
 import torch
 
-from tests.unit.workers.engine import families
-from tests.unit.workers.engine.alone import (
+from tests.unit.workers.engine import tiny_pipelines
+from tests.unit.workers.engine.reference import (
     distance,
     engine_of,
     picture,
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from workers.pipelines.model import LoadedModel
 
 
-@pytest.mark.parametrize("family", families.FAMILIES)
+@pytest.mark.parametrize("family", tiny_pipelines.FAMILIES)
 def test_a_saved_folder_renders_as_the_pipeline_it_was_saved_from(
     family: str, stock: dict[str, Any], models: dict[str, LoadedModel], tmp_path: Path
 ) -> None:
@@ -45,7 +45,7 @@ def test_a_saved_folder_renders_as_the_pipeline_it_was_saved_from(
 def test_a_model_on_a_small_autoencoder_renders(models: dict[str, LoadedModel]) -> None:
     """An AutoencoderTiny with three latent channels does text and images, but no inpainting."""
     torch.manual_seed(5)
-    pipeline = families.stable_diffusion()
+    pipeline = tiny_pipelines.stable_diffusion()
     tiny = diffusers.AutoencoderTiny(
         encoder_block_out_channels=(8, 8),
         decoder_block_out_channels=(8, 8),
@@ -53,7 +53,7 @@ def test_a_model_on_a_small_autoencoder_renders(models: dict[str, LoadedModel]) 
         num_decoder_blocks=(1, 1),
         latent_channels=3,
     )
-    pipeline.register_modules(vae=tiny, unet=families._unet(16, channels=3))
+    pipeline.register_modules(vae=tiny, unet=tiny_pipelines._unet(16, channels=3))
     model = wrap(pipeline, name="sd")
     assert set(model.tasks) == {"text-to-image", "image-to-image"}
     engine = engine_of({"sd": model})

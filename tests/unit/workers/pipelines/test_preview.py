@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from app.config.repository import REPOSITORY
-from tests.unit.workers.engine.alone import engine_of, picture, request, run_until_idle
+from tests.unit.workers.engine.reference import engine_of, picture, request, run_until_idle
 from workers.engine.request import Finished
 from workers.pipelines.loading import load
 from workers.pipelines.preview import LONGEST, Colours

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from tests.unit.workers.engine.alone import (
+from tests.unit.workers.engine.reference import (
     distance,
     engine_of,
     request,
     run_until_idle,
     stock_pixels,
 )
-from tests.unit.workers.engine.families import FAMILIES
+from tests.unit.workers.engine.tiny_pipelines import FAMILIES
 from workers.engine.request import Finished
 from workers.pipelines import probe
 from workers.pipelines.model import wrap
