@@ -1,8 +1,8 @@
-"""`python -m bench.gpu`: what an accelerator gives to models of full size, alone and through the engine.
+"""`python -m bench.gpu`: full-size models on an accelerator, bare and through the engine.
 
-Weights are random: what a forward costs depends on shapes and number formats alone. T(rows) is measured
-eager, as a replayed CUDA graph and compiled, beside the rate of a large matrix product on the same
-device; then the strategies of `bench.engine` render the same traces in the time of day, and one request is
-followed from its prompt to an encoded picture. Each part adds its figures to one JSON file as soon as
-it has them, so that parts can be run by themselves and nothing is lost when a later one is stopped.
+Weights are random, because the cost of a forward depends on shapes and number formats only. T(rows)
+is measured eager, as a replayed CUDA graph and compiled, next to the rate of a large matrix product
+on the same device. Then the strategies of `bench.engine` render the same traces on the wall clock,
+and one request is timed from its prompt to an encoded picture. Each part adds its figures to one
+JSON file as soon as it has them, so parts can run separately and a stopped part loses nothing.
 """

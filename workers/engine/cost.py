@@ -16,7 +16,7 @@ SLOPE = 0.5
 UNKNOWN_S = 0.05
 # A size is forgotten after this many forwards of its key without one of it, and so measured again.
 FORGET_AFTER = 400
-# Smoothing factors: an estimate falls fast and rises slowly, because disturbances only lengthen times.
+# Smoothing factors. An estimate falls fast and rises slowly, as disturbances only lengthen times.
 FALL, RISE = 0.5, 0.1
 # The keys that are remembered, the most recently seen ones. Floats in requests, such as the scales
 # of LoRAs, are part of a key, so the number of possible keys has no bound.
@@ -24,7 +24,7 @@ MAX_KEYS = 2_000
 # After this many forwards with more than half of the rows of a learned memory limit, it is doubled.
 RETRY_AFTER = 200
 
-# Time constant of the moving average of the device's utilisation, and the highest value it may have.
+# Time constant of the moving average of the device's utilisation, and its highest value.
 UTILISATION_WINDOW_S = 15.0
 MAX_UTILISATION = 0.9
 

@@ -36,7 +36,7 @@ class View(Protocol):
         """Receive each denoiser call before its answer."""
 
     def preview(self, answer: torch.Tensor) -> NDArray[np.uint8] | None:
-        """Return the first picture as expected from `answer` to the last observed call, if known."""
+        """Return the first picture as `answer` to the last observed call predicts it, or None."""
 
 
 class Model(Protocol):

@@ -40,7 +40,7 @@ class PipelineCoroutine:
         self._switch(self._greenlet.switch)
 
     def resume(self, answer: Any) -> None:
-        """Answer the parked call with a value, or an exception to raise, and run to the next call."""
+        """Answer the parked call with a value or an exception to raise; run to the next call."""
         if isinstance(answer, Exception):
             self._switch(self._greenlet.throw, answer)
         else:

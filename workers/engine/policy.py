@@ -18,15 +18,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
 
 # Each second of waiting offsets AGEING seconds of remaining work. A job with w seconds of work more
-# than all others can be passed by jobs that arrive in the next w / AGEING seconds, not by later ones.
+# than all others can be passed by jobs that arrive in the next w / AGEING seconds, not later.
 AGEING = 0.5
 # Each level of priority counts as this much waiting, as in the dispatcher.
 PRIORITY_S = 60.0
 # A wait counts by this power of its seconds: with 1 only the mean matters; a higher power gives the
-# slowest jobs more weight. On the device models of bench/engine, 1.25 to 1.75 do about equally well.
+# slowest jobs more weight. On the device models of bench/engine, 1.25 to 1.75 do about as well.
 WAIT_EXPONENT = 1.5
 # Even an idle device expects this many arrivals per present job. A lower value delays the last job
-# of a burst, a higher one its first; 0.35 to 0.75 do about equally well.
+# of a burst, a higher one its first; 0.35 to 0.75 do about as well.
 MIN_ARRIVALS_PER_JOB = 0.5
 # The most jobs that a simulation includes; jobs behind them only wait until it is over.
 HORIZON = 16
@@ -71,7 +71,7 @@ def rank(job: Parked, costs: CostModel) -> float:
 
 
 def choose(parked: Sequence[Parked], costs: CostModel) -> list[str]:
-    """Return the jobs to run now: the leader, which is first in line, and the jobs to batch with it.
+    """Return the jobs to run now: the leader, which is first in line, and the jobs batched with it.
 
     The leader runs whatever its rows are; jobs of equal rank keep their order.
     """

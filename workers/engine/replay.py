@@ -72,7 +72,7 @@ class ReplayLog:
         """Return the answers as safetensors, unrounded; None if there are none."""
         if not self._answers:
             return None
-        # A file holds contiguous layouts only. The metadata keeps the layout, which selects kernels.
+        # A file holds contiguous tensors only. The layout selects kernels, so the metadata keeps it.
         tensors = {f"{n:05}": a.cpu().contiguous() for n, a in enumerate(self._answers)}
         metadata = {
             "request": fingerprint(self._request),

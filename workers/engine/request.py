@@ -136,7 +136,7 @@ class Cancelled:
 
 @dataclass(frozen=True, slots=True)
 class Drained:
-    """An unfinished job; `checkpoint` holds its `steps` answered denoiser calls, if there are any."""
+    """An unfinished job; `checkpoint` holds its `steps` answered denoiser calls, if any."""
 
     id: str
     steps: int

@@ -25,7 +25,7 @@ def measure(
     run: Callable[[Sequence[Call]], list[Any]],
     expired: Callable[[], bool],
 ) -> Any:
-    """Run a call, batched with copies of itself, in sizes that were not measured; return its answer.
+    """Run a call, batched with copies of itself, in unmeasured sizes; return its answer.
 
     `run` runs a group as one forward. `expired` ends the measurement, except for a compiled method:
     it is compiled for all sizes, however long that takes.

@@ -3,8 +3,8 @@
 A forward of a large UNet is thousands of kernels. For few rows, Python takes longer to launch them
 one by one than the device takes to run them; a replay is one launch. Nothing is compiled: a capture
 takes as long as a few forwards. A replay reads the captured addresses, so inputs are copied in,
-results are copied out, and all captures are dropped when the weights move. Captures hold memory that
-no budget counts, so all captures of a model are also dropped when memory runs out.
+results are copied out, and all captures are dropped when the weights move. Captures hold memory
+that no budget counts, so all captures of a model are also dropped when memory runs out.
 
 See https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs
 """
@@ -148,8 +148,8 @@ def _warm_up_stream(device: int) -> Any:
 def _own_workspaces() -> Iterator[None]:
     """Make cuBLAS allocate a new workspace inside the capture, and another one after it.
 
-    Captures share a stream and therefore its workspace: the first capture that is dropped would free
-    it for all. `torch._inductor.cudagraph_trees.clear_cublas_manager` does the same.
+    Captures share a stream and therefore its workspace, and the first dropped capture would free it
+    for all. `torch._inductor.cudagraph_trees.clear_cublas_manager` does the same.
     """
     torch._C._cuda_clearCublasWorkspaces()  # noqa: SLF001
     try:

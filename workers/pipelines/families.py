@@ -1,4 +1,4 @@
-"""Families: the pipelines for text-to-image, image-to-image and inpainting with the same modules."""
+"""Families: pipelines for text-to-image, image-to-image and inpainting on the same modules."""
 
 from __future__ import annotations
 

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-# The most compiled variants of one class: picture sizes x powers of two of rows x widths of a block,
-# for all models together. torch's own limits are 8, and 256 for all classes.
+# The most compiled variants of a class, for all models together: picture sizes x powers of two of
+# rows x widths of a block. torch's own limits are 8, and 256 in total.
 COMPILED_SIZES = 2048
 
 
@@ -110,9 +110,9 @@ def _read(folder: Path, dtype: torch.dtype) -> Any:
         folder, dtype=dtype, local_files_only=True, **absent
     )
     if dtype != torch.float32 and getattr(pipeline.vae.config, "force_upcast", False):
-        # SDXL's autoencoder overflows in fp16. Its pipelines cast it back and forth around each use,
-        # which would change it while other jobs use it, so it stays in fp32. bf16 does not overflow,
-        # but some pipelines cast it as well.
+        # SDXL's autoencoder overflows in fp16. Its pipelines cast it back and forth around each
+        # use, which would change it while other jobs use it, so it stays in fp32. bf16 does not
+        # overflow, but some pipelines cast it as well.
         vae_dtype = torch.float32 if dtype == torch.float16 else dtype
         pipeline.vae.to(vae_dtype).register_to_config(force_upcast=False)
     return pipeline

@@ -53,7 +53,7 @@ class LoadedModel:
     encoder_cache_bytes: int = LIMIT_BYTES
 
     def view(self, request: Request) -> PipelineView:
-        """Return a job's own view of the pipeline; raise BadRequest if the model cannot serve it."""
+        """Return a job's view of the pipeline; raise BadRequest if the model cannot serve it."""
         request.check()
         task, tasks = arguments.task(request), self._tasks(request)
         if task not in tasks:

@@ -163,7 +163,7 @@ def _pictures(factor: int) -> torch.Tensor:
 
 
 def _encode(vae: Any, picture: torch.Tensor) -> torch.Tensor:
-    """Encode as image-to-image pipelines do, but take the mode of the distribution, not a sample."""
+    """Encode like image-to-image pipelines, but take the distribution's mode, not a sample."""
     encoded = vae.encode(picture)
     latents = encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.mode()
     shift = getattr(vae.config, "shift_factor", None) or 0.0

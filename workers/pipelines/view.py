@@ -41,7 +41,7 @@ class PipelineView:
         return timesteps
 
     def render(self) -> list[NDArray[np.uint8]]:
-        """Call the pipeline and return its HxWx3 pictures, equal to those of `output_type="pil"`."""
+        """Call the pipeline; return its HxWx3 pictures, equal to those of `output_type="pil"`."""
         images = self.pipeline(**self.arguments, output_type="pt").images
         if not torch.isfinite(images).all():
             raise NotFinite("the pixels hold values that are not finite")

@@ -9,15 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workers.engine.cost import (
-    MAX_UTILISATION,
-    UTILISATION_WINDOW_S,
     FALL,
     FORGET_AFTER,
     MAX_KEYS,
+    MAX_UTILISATION,
     RETRY_AFTER,
     RISE,
     SLOPE,
     UNKNOWN_S,
+    UTILISATION_WINDOW_S,
     Costs,
 )
 

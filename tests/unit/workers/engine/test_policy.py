@@ -17,9 +17,9 @@ from workers.engine.policy import (
     Candidate,
     Parked,
     admit,
+    best_rows,
     choose,
     rank,
-    best_rows,
 )
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ import safetensors.torch
 import torch
 
 from tests.unit.workers.engine.reference import engine_of, picture, request, run_until_idle
-from tests.unit.workers.engine.tiny_pipelines import FAMILIES
 from tests.unit.workers.engine.test_reproducible import MASK, assert_same_bytes
+from tests.unit.workers.engine.tiny_pipelines import FAMILIES
 from workers.engine.replay import ReplayLog
 from workers.engine.request import BadCheckpoint, Drained
 from workers.pipelines import loading

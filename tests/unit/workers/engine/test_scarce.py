@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from tests.unit.workers.engine.reference import distance, engine_of, request, run_until_idle
-from tests.unit.workers.engine.tiny_pipelines import FAMILIES
 from tests.unit.workers.engine.test_encoder_cache import ROW, call
+from tests.unit.workers.engine.tiny_pipelines import FAMILIES
 from workers.engine import encoder_cache as encoder_caches
 from workers.engine.encoder_cache import EncoderCache
 from workers.engine.replay import ReplayLog

@@ -14,8 +14,8 @@ from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 
 from tests.unit.workers.engine.reference import engine_of, picture, request, run_until_idle
-from tests.unit.workers.engine.tiny_pipelines import FAMILIES
 from tests.unit.workers.engine.test_reproducible import MASK, assert_same_bytes
+from tests.unit.workers.engine.tiny_pipelines import FAMILIES
 from workers.engine.request import BadRequest, Finished
 from workers.pipelines import loading
 from workers.pipelines.model import wrap

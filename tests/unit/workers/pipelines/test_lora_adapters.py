@@ -12,12 +12,12 @@ from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 
 from tests.unit.workers.engine.reference import engine_of, request, run_until_idle
-from tests.unit.workers.engine.tiny_pipelines import FAMILIES
 from tests.unit.workers.engine.test_reproducible import assert_same_bytes
+from tests.unit.workers.engine.tiny_pipelines import FAMILIES
 from tests.unit.workers.pipelines.test_extras import save_lora
 from workers.engine.request import BadRequest
-from workers.pipelines.lora_adapters import LORA_FILE
 from workers.pipelines.loading import repeated
+from workers.pipelines.lora_adapters import LORA_FILE
 from workers.pipelines.model import wrap
 
 if TYPE_CHECKING:
