@@ -37,7 +37,7 @@ FOLDER = REPOSITORY / "models" / "scenes"
 PROMPTS = ("a red circle on a blue background", "two green stars", "a yellow ring", "a black cross")
 THREADS = 4
 REPEATS = 5
-"""CostModel that a job alone is timed."""
+"""How often a single job is timed."""
 Pixels = dict[str, "NDArray[np.uint8]"]
 
 

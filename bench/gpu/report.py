@@ -28,13 +28,13 @@ MODES = {
 TARGET_S = 0.2
 
 
-def write(found: Mapping[str, Any], file: Path) -> None:
+def write(figures: Mapping[str, Any], file: Path) -> None:
     """Write the table next to the JSON file."""
-    file.with_suffix(".md").write_text("\n".join(_text(found)) + "\n", encoding="utf-8")
+    file.with_suffix(".md").write_text("\n".join(_text(figures)) + "\n", encoding="utf-8")
 
 
-def _text(found: Mapping[str, Any]) -> Iterator[str]:
-    device = found["device"]
+def _text(figures: Mapping[str, Any]) -> Iterator[str]:
+    device = figures["device"]
     yield f"# Full-size models on one {device['name']}"
     yield ""
     yield (
@@ -46,10 +46,10 @@ def _text(found: Mapping[str, Any]) -> Iterator[str]:
         f"{device['matmul_flops'] / 1e12:.0f} TFLOP/s on this device. T(rows) are medians of five."
     )
     yield ""
-    for kind, sizes in found.get("steps", {}).items():
-        flops = found.get("flops", {}).get(kind, {})
+    for kind, sizes in figures.get("steps", {}).items():
+        flops = figures.get("flops", {}).get(kind, {})
         yield from _steps(kind, sizes, flops, device["matmul_flops"])
-    entries = {name: {"commit": commit} for name, commit in found.get("commits", {}).items()}
+    entries = {name: {"commit": commit} for name, commit in figures.get("commits", {}).items()}
     for remark in _remarks(entries, device["commit"]):
         yield remark
         yield ""
@@ -57,17 +57,17 @@ def _text(found: Mapping[str, Any]) -> Iterator[str]:
         "compiled_s": _compiling, "latency": _latency, "alone": _alone, "strategies": _strategies, "exact": _exact,
     }  # fmt: skip
     for part, section in sections.items():
-        if found.get(part):
-            yield from section(found[part])
-            about = found.get("about", {}).get(part, "")
-            for remark in filter(None, (about, *_remarks(found[part], device["commit"]))):
+        if figures.get(part):
+            yield from section(figures[part])
+            about = figures.get("about", {}).get(part, "")
+            for remark in filter(None, (about, *_remarks(figures[part], device["commit"]))):
                 yield remark
                 yield ""
 
 
-def _remarks(found: Mapping[str, Any], commit: str) -> Iterator[str]:
+def _remarks(figures: Mapping[str, Any], commit: str) -> Iterator[str]:
     """Yield the entries' own remarks, and the commits of entries from another commit."""
-    for name, entry in found.items():
+    for name, entry in figures.items():
         if about := entry.get("about"):
             yield f"`{name}`: {about}"
         if entry.get("commit", commit) != commit:
@@ -94,23 +94,23 @@ def _steps(
     yield ""
 
 
-def _compiling(found: Mapping[str, Any]) -> Iterator[str]:
-    rows = sorted({int(n) for _, _, _, times in _modes(found) for n in times})
+def _compiling(figures: Mapping[str, Any]) -> Iterator[str]:
+    rows = sorted({int(n) for _, _, _, times in _modes(figures) for n in times})
     yield "## Compilation times"
     yield ""
     yield "Seconds of the first forward of each number of rows."
     yield ""
     yield "| | size | how | " + " | ".join(f"{n} row{'s' * (n > 1)}" for n in rows) + " |"
     yield "|---|---|---|" + "---|" * len(rows)
-    for kind, size, mode, times in _modes(found):
+    for kind, size, mode, times in _modes(figures):
         cells = [f"{times[str(n)]:.0f}" if str(n) in times else "" for n in rows]
         yield f"| {kind} | {size} | {MODES.get(mode, mode)} | {' | '.join(cells)} |"
     yield ""
 
 
-def _modes(found: Mapping[str, Any]) -> Iterator[tuple[str, str, str, Mapping[str, float]]]:
+def _modes(figures: Mapping[str, Any]) -> Iterator[tuple[str, str, str, Mapping[str, float]]]:
     """Yield kind, size, mode and times by rows."""
-    for kind, sizes in found.items():
+    for kind, sizes in figures.items():
         for size, modes in sorted(sizes.items(), key=lambda pair: int(pair[0])):
             for mode, times in modes.items():
                 yield kind, size, mode, times
@@ -120,7 +120,7 @@ def _cell(time_s: float | None, least_s: float) -> str:
     return "" if time_s is None else f"{time_s * 1e3:.1f} ({100 * least_s / time_s:.0f} %)"
 
 
-def _latency(found: Mapping[str, Any]) -> Iterator[str]:
+def _latency(figures: Mapping[str, Any]) -> Iterator[str]:
     yield f"## One request of SDXL's size (target: {TARGET_S * 1e3:.0f} ms)"
     yield ""
     yield (
@@ -131,7 +131,7 @@ def _latency(found: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     yield "| size, decoder | 1 step | 4 steps | JPEG | WebP | PNG | 1 step to JPEG | 4 steps to JPEG |"
     yield "|---|---|---|---|---|---|---|---|"
-    for name, times in found.items():
+    for name, times in figures.items():
         ms = {key: 1e3 * times[key] for key in times if key.endswith("_s")}
         ends = [ms[f"{steps}_steps_s"] + ms["jpeg_s"] for steps in (1, 4)]
         met = [f"**{end:.0f}**" if end <= 1e3 * TARGET_S else f"{end:.0f}" for end in ends]
@@ -142,10 +142,10 @@ def _latency(found: Mapping[str, Any]) -> Iterator[str]:
     yield ""
 
 
-def _alone(found: Mapping[str, Any]) -> Iterator[str]:
+def _alone(figures: Mapping[str, Any]) -> Iterator[str]:
     yield "## The engine's overhead for a single job"
     yield ""
-    for name, times in found.items():
+    for name, times in figures.items():
         yield (
             f"- {name}: {times['ratio']:.3f} times the bare pipeline's {times['bare_s'] * 1e3:.0f} ms "
             f"for {times['steps']} guided steps (median of {times['rounds']} pairs; the engine caches the "
@@ -154,8 +154,8 @@ def _alone(found: Mapping[str, Any]) -> Iterator[str]:
     yield ""
 
 
-def _strategies(found: Mapping[str, Any]) -> Iterator[str]:
-    runs = list(found.values())
+def _strategies(figures: Mapping[str, Any]) -> Iterator[str]:
+    runs = list(figures.values())
     names = NAMES | {"graphs": "ours, CUDA graphs"}
     steps_s = [round(pick(run["step_s"] for run in runs) * 1e3) for pick in (min, max)]
     furthest = max(
@@ -194,23 +194,23 @@ def _strategies(found: Mapping[str, Any]) -> Iterator[str]:
         yield ""
 
 
-def _strategy_cell(strategy: str, found: Mapping[str, float], best: Callable[..., float]) -> str:
-    if strategy not in found:
+def _strategy_cell(strategy: str, figures: Mapping[str, float], best: Callable[..., float]) -> str:
+    if strategy not in figures:
         return ""
-    ours, rival = found["ours"], best(found[other] for other in OTHERS)
+    ours, rival = figures["ours"], best(figures[other] for other in OTHERS)
     level = max(ours, rival) <= LEVEL * min(ours, rival)
     behind = strategy == "ours" and not level and best(ours, rival) == rival
-    return f"**{found[strategy]:.2f}**" if behind else f"{found[strategy]:.2f}"
+    return f"**{figures[strategy]:.2f}**" if behind else f"{figures[strategy]:.2f}"
 
 
-def _exact(found: Mapping[str, Any]) -> Iterator[str]:
+def _exact(figures: Mapping[str, Any]) -> Iterator[str]:
     yield "## Bits of a reproducible job"
     yield ""
-    for name, seen in found.items():
-        resumed = "the same bits" if seen["resumed_same_bits"] else "other bits"
+    for name, entry in figures.items():
+        resumed = "the same bits" if entry["resumed_same_bits"] else "other bits"
         yield (
-            f"- {name}: the same bits in {seen['same_bits']} of {seen['mixes']} mixes with other jobs; "
+            f"- {name}: the same bits in {entry['same_bits']} of {entry['mixes']} mixes with other jobs; "
             f"drained half-way and resumed: {resumed}. Without the flag the largest difference of a pixel "
-            f"is {seen['furthest_without_the_flag']} of 255."
+            f"is {entry['furthest_without_the_flag']} of 255."
         )
     yield ""

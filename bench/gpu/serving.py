@@ -116,7 +116,7 @@ def single_job(rig: Rig, model: LoadedModel, steps: int = 20) -> dict[str, float
 
 
 def exact(rig: Rig, model: LoadedModel, mixes: int, steps: int = 6) -> dict[str, Any]:
-    """Compare the bits of a reproducible request, alone, among other jobs and resumed half-way.
+    """Compare the bits of a reproducible request, single, among other jobs and resumed half-way.
 
     Also return the largest pixel difference, of 255, of the same request without the flag.
     """

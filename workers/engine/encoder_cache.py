@@ -21,7 +21,7 @@ LIMIT_BYTES = 256 * 2**20
 
 
 class EncoderCache:
-    """Results of encoder calls by their exact arguments; the least recently used one goes first.
+    """Results of encoder calls by their exact arguments, evicted least recently used first.
 
     `limit_bytes` bounds the cached tensors, which stay on their device; 0 switches the cache off.
     """

@@ -120,7 +120,7 @@ def fill(line: Sequence[Parked], rows: int) -> list[Parked]:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A job for admission. An `exclusive` one runs alone; a `lane` holds one job at a time."""
+    """A job for admission. An `exclusive` one runs without others; a `lane` holds one job."""
 
     exclusive: bool = False
     lane: str | None = None

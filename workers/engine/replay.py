@@ -69,10 +69,10 @@ class ReplayLog:
         self._position += 1
 
     def pack(self) -> bytes | None:
-        """Return the answers as safetensors, unrounded; None if there are none."""
+        """Return the answers as safetensors, in full precision; None before the first answer."""
         if not self._answers:
             return None
-        # A file holds contiguous tensors only. The layout selects kernels, so the metadata keeps it.
+        # A file holds contiguous tensors only. The layout selects kernels, so metadata keeps it.
         tensors = {f"{n:05}": a.cpu().contiguous() for n, a in enumerate(self._answers)}
         metadata = {
             "request": fingerprint(self._request),

@@ -39,9 +39,8 @@ def load(
 ) -> LoadedModel:
     """Load a diffusers folder onto `device`, without any download.
 
-    The parameters from `vae_tiling` on are the `speed` settings of a registry entry, which
-    docs/howto/tune-models.md explains. `decoder` is the folder of an AutoencoderTiny for the same
-    latents.
+    docs/howto/tune-models.md explains the parameters from `vae_tiling` on. `decoder` is the folder
+    of an AutoencoderTiny for the same latents.
     """
     pipeline = _read(folder, dtype)
     if vae_tiling:

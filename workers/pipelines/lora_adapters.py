@@ -90,7 +90,7 @@ class LoraAdapters:
             return
         self._active = ()
         self._apply()
-        self.load([name for name, _ in loras])  # some may have been unloaded since their job came
+        self.load([name for name, _ in loras])  # some may be unloaded by now
         self._active = loras
         self._apply()
 

@@ -43,7 +43,7 @@ def test_figures_of_another_device_are_set_aside(tmp_path: Path) -> None:
     set_aside_other_device(file, "NVIDIA L4")
     assert file.exists()
     set_aside_other_device(file, "NVIDIA H200")
-    assert [kept.name for kept in tmp_path.glob("*.json")] == ["gpu-nvidia-l4.json"]
+    assert [path.name for path in tmp_path.glob("*.json")] == ["gpu-nvidia-l4.json"]
 
 
 def test_the_table_matches_the_figures(tmp_path: Path) -> None:
@@ -66,16 +66,16 @@ def test_a_denoiser_takes_its_inputs(kind: str) -> None:
 
 def test_every_strategy_draws_the_same_pictures(rig: Rig) -> None:
     """The pictures of every strategy are within 1 of 255 of those of one at a time."""
-    found = serving.strategies(rig, "4-4-4-50", "burst", jobs=2, seeds=1, progress=lambda _: None)
-    assert max(strategy["distance"] for strategy in found["strategies"].values()) <= 1
+    figures = serving.strategies(rig, "4-4-4-50", "burst", jobs=2, seeds=1, progress=lambda _: None)
+    assert max(strategy["distance"] for strategy in figures["strategies"].values()) <= 1
 
 
 def test_a_reproducible_job_is_compared_bit_by_bit(rig: Rig) -> None:
     """Its bits stay the same among other jobs and after a resume."""
     with torch.no_grad():
-        found = serving.exact(rig, rig.model, 2)
-    assert found["same_bits"] == found["mixes"] == 2
-    assert found["resumed_same_bits"]
+        figures = serving.exact(rig, rig.model, 2)
+    assert figures["same_bits"] == figures["mixes"] == 2
+    assert figures["resumed_same_bits"]
 
 
 def test_an_unknown_part_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
@@ -90,9 +90,9 @@ def test_a_measured_part_is_in_the_table(tmp_path: Path) -> None:
     file = tmp_path / "gpu.json"
     options = "--miniature --device cpu --dtype float32 --mode eager --sizes 64 --rows 1 2"
     assert main(["device", "steps", *options.split(), "--file", str(file)]) == 0
-    found = json.loads(file.read_text())
-    assert set(found["steps"]["sdxl"]["64"]["eager"]) == {"1", "2"}
+    figures = json.loads(file.read_text())
+    assert set(figures["steps"]["sdxl"]["64"]["eager"]) == {"1", "2"}
     assert "| 64 | eager | " in file.with_suffix(".md").read_text()
-    found["commits"]["sdxl 64 eager"] = "another"
-    report.write(found, file)
+    figures["commits"]["sdxl 64 eager"] = "another"
+    report.write(figures, file)
     assert "`sdxl 64 eager` was measured at commit another" in file.with_suffix(".md").read_text()

@@ -31,9 +31,9 @@ def test_each_trace_begins_with_another_strategy() -> None:
     """In any order, pictures are compared with the first strategy's and figures keep their name."""
     rig: Any = Rig()
     traces = [burst(2, "uniform", seed) for seed in range(2)]
-    found = render_all(rig, traces, lambda _: None)
+    figures = render_all(rig, traces, lambda _: None)
     assert rig.log[:4] == ["a", "b", "c", "d"]
     assert sorted(rig.log[4:]) == ["a", "b", "c", "d"]
     assert rig.log[4] != "a"
-    assert [found[strategy]["distance"] for strategy in "abcd"] == [0, 1, 2, 3]
-    assert [found[strategy]["mean_s"] for strategy in "abcd"] == [1.0, 2.0, 3.0, 4.0]
+    assert [figures[strategy]["distance"] for strategy in "abcd"] == [0, 1, 2, 3]
+    assert [figures[strategy]["mean_s"] for strategy in "abcd"] == [1.0, 2.0, 3.0, 4.0]
