@@ -2,7 +2,7 @@
 # All of it works as root and as an ordinary user, and nothing is installed outside .venv.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up check test chaos bench bench-engine bench-gpu r6 r12 azurite clean
+.PHONY: help setup demo up check docs reference test chaos bench bench-engine bench-gpu kill-intakes kill-couriers azurite clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -27,6 +27,10 @@ check: setup ## Lint, format, types and import directions
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
+docs: setup ## Check the links of all pages and build the documentation site into site/
+	$(BIN)/python -m bin.check_docs
+	$(BIN)/python -m bin.build_docs
+
 # The queues' tests wait for leases most of the time, so they wait side by side.
 WAITING := tests/contract tests/emulators
 
@@ -38,17 +42,20 @@ else
 	@HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --durations 25 $(WAITING:%=--ignore=%)
 endif
 
+reference: setup ## Write the reference pages that are generated from the code
+	@$(BIN)/python -m docs.generate
+
 chaos: setup ## The chaos runs at full length, for an hour (ARGS="R1 R5": some); report in bench/results
 	@HF_HUB_OFFLINE=1 $(BIN)/python -m tests.chaos $(ARGS)
 
-bench: setup ## Measure the farm on this machine, beside a hand-made app (ARGS="--help")
+bench: setup ## Measure the farm on this machine, next to a hand-made app (ARGS="--help")
 	@$(BIN)/python -m bench $(ARGS)
 
-r6: setup ## Kill intake at 8 points, 20 times each, on each queue service (about an hour; ARGS="--times 2")
-	@HF_HUB_OFFLINE=1 $(BIN)/python -m tests.integration.intake.r6_long $(ARGS)
+kill-intakes: setup ## Kill intake at 8 points, 20 times each, on each queue service (about an hour; ARGS="--times 2")
+	@HF_HUB_OFFLINE=1 $(BIN)/python -m tests.integration.intake.killed_intakes_long $(ARGS)
 
-r12: setup ## Deliver 5,000 webhooks while couriers are killed (about 5 minutes; ARGS="--webhooks 500")
-	@HF_HUB_OFFLINE=1 $(BIN)/python -m tests.integration.courier.r12_long $(ARGS)
+kill-couriers: setup ## Deliver 5,000 webhooks while couriers are killed (about 5 minutes; ARGS="--webhooks 500")
+	@HF_HUB_OFFLINE=1 $(BIN)/python -m tests.integration.courier.killed_couriers_long $(ARGS)
 
 azurite: ## Install Microsoft's Azurite (npm, 365 MB) into .azurite, for the tests of Azure Blob; they skip without it
 	@npm install --prefix .azurite --no-audit --no-fund azurite@3.37.0
@@ -59,11 +66,11 @@ bench-engine: setup ## Replay traces under the engine's policy and its rivals (A
 bench-gpu: setup ## Measure models of full size, random weights, on the GPU at hand (ARGS="--help")
 	@HF_HUB_OFFLINE=1 $(BIN)/python -m bench.gpu device steps latency alone exact strategies --graphs $(ARGS)
 
-clean: ## Remove what can be made again: .venv, demo/, caches. The data in var/ stays
-	rm -rf .venv demo dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+clean: ## Remove what can be made again: .venv, demo/, site/, caches. The data in var/ stays
+	rm -rf .venv demo dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -not -path './var/*' -prune -exec rm -rf {} +
 
-# torch comes first and by itself, so that whichever build of 2.13.0 pip is configured to find is the
+# torch comes first and by itself, so that the build of 2.13.0 that pip finds is the
 # one that the rest is resolved against: a CPU build stays a CPU build.
 $(STAMP): pyproject.toml constraints.txt bin/renderfarm bin/build_hook.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \

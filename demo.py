@@ -1,7 +1,7 @@
-"""The main job, end to end: start a farm here, render 16 prompts at once, show what came of it.
+"""The demo: start a farm here, render 16 prompts at once, show the pictures and the figures.
 
-Run it with `make demo`. It starts `renderfarm up` on free ports, submits through the SDK as any
-client would, and stops the farm again; with `KEEP=1` the farm stays up until Ctrl-C.
+Run it with `make demo`. It starts `renderfarm up` on free ports, submits through the SDK like any
+client, and stops the farm again. With `KEEP=1` the farm keeps running until Ctrl-C.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ PROMPTS: list[tuple[str, int, int, int]] = [
 
 
 def main() -> int:
-    """Run the demo; the exit code."""
+    """Run the demo. Return the exit code."""
     console = Console()
     OUT.mkdir(exist_ok=True)
     try:
@@ -81,7 +81,7 @@ def main() -> int:
 
 @contextlib.contextmanager
 def farm_running(console: Console) -> Iterator[dict[str, Any]]:
-    """A farm of our own under `var/`; what its `farm.json` says. Stops it at the end."""
+    """Yield the `farm.json` of a new farm under `var/`, and stop the farm at the end."""
     log = (OUT / "farm.log").open("w")
     command = [str(Path(sys.executable).with_name("renderfarm")), "up", "--dir", str(VAR)]
     command += ["--port", os.environ.get("PORT", "0"), "--flower-port", "0", "--slots", "32"]
@@ -113,7 +113,7 @@ def _wait_until_up(process: subprocess.Popen[bytes], before: int | None) -> dict
 
 
 def _written_at() -> int | None:
-    """When `farm.json` was written: it tells a new farm's from one that a killed farm left."""
+    """Return when `farm.json` was written; it may belong to an earlier farm that was killed."""
     try:
         return (VAR / "farm.json").stat().st_mtime_ns
     except FileNotFoundError:
@@ -121,7 +121,7 @@ def _written_at() -> int | None:
 
 
 def show(console: Console, access: dict[str, Any]) -> None:
-    """Submit, follow, save, and tell."""
+    """Submit, follow, save, and report."""
     with Farm(access["url"], access["api_key"]) as farm:
         began = time.monotonic()
         jobs = [
@@ -148,7 +148,7 @@ def show(console: Console, access: dict[str, Any]) -> None:
 
 
 def follow(console: Console, jobs: list[Job]) -> None:
-    """A progress bar for each job until all are final."""
+    """Show a progress bar for each job until all are final."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -175,7 +175,7 @@ def follow(console: Console, jobs: list[Job]) -> None:
 
 
 def save(n: int, job: Job) -> tuple[Path, str]:
-    """Save the job's picture; its path and its caption."""
+    """Save the job's picture. Return its path and its caption."""
     prompt = PROMPTS[n][0]
     path = OUT / f"{n + 1:02}-{prompt[:40].strip().replace(' ', '-')}.png"
     job.images[0].save(path)
@@ -183,7 +183,7 @@ def save(n: int, job: Job) -> tuple[Path, str]:
 
 
 def contact_sheet(pictures: list[tuple[Path, str]], columns: int = 4, cell: int = 256) -> Path:
-    """All pictures in one, enlarged, each with its prompt below."""
+    """Return all pictures in one, enlarged, each with its prompt below."""
     caption = 40
     rows = -(-len(pictures) // columns)
     sheet = Image.new(
@@ -205,7 +205,7 @@ def contact_sheet(pictures: list[tuple[Path, str]], columns: int = 4, cell: int 
 
 
 def wrap(text: str, font: Any, width: int) -> list[str]:
-    """The text in lines of at most `width` pixels."""
+    """Wrap the text in lines of at most `width` pixels."""
     lines = [""]
     for word in text.split():
         longer = f"{lines[-1]} {word}".strip()
@@ -217,7 +217,7 @@ def wrap(text: str, font: Any, width: int) -> list[str]:
 
 
 def latencies(jobs: list[Job]) -> Table:
-    """What each job waited and took, in seconds."""
+    """Print how long each job waited and took, in seconds."""
     table = Table(box=None)
     table.add_column("prompt", no_wrap=True, overflow="ellipsis", max_width=30)
     for name in ("size", "steps", "queue s", "render s", "device s"):
@@ -231,7 +231,7 @@ def latencies(jobs: list[Job]) -> Table:
 
 
 def batching(database_url: str) -> float:
-    """Rows per forward pass of the denoiser, as the workers report them."""
+    """Return the rows per forward pass of the denoiser, from the workers' statistics."""
     engine = create_engine(database_url, pool_size=1)
     rows = forwards = 0
     until = time.monotonic() + 10

@@ -1,8 +1,8 @@
-"""Celery, as the carrier of hints. Postgres is the truth: a hint lost or repeated costs nothing.
+"""Celery, the carrier of hints. Postgres holds the jobs: a lost or repeated hint costs nothing.
 
-The settings are those that were seen to survive kill -9, half-open connections and a broker that is
-gone: early acknowledgement, no publish retries, sockets that time out, and no prefetch, so that a
-hint waits in Redis where every worker can take it rather than in one worker's memory.
+The settings survived tests with kill -9, half-open connections and a missing broker: early
+acknowledgement, no publish retries, socket timeouts, and no prefetch. Without prefetch a hint waits
+in Redis, where every worker can take it, and not in one worker's memory.
 """
 
 from __future__ import annotations
@@ -33,22 +33,22 @@ _SOCKETS: dict[str, Any] = {
 
 
 class Channel(RedisTransport.Channel):  # type: ignore[misc,unused-ignore]
-    """A channel that gives nothing back when it is closed: what was in hand is hinted again.
+    """A channel that hands nothing back when it is closed; the dispatcher hints those jobs again.
 
-    Giving back needs a broker that is there, and ends the whole worker when it is not.
+    Handing back needs a broker that answers, and ends the whole worker if there is none.
     """
 
     do_restore = False
 
 
 class Transport(RedisTransport):  # type: ignore[misc,unused-ignore]
-    """Redis, with such channels."""
+    """The Redis transport with such channels."""
 
     Channel = Channel
 
 
 class Connection(kombu.Connection):  # type: ignore[misc,unused-ignore]
-    """A connection that is sought again soon: kombu's own pauses grow to half a minute."""
+    """A connection that is tried again soon; kombu's own backoff grows to half a minute."""
 
     def get_transport_cls(self) -> type[Transport]:
         """Redis is the only broker of hints."""
@@ -60,18 +60,18 @@ class Connection(kombu.Connection):  # type: ignore[misc,unused-ignore]
 
 
 class Carrier(AMQP):  # type: ignore[misc,unused-ignore]
-    """Celery's messaging on such connections."""
+    """Celery's AMQP layer on such connections."""
 
     Connection = Connection
 
 
 def queue_of(model: str) -> str:
-    """The Celery queue that carries the hints of a model."""
+    """Return the Celery queue that carries the hints of a model."""
     return f"render.{model}"
 
 
 def create_app(broker_url: str) -> Celery:
-    """A Celery application on that broker. Connects on first use."""
+    """Return a Celery application on this broker. It connects at first use."""
     app = Celery("renderfarm", broker=broker_url, amqp=Carrier)
     app.conf.update(
         accept_content=["json"],
@@ -98,7 +98,7 @@ def create_app(broker_url: str) -> Celery:
 
 
 def publish(app: Celery, job_id: UUID, attempt: int, request: Mapping[str, Any]) -> None:
-    """Tell the workers of a job. Raises kombu's `OperationalError` when the broker is away."""
+    """Publish a hint. Raises kombu's `OperationalError` if the broker is unavailable."""
     app.send_task(
         TASK,
         args=[str(job_id)],
@@ -111,7 +111,7 @@ def publish(app: Celery, job_id: UUID, attempt: int, request: Mapping[str, Any])
 
 
 def summary(request: Mapping[str, Any]) -> str:
-    """A job in one line, for Flower: model, size, steps and the beginning of the prompt."""
+    """Describe a job in one line, for Flower: model, size, steps and the beginning of the prompt."""
     prompt = request["prompt"]
     short = prompt if len(prompt) <= 60 else prompt[:57] + "..."
     count = f" x{request['num_images']}" if request["num_images"] > 1 else ""
@@ -122,7 +122,7 @@ def summary(request: Mapping[str, Any]) -> str:
 
 
 def waiting_hints(client: redis.Redis, models: Sequence[str]) -> dict[str, int]:
-    """How many hints of each model lie in the broker, not yet taken by a worker."""
+    """Return how many hints of each model are in the broker and not yet received by a worker."""
     pipe = client.pipeline(transaction=False)
     for model in models:
         pipe.llen(queue_of(model))
@@ -130,15 +130,15 @@ def waiting_hints(client: redis.Redis, models: Sequence[str]) -> dict[str, int]:
 
 
 def connect(broker_url: str) -> redis.Redis:
-    """A plain client of the broker, for counting. Connects on first use."""
+    """Return a plain Redis client of the broker, for counting. It connects at first use."""
     return redis.Redis.from_url(broker_url, **_SOCKETS)
 
 
 def connect_async(broker_url: str) -> redis.asyncio.Redis:
-    """The same for an event loop."""
+    """Return the same client for an event loop."""
     return redis.asyncio.Redis.from_url(broker_url, **_SOCKETS)
 
 
 def preview_channel(job_id: UUID | str) -> str:
-    """Where a job's previews are published, as data URLs, while somebody is subscribed to it."""
+    """Return the channel on which a job's previews are published, as data URLs."""
     return f"preview:{job_id}"

@@ -1,4 +1,4 @@
-"""The way to Postgres: one engine per process, and the newest schema on request."""
+"""The database: one SQLAlchemy engine per process, and migrations to the newest schema."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from app.config.repository import REPOSITORY
 
 IDLE_S = 2.0
 CONNECTION_ERRORS = (OperationalError, InterfaceError, NoConnection, psycopg.OperationalError)
-"""What a statement raises while Postgres is out of reach, or has no connection to spare."""
+"""What a statement raises while Postgres is unavailable, or when the pool has no connection."""
 CONNECTION: dict[str, Any] = {
     "connect_timeout": 5,
     "application_name": "renderfarm",
@@ -28,7 +28,10 @@ CONNECTION: dict[str, Any] = {
 
 
 def create_engine(url: str, *, pool_size: int = 10) -> sqlalchemy.Engine:
-    """Build an engine on psycopg 3. Connects on first use; a connection that idled is checked."""
+    """Build an engine on psycopg 3.
+
+    It connects at first use and checks connections that were idle.
+    """
     engine = sqlalchemy.create_engine(
         driver_url(url),
         pool_size=pool_size,
@@ -41,19 +44,19 @@ def create_engine(url: str, *, pool_size: int = 10) -> sqlalchemy.Engine:
 
 
 def autocommit(engine: sqlalchemy.Engine) -> sqlalchemy.Engine:
-    """The same engine for statements that stand alone: no BEGIN before and no ROLLBACK after."""
+    """Return the same engine in autocommit mode, for single statements: no BEGIN and no ROLLBACK."""
     return engine.execution_options(isolation_level="AUTOCOMMIT")
 
 
 def uptime_s(engine: sqlalchemy.Engine) -> float:
-    """How long the server has been up, by its own clock."""
+    """Return how long the server has been up, by its own clock."""
     query = "SELECT extract(epoch FROM clock_timestamp() - pg_postmaster_start_time())"
     with autocommit(engine).connect() as connection:
         return float(connection.execute(sqlalchemy.text(query)).scalar_one())
 
 
 def _check_idle_connections(engine: sqlalchemy.Engine) -> None:
-    """Ping a connection before use if it has not been used for `IDLE_S`; busy ones are known good."""
+    """Ping a connection before use if it was idle for `IDLE_S`; busy connections are known to work."""
 
     @sqlalchemy.event.listens_for(engine, "checkin")
     def note(_: Any, record: Any) -> None:
@@ -71,18 +74,18 @@ def _check_idle_connections(engine: sqlalchemy.Engine) -> None:
 
 
 def driver_url(url: str) -> str:
-    """The SQLAlchemy form of a Postgres URL: any `postgresql://` is read with psycopg 3."""
+    """Return a Postgres URL in SQLAlchemy's form; psycopg 3 serves any `postgresql://`."""
     scheme, _, rest = url.partition("://")
     return f"{'postgresql+psycopg' if scheme == 'postgresql' else scheme}://{rest}"
 
 
 def libpq_url(url: str) -> str:
-    """The libpq form of a Postgres URL, for a bare psycopg connection."""
+    """Return a Postgres URL in libpq's form, for a bare psycopg connection."""
     return "postgresql://" + url.partition("://")[2]
 
 
 def migrate(url: str) -> None:
-    """Bring the database to the newest schema. Safe to run again and from several processes."""
+    """Migrate the database to the newest schema. Safe to repeat, and from several processes."""
     config = Config()
     config.set_main_option("script_location", str(REPOSITORY / "migrations"))
     config.attributes["url"] = driver_url(url)

@@ -1,8 +1,26 @@
-"""What can go wrong in the control plane, as one tree: catch `FarmError` at a boundary."""
+"""Errors of the control plane, as one tree: catch `FarmError` at a boundary.
+
+`Refused` and its subclasses are the errors of a request: the API answers them as problem details
+(RFC 9457), and intake moves the message to the rejects (a dead-letter queue).
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+
+def first_line(error: BaseException | None) -> str:
+    """The first line of an error's message, for a log event; empty if there is no message.
+
+    Later lines of a database error quote the statement and its values.
+    """
+    lines = str(error or "").strip().splitlines()
+    return lines[0] if lines else ""
+
+
+def summary(error: BaseException) -> str:
+    """The type of an error and the first line of its message, in one line."""
+    return f"{type(error).__name__}: {first_line(error)}"
 
 
 class FarmError(Exception):
@@ -10,29 +28,29 @@ class FarmError(Exception):
 
 
 class SettingsError(FarmError):
-    """A setting is missing or unusable; the message names the variable."""
+    """A setting is missing or invalid; the message names the environment variable."""
 
 
 class CatalogError(FarmError):
-    """The models file is missing or unusable; the message names the file and the entry."""
+    """The models file is missing or invalid; the message names the file and the entry."""
 
 
 class BadName(FarmError):
-    """A tenant can't be called so; the message says what can."""
+    """The name is not valid for a tenant; the message says which names are."""
 
 
 @dataclass(frozen=True, slots=True)
 class FieldError:
-    """One thing wrong with one field of a request."""
+    """One error in one field of a request: the field's path, such as `loras.0.scale`, and why."""
 
     field: str
     message: str
 
 
 class Refused(FarmError):
-    """A request that the farm does not take. Carries what the caller needs to mend it.
+    """The farm refuses a request. The error carries what the caller needs to correct the request.
 
-    `code` is stable and `status` is the HTTP answer; `fields` names each bad field.
+    `code` is stable, `status` is the HTTP status, and `fields` names each wrong field.
     """
 
     status = 400
@@ -45,26 +63,26 @@ class Refused(FarmError):
 
 
 class InvalidJson(Refused):
-    """The body is not JSON at all."""
+    """The body is not valid JSON."""
 
     code = "invalid_json"
 
 
 class TooLarge(Refused):
-    """The body is larger than the farm reads."""
+    """The body exceeds the size limit."""
 
     status = 413
     code = "too_large"
 
 
 class InvalidRequest(Refused):
-    """Some fields are wrong; each is named."""
+    """Some fields are wrong; `fields` names each of them."""
 
     status = 422
     code = "invalid_request"
 
     def within(self, place: str) -> InvalidRequest:
-        """The same refusal of a request that is one of several: `place` comes before each field."""
+        """The same error for one request of a list: each field's path begins with `place`."""
         fields = tuple(FieldError(f"{place}.{f.field}", f.message) for f in self.fields)
         return InvalidRequest(f"{place}: {self.detail}", fields)
 
@@ -74,7 +92,7 @@ class UnknownModel(InvalidRequest):
 
 
 class Unstorable(Refused):
-    """Postgres cannot hold it, though every check let it pass."""
+    """Postgres cannot store a value of the request, although every check passed."""
 
     status = 422
     code = "unstorable"
@@ -88,28 +106,28 @@ class IdempotencyConflict(Refused):
 
 
 class NotCancellable(Refused):
-    """The job has ended already."""
+    """The job is in a final state already."""
 
     status = 409
     code = "job_final"
 
 
 class NotFound(Refused):
-    """There is no such thing, or it is another tenant's."""
+    """The requested object does not exist, or belongs to another tenant."""
 
     status = 404
     code = "not_found"
 
 
 class Unauthorized(Refused):
-    """No key, or one that is not valid."""
+    """The request has no API key, or an invalid one."""
 
     status = 401
     code = "unauthorized"
 
 
 class OverQuota(Refused):
-    """The tenant's limit is reached; try again in `retry_after_s` seconds."""
+    """A limit of the tenant is reached; try again after `retry_after_s` seconds."""
 
     status = 429
     code = "over_quota"
@@ -120,7 +138,7 @@ class OverQuota(Refused):
 
 
 class Unavailable(Refused):
-    """The farm cannot take requests just now; try again in `retry_after_s` seconds."""
+    """The farm cannot accept requests now; try again after `retry_after_s` seconds."""
 
     status = 503
     code = "unavailable"

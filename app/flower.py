@@ -1,10 +1,10 @@
-"""Flower, the view of the workers: every render with its job id, model, size and outcome.
+"""Flower, the monitor of the workers: every render with its job id, model, size and outcome.
 
-It only shows. Cancelling and draining are the farm's own; Celery's buttons for them would do
-nothing good to a worker whose jobs share one device, so Flower runs read-only.
+It is read-only. The farm cancels and drains jobs itself. Celery's own controls would harm a worker
+whose jobs share one device.
 
-Flower leaves `/metrics` and `/healthcheck` open to whoever reaches its port, with or without a
-password: keep the port on the loopback address or a private network.
+Flower serves `/metrics` and `/healthcheck` without a password to every client that reaches its
+port: keep the port on the loopback address or a private network.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ TASKS_IN_MEMORY = 10_000
 def main(settings: Settings) -> None:
     """Run Flower until SIGTERM or SIGINT. Refuses to start without a password."""
     credentials = [credential(settings)]
-    # A worker that is busy or not there yet leaves Flower's questions open: no event of ours.
+    # A worker that is busy or not yet started does not answer Flower's requests; that is no event.
     logging.getLogger("flower.inspector").setLevel(logging.ERROR)
     from flower import options  # noqa: PLC0415 - it defines the options of a global parser
 
     chosen = options.default_options
-    chosen.basic_auth = credentials  # not by the command line, where every user could read it
+    chosen.basic_auth = credentials  # not on the command line, where every user could read it
     chosen.format_task = readable
     create_app(settings.broker_url).start(argv=arguments(settings))
 
 
 def arguments(settings: Settings) -> Sequence[str]:
-    """What Celery's command line is given."""
+    """Return the arguments of Celery's command line."""
     return (
         "--quiet",
         "flower",
@@ -54,16 +54,16 @@ def arguments(settings: Settings) -> Sequence[str]:
 
 
 def credential(settings: Settings) -> str:
-    """`user:password`, as the browser sends it."""
+    """Return `user:password` as the browser sends it."""
     if not settings.flower_password:
         raise SettingsError("RENDERFARM_FLOWER_PASSWORD is not set: Flower would be open to all")
     return f"{settings.flower_user}:{settings.flower_password}"
 
 
 def readable(task: Any) -> Any:
-    """A task as the list shows it: one column holds how it ended, well or not.
+    """Format a task for the list: one column shows its result or its error.
 
-    Celery sends the repr of a result, a text in quotes, and an error apart from it.
+    Celery sends the repr of a result (a quoted text), and an error separately.
     """
     if isinstance(task.result, str):
         task.result = task.result.strip("'\"")

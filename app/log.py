@@ -1,4 +1,4 @@
-"""Logs: an event's name, then its fields. One line an event, to standard error."""
+"""Structured logging (structlog): one line per event, its name and then its fields, to stderr."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import structlog
 
 
 def configure(level: int = logging.INFO, *, times: bool = True) -> None:
-    """Set up logging for a role's process. Libraries' warnings come in the same form.
+    """Configure logging for a role's process. Libraries' warnings get the same format.
 
-    Without `times` for a process whose lines someone else dates, as `renderfarm up` does.
+    Pass `times=False` if another program adds a timestamp to each line, as `renderfarm up` does.
     """
     shared: list[structlog.typing.Processor] = [structlog.stdlib.add_log_level]
     if times:
@@ -32,7 +32,8 @@ def configure(level: int = logging.INFO, *, times: bool = True) -> None:
                     colors=False,
                     pad_event_to=0,
                     sort_keys=False,
-                    # The default shows every local variable: keys and passwords, and for seconds.
+                    # The default prints every local variable, keys and passwords among them, and
+                    # takes seconds.
                     exception_formatter=structlog.dev.plain_traceback,
                 ),
             ],

@@ -1,7 +1,8 @@
-"""Postgres notifications as a wake-up: LISTEN on one connection, with a slow poll behind it.
+"""Notifications through Postgres: LISTEN on one connection, with slow polling as a fallback.
 
-A notification only says that something may have changed. Whoever waits looks at the records, so a
-lost notification or connection costs a moment's delay and nothing else.
+A notification only says that something may have changed. A process that waits reads the database
+anyway, so a lost notification or connection costs a short delay and nothing else. The same
+connection carries the advisory lock of the leader election.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.database import CONNECTION, autocommit, libpq_url
+from app.errors import first_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("app.notices")
 SILENT_S = 3.0
-"""A leader that has not said for so long that it leads is put down: it may be frozen for ever."""
+"""A leader that is silent for this many seconds loses the lock: its process may be frozen."""
 _SILENCE = """
 SELECT pg_terminate_backend(pid) FROM pg_locks JOIN pg_stat_activity USING (pid)
 WHERE locktype = 'advisory' AND granted AND classid = 0 AND objid = %(lock)s
@@ -33,27 +35,27 @@ WHERE locktype = 'advisory' AND granted AND classid = 0 AND objid = %(lock)s
 """
 _SEND = text("""
 SELECT pg_notify(channel, payload)
-FROM unnest(CAST(:channels AS text[]), CAST(:payloads AS text[])) AS told(channel, payload)
+FROM unnest(CAST(:channels AS text[]), CAST(:payloads AS text[])) AS notice(channel, payload)
 """)
 
 
 def moved(job_id: UUID, event: str) -> tuple[str, str]:
-    """The notice that a job has moved."""
+    """Return the notification that a job has changed its state."""
     return "jobs", f"{job_id} {event}"
 
 
 class Notices:
-    """Sends notifications, each batch as a statement of its own after the commit it tells of.
+    """Sends notifications, each batch as its own statement after the commit.
 
-    Within the transaction NOTIFY would take a lock on the whole database and keep it until the
-    commit is on disk: all moves of all jobs would go one after another, each with its own fsync.
+    Inside the transaction, NOTIFY would hold a lock on the whole database until the commit is on
+    disk. All changes of all jobs would then run one after another, each with its own fsync.
     """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = autocommit(engine)
 
     def send(self, notices: Sequence[tuple[str, str]]) -> None:
-        """Tell. What can't be told is found by those who wait, at their next look."""
+        """Send notifications. Processes that miss one find the change at their next poll."""
         if not notices:
             return
         channels, payloads = zip(*notices, strict=True)
@@ -62,13 +64,13 @@ class Notices:
             with self._engine.connect() as connection:
                 connection.execute(_SEND, values)
         except SQLAlchemyError as error:
-            log.warning("not told", notices=len(notices), cause=str(error).partition("\n")[0])
+            log.warning("notification_failed", notices=len(notices), cause=first_line(error))
 
 
 class Listener:
-    """Waits for a channel in one thread. Connects when first asked, and again after a failure.
+    """Waits for a channel in one thread. Connects at first use, and again after a failure.
 
-    With `lock`, an advisory lock of the database goes with the connection: see `leads`.
+    With `lock`, the connection also holds an advisory lock of the database: see `leads`.
     """
 
     def __init__(
@@ -87,9 +89,12 @@ class Listener:
         self._connection: psycopg.Connection | None = None
 
     def wait(self, timeout_s: float, wanted: Callable[[str], bool] | None = None) -> bool:
-        """Until a notification (whose payload is wanted), or so many seconds; whether one came.
+        """Wait for a notification with a wanted payload, at most `timeout_s`.
 
-        Raises `psycopg.OperationalError` while the database is away; the next call connects anew.
+        Return whether one came.
+
+        Raises `psycopg.OperationalError` if the database is unavailable; the next call connects
+        again.
         """
         try:
             notices = self._listening().notifies(timeout=timeout_s)
@@ -101,18 +106,18 @@ class Listener:
         return came
 
     def leads(self) -> bool:
-        """Whether this process holds the lock; it tries to when it does not.
+        """Whether this process is the leader: it holds the lock, and tries to take it if not.
 
-        Call at least every second: a leader that is silent for `silent_s`, because its process is
-        frozen or its machine is gone, loses the lock to whoever asks next. Raises
-        `psycopg.OperationalError` while the database is away, and when the lock was lost.
+        Call this at least every second. A leader that is silent for `silent_s`, because its process
+        is frozen or its machine is lost, loses the lock to the next process that calls this. Raises
+        `psycopg.OperationalError` if the database is unavailable, and if the lock was lost.
         """
         try:
             connection = self._connected()
             if self._leads:
                 connection.execute(
                     "SELECT 1"
-                )  # says that we live, and learns whether we lead still
+                )  # shows that this process is alive; fails if the lock was lost
                 return True
             query = "SELECT pg_try_advisory_lock(%s)"
             row = connection.execute(query, (self._lock,)).fetchone()
@@ -120,14 +125,14 @@ class Listener:
             if not self._leads:
                 values = {"lock": self._lock, "silent_s": self._silent_s}
                 if connection.execute(_SILENCE, values).fetchall():
-                    log.warning("put a silent leader down")
+                    log.warning("silent_leader_terminated")
         except psycopg.OperationalError:
             self.close()
             raise
         return self._leads
 
     def close(self) -> None:
-        """Let the connection go, and the lock with it."""
+        """Close the connection, which releases the lock."""
         self._leads = self._listens = False
         if self._connection is not None:
             self._connection.close()
@@ -139,7 +144,10 @@ class Listener:
         return self._connection
 
     def _listening(self) -> psycopg.Connection:
-        """The connection, which listens from now on: who only wants to lead would pile notices up."""
+        """Return the connection, listening.
+
+        A process that only wants to lead does not listen: notifications would pile up.
+        """
         connection = self._connected()
         if not self._listens:
             connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(self._channel)))

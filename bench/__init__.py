@@ -1,1 +1,1 @@
-"""Benchmarks: what the farm costs and gains beside what people glue together today."""
+"""Benchmarks: what the farm costs and gains, compared with what teams build by hand today."""

@@ -1,4 +1,4 @@
-"""`python -m bench`: measure the farm beside the hand-made app."""
+"""`python -m bench`: measure the farm next to the hand-made app."""
 
 from __future__ import annotations
 
@@ -19,12 +19,14 @@ RESULTS = REPOSITORY / "bench" / "results"
 
 
 def main(argv: list[str]) -> int:
-    """Measure, write the results, and say where they are."""
+    """Measure, write the results, and print where they are."""
     arguments = _parser().parse_args(argv)
     if arguments.redraw:
         print(main_line.draw(arguments.results / f"{main_line.NAME}.json"))
         return 0
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # both end by clearing up
+    signal.signal(
+        signal.SIGTERM, signal.default_int_handler
+    )  # both signals end the run with a clean-up
     environment_without_farm()
     started = time.monotonic()
 
@@ -52,7 +54,7 @@ def _plan(arguments: argparse.Namespace) -> Plan:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m bench",
-        description="Measure the farm beside a hand-made Celery app: latency, jobs/s, a burst. "
+        description="Measure the farm next to a hand-made Celery app: latency, jobs/s, a burst. "
         "Everything runs on the loopback address and is cleared away at the end.",
     )
     parser.add_argument(
@@ -66,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--repeats", type=int, help="rounds; default: 5, quick: 2")
     parser.add_argument("--results", type=Path, default=RESULTS, help=f"folder; default: {RESULTS}")
     parser.add_argument(
-        "--redraw", action="store_true", help="only make table and plot anew from the JSON"
+        "--redraw", action="store_true", help="only write table and plot again, from the JSON"
     )
     return parser
 

@@ -1,9 +1,9 @@
-"""What a long backlog costs: 1,000 queued jobs beside 1,000,000, and a table full of ended ones.
+"""The cost of a long backlog: 1,000 queued jobs against 1,000,000, and a table full of ended jobs.
 
     python -m bench.backlog [--most 1000000] [--rounds 30]
 
-On a Postgres of its own, with the statements that the farm runs: submit, find candidates, note the
-hint, claim, renew, finish. Each figure is the median of the rounds, in milliseconds.
+It uses its own Postgres, and the statements that the farm runs: submit, choose candidates, record
+the hint, claim, renew, finish. Each figure is the median of the rounds, in milliseconds.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from app.database import create_engine, migrate
 from app.dispatch.dispatcher import CANDIDATES
 from app.dispatch.fairness import Candidate, choose
 from app.ids import new_id
-from app.jobs.records import Costs, NewImage, NewJob
+from app.jobs.records import AttemptCosts, NewImage, NewJob
 from app.jobs.store import Store
 from app.local.postgres import Postgres
 from app.tenants import tenants
@@ -45,7 +45,7 @@ REQUEST: dict[str, Any] = {
     "output_format": "png", "priority": 0, "deadline_s": 600, "cache": True, "metadata": {},
     "webhook": None,
 }  # fmt: skip
-COSTS = Costs(0.5, 0.1, 0.25, 0.01)
+COSTS = AttemptCosts(0.5, 0.1, 0.25, 0.01)
 _FILL = text("""
 INSERT INTO jobs (id, tenant_id, idempotency_key, request_hash, request, model, steps, shape,
                   priority, created_at, deadline_at)
@@ -59,8 +59,8 @@ UPDATE jobs SET status = 'cancelled', finished_at = now() WHERE status = 'queued
 """)
 
 
-class Farm:
-    """The records, and the farm's own way with them."""
+class BacklogDatabase:
+    """A database, and the farm's own access to it."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
@@ -68,20 +68,20 @@ class Farm:
         self.tenants = [tenants.ensure_tenant(engine, f"tenant-{n}").id for n in range(TENANTS)]
 
     def fill(self, count: int, tag: str) -> None:
-        """Queue so many jobs more."""
+        """Queue this many more jobs."""
         values = {"tenants": self.tenants, "count": TENANTS, "tag": tag, "n": count}
         with self.engine.begin() as connection:
             connection.execute(_FILL, values | {"request": json.dumps(REQUEST)})
         self.settle()
 
     def end(self) -> None:
-        """End everything that waits."""
+        """End every queued job."""
         with self.engine.begin() as connection:
             connection.execute(_END)
         self.settle()
 
     def settle(self) -> None:
-        """Do now what autovacuum does in its time."""
+        """Do now what autovacuum does later."""
         with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.execute(text("VACUUM (ANALYZE) jobs"))
 
@@ -91,14 +91,14 @@ class Farm:
         self.store.insert([NewJob(new, self.tenants[0], str(new), bytes(32), REQUEST)], 10**9)
 
     def candidates(self) -> list[UUID]:
-        """What a round of the dispatcher chooses."""
+        """Choose candidates, like a round of the dispatcher."""
         values = {"model": "null", "room": ROOM, "again_s": 5.0}
         with self.engine.connect() as connection:
             found = [Candidate(*row) for row in connection.execute(text(CANDIDATES), values)]
         return choose(found, {}, ROOM)
 
     def plan(self) -> list[str]:
-        """The kinds of access in the plan of the dispatcher's look."""
+        """Return the access paths in the plan of the dispatcher's query."""
         values = {"model": "null", "room": ROOM, "again_s": 5.0}
         with self.engine.connect() as connection:
             query = text("EXPLAIN (FORMAT JSON) " + CANDIDATES)
@@ -114,8 +114,8 @@ def _accesses(plan: dict[str, Any]) -> list[str]:
     return here + [each for part in plan.get("Plans", ()) for each in _accesses(part)]
 
 
-def measure(farm: Farm, rounds: int) -> dict[str, float]:
-    """Milliseconds of each step; those of a round of the dispatcher for each job that it chose."""
+def measure(farm: BacklogDatabase, rounds: int) -> dict[str, float]:
+    """Return the milliseconds of each step; those of a dispatcher's round are per chosen job."""
     took: dict[str, list[float]] = {}
 
     def timed(name: str, work: Callable[[], Any], share: int = 1) -> Any:
@@ -139,7 +139,7 @@ def measure(farm: Farm, rounds: int) -> dict[str, float]:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Measure, and keep the figures."""
+    """Measure, and write the figures."""
     parser = argparse.ArgumentParser(prog="python -m bench.backlog")
     parser.add_argument("--most", type=int, default=1_000_000)
     parser.add_argument("--rounds", type=int, default=30)
@@ -149,7 +149,7 @@ def main(argv: Sequence[str]) -> int:
     with tempfile.TemporaryDirectory() as folder, Postgres(Path(folder)) as postgres:
         migrate(postgres.url)
         engine = create_engine(postgres.url)
-        farm = Farm(engine)
+        farm = BacklogDatabase(engine)
         measure(farm, 2)
         for name, count in (("1,000 queued", 1000), (f"{arguments.most:,} queued", arguments.most)):
             farm.fill(count, name)
@@ -157,7 +157,7 @@ def main(argv: Sequence[str]) -> int:
             print(name, stages[name], flush=True)
         farm.end()
         farm.fill(1000, "after")
-        name = f"1,000 queued beside {arguments.most:,} ended"
+        name = f"1,000 queued next to {arguments.most:,} ended"
         stages[name], plans[name] = measure(farm, arguments.rounds), farm.plan()
         print(name, stages[name], flush=True)
         engine.dispose()

@@ -1,9 +1,9 @@
-"""The other side of `bench.intake`: what each service's SDK can do at most.
+"""The other side of `bench.intake`: the most that each service's SDK can do.
 
     python -m bench.bare_queues COUNT URL...
 
-Says `begin`, receives and acknowledges COUNT messages of these queues, a thread for each, and says
-`done`. The largest batches that the service allows.
+Prints `begin`, receives and acknowledges COUNT messages of these queues with one thread per queue,
+and prints `done`. It uses the largest batches that the service allows.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def sqs(url: str, count: int) -> None:
 
 
 def pubsub(url: str, count: int) -> None:
-    """The SDK's own `subscribe`, which pulls by a stream; its callback acknowledges."""
+    """The SDK's own `subscribe`, a streaming pull; its callback acknowledges."""
     from google.cloud import pubsub_v1  # noqa: PLC0415
 
     (name,) = parse_qs(urlsplit(url).query)["subscription"]
@@ -77,7 +77,7 @@ def pubsub(url: str, count: int) -> None:
 
 
 def servicebus(url: str, count: int) -> None:
-    """`receive_messages`, then `complete_message` for each: the SDK has no batch of that."""
+    """`receive_messages`, then `complete_message` for each: the SDK has no batch for that."""
     from azure.servicebus import ServiceBusClient  # noqa: PLC0415
 
     secret = os.environ["AZURE_SERVICEBUS_CONNECTION_STRING"]
@@ -107,10 +107,10 @@ SDKS = {
 
 
 def main(argv: list[str]) -> None:
-    """Take them all."""
+    """Receive and acknowledge all messages."""
     count, urls = int(argv[0]) // len(argv[1:]), argv[1:]
     loop = LOOPS[urlsplit(urls[0]).scheme]
-    import_module(SDKS[loop.__name__])  # as the other side has, before its clock starts
+    import_module(SDKS[loop.__name__])  # as on the other side, before the clock starts
     threads = [threading.Thread(target=loop, args=(url, count)) for url in urls]
     print("begin", flush=True)
     for thread in threads:

@@ -1,9 +1,9 @@
-"""Uploads and webhooks beside the bare libraries that a hand-made farm would use.
+"""Uploads and webhooks, compared with the bare libraries that a hand-made farm would use.
 
     python -m bench.delivery [--images 200] [--webhooks 2000] [--rounds 5]
 
 Uploads: images of 1 MB to moto's S3, by the farm's storage (which reads each back) and by boto3's
-`put_object`. Webhooks: a courier that takes them from Postgres, signs, posts and settles them, and
+`put_object`. Webhooks: a courier that claims them from Postgres, signs, posts and records them, and
 httpx posting the same bodies, both to one listener.
 """
 
@@ -47,7 +47,7 @@ RESULTS = REPOSITORY / "bench" / "results"
 IMAGE_BYTES = 1_000_000
 UPLOADERS = 4
 POSTERS = 64
-HEAD = """# Uploads and webhooks beside the bare libraries
+HEAD = """# Uploads and webhooks compared with the bare libraries
 
 Made by `python -m bench.delivery`; do not edit. Medians of {rounds} rounds, both contenders in each. {images} images
 of 1 MB a round to moto's S3, {uploaders} at a time; {webhooks} webhooks a round to one listener, {posters} at a time. Everything
@@ -61,7 +61,7 @@ Measured {measured_at}, commit `{commit}`; {cpu}, {cores} cores, load at the sta
 
 
 def uploads(images: int) -> dict[str, dict[str, float]]:
-    """One round: MB/s and ms per image of the farm with and without reading back, and of boto3."""
+    """Run one round: MB/s and ms per image of the farm with and without reading back, and of boto3."""
     data = [os.urandom(IMAGE_BYTES) for _ in range(8)]
     with places.s3() as url:
         reading = ObjectStorage(settings_of(url))
@@ -97,7 +97,7 @@ def _rate(put: Callable[[int], object], images: int) -> dict[str, float]:
 
 
 async def webhooks(records: Records, count: int) -> dict[str, dict[str, float]]:
-    """One round: webhooks/s of a courier, and posts/s of httpx."""
+    """Run one round: webhooks/s of a courier, and posts/s of httpx."""
     async with endpoint() as customer:
         for _ in range(count):
             records.announce(customer.url, images=1)
@@ -109,7 +109,7 @@ async def webhooks(records: Records, count: int) -> dict[str, dict[str, float]]:
             serving = asyncio.create_task(courier.serve())
             await customer.got(count)
             courier.stop()
-            await serving  # all are settled then
+            await serving  # all are recorded then
             farm_s = time.monotonic() - began
         bodies = [each.body for each in customer.requests]
         bare_s = await _posted(customer.url, bodies)
@@ -129,7 +129,7 @@ async def _posted(url: str, bodies: Sequence[bytes]) -> float:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Measure both, print the table, and write it beside the other results."""
+    """Measure both, print the table, and write it next to the other results."""
     parser = argparse.ArgumentParser(prog="python -m bench.delivery", description=__doc__)
     parser.add_argument("--images", type=int, default=100)
     parser.add_argument("--webhooks", type=int, default=2000)

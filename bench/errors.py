@@ -1,7 +1,7 @@
-"""What can go wrong with a benchmark."""
+"""Errors of a benchmark."""
 
 from __future__ import annotations
 
 
 class BenchError(Exception):
-    """The run has no honest figures: a job failed, or did not end in time."""
+    """The run has no valid figures: a job failed, or did not end in time."""

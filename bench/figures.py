@@ -1,4 +1,4 @@
-"""Statistics of what was measured. Plain Python: numbers in, numbers out."""
+"""Statistics of measurements. Plain Python: numbers in, numbers out."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Figures = dict[str, float]
 
 
 def percentile(values: Iterable[float], percent: float) -> float:
-    """The value that `percent` of the values do not exceed (nearest rank: always one of them)."""
+    """Return the value that `percent` of the values do not exceed (nearest rank: one of them)."""
     ordered = sorted(values)
     if not ordered:
         raise ValueError("there are no values")
@@ -21,15 +21,15 @@ def percentile(values: Iterable[float], percent: float) -> float:
 
 
 def typical(rows: Sequence[Mapping[str, float]]) -> Figures:
-    """The median of each figure over rows that all have the same figures."""
+    """Return the median of each figure over rows that all have the same figures."""
     return {name: statistics.median(row[name] for row in rows) for name in rows[0]}
 
 
 def ratios(over: Sequence[float], under: Sequence[float]) -> Figures:
-    """`over / under`, round by round: its median, and the least and the most that was seen.
+    """Return `over / under`, round by round: the median, the lowest and the highest.
 
-    Both contenders of one round ran within moments of each other, so what else the machine did
-    weighs on both; a ratio of two medians would not have that.
+    Both contenders of one round ran within moments of each other, so other load on the machine
+    affects both. A ratio of two medians would not have this property.
     """
     each = [a / b for a, b in zip(over, under, strict=True)]
     return {"median": statistics.median(each), "least": min(each), "most": max(each)}
@@ -38,7 +38,7 @@ def ratios(over: Sequence[float], under: Sequence[float]) -> Figures:
 def compare(rounds: Sequence[Mapping[str, Mapping[str, float]]], over: str, under: str) -> dict[
     str, Figures
 ]:  # fmt: skip
-    """Ratios of every figure that both contenders have in all rounds and that is never 0 below."""
+    """Return the ratios of every figure that both contenders have in all rounds, with no 0 below."""
     shared = rounds[0][over].keys() & rounds[0][under].keys()
     columns = {
         name: ([each[over][name] for each in rounds], [each[under][name] for each in rounds])

@@ -1,9 +1,9 @@
-"""`python -m bench.intake`: messages a second from each service's emulator into Postgres.
+"""`python -m bench.intake`: messages per second from each service's emulator into Postgres.
 
-Beside it, in the same run, the service's bare SDK: the shortest loop that receives and acknowledges,
-and does nothing with what it got. Both read queues of the same kind, filled alike by the same
-producer, one thread for each queue, and each side in a process of its own whose processor time is
-read off. The emulators are part of what is measured: no figure here is one of a cloud.
+The same run measures the service's bare SDK: the shortest loop that receives and acknowledges, and
+does nothing else. Both read queues of the same kind, filled alike by the same producer, with one
+thread per queue, and each side in its own process, whose processor time is read. The emulators are
+part of the measurement: no figure here is one of a cloud.
 """
 
 from __future__ import annotations
@@ -43,13 +43,15 @@ SERVICES = ("redis", "sqs", "pubsub", "servicebus")
 RESULTS = REPOSITORY / "bench" / "results"
 QUEUES = {"sqs": 20}
 ROUNDS = {"sqs": 5}
-"""Moto's receive takes the longer the more messages a queue holds: SQS gets several queues, several times."""
+"""Moto's receive takes longer the more messages a queue holds: SQS gets several queues, several
+times.
+"""
 LEASE_S = 60.0
 PATIENCE_S = 600.0
 CHUNK = 500
 MODELS = '[null]\npipeline = "null"\n'
 BARE = "bench.bare_queues"
-HEAD = """# Intake beside the bare SDK
+HEAD = """# Intake compared with the bare SDK
 
 Made by `python -m bench.intake`; do not edit. {messages} messages a side through each emulator on this
 machine; SQS in five rounds, for its emulator takes the longer the more a queue holds. Bare: the SDK
@@ -64,7 +66,7 @@ Measured {measured_at}, commit `{commit}`; {cpu}, {cores} cores, load at the sta
 
 
 def main(argv: Sequence[str]) -> int:
-    """Measure each service, print the table, and write it beside the other results."""
+    """Measure each service, print the table, and write it next to the other results."""
     arguments = _arguments(argv)
     found: dict[str, Any] = {
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -85,7 +87,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _service(service: str, count: int, postgres: Postgres, folder: str) -> dict[str, Any]:
-    """The two contenders in turn, each on queues of its own that were filled before its clock starts."""
+    """Measure the two contenders in turn, each on its own queues that were filled before."""
     module, name = HARNESSES[service]
     harness: Harness = getattr(import_module(f"tests.contract.queues.{module}"), name)()
     records = Records(postgres.url)
@@ -103,7 +105,7 @@ def _service(service: str, count: int, postgres: Postgres, folder: str) -> dict[
 
 
 def _made(harness: Harness, service: str) -> list[str]:
-    """The URLs of new queues."""
+    """Return the URLs of new queues."""
     return [
         harness.make(lease_s=LEASE_S, max_deliveries=5, ordered=False)
         for _ in range(QUEUES.get(service, 1))
@@ -111,7 +113,7 @@ def _made(harness: Harness, service: str) -> list[str]:
 
 
 def _fill(urls: list[str], count: int) -> None:
-    """Put so many messages into these queues, between them."""
+    """Put this many messages into these queues in all."""
     each = count // len(urls)
     for url in urls:
         with open_queue(url) as queue:
@@ -121,7 +123,7 @@ def _fill(urls: list[str], count: int) -> None:
 
 
 def _bare(harness: Harness, service: str, count: int) -> dict[str, float]:
-    """The SDK's own loop, as a process that says when it begins and when it has them all."""
+    """Run the SDK's own loop, in a process that prints when it begins and when it has them all."""
     urls = _made(harness, service)
     _fill(urls, count)
     command = [sys.executable, "-m", BARE, str(count), *urls]
@@ -141,7 +143,7 @@ def _bare(harness: Harness, service: str, count: int) -> dict[str, float]:
 def _intake(
     harness: Harness, service: str, count: int, records: Records, folder: str
 ) -> dict[str, float]:
-    """`renderfarm intake` as anyone runs it. Its tenant has no room until all is ready."""
+    """Run `renderfarm intake` like any user. Its tenant has no room until everything is ready."""
     urls = _made(harness, service)
     tenant = ensure_tenant(records.engine, f"t{time.time_ns()}")
     records.limit(tenant, 0)
@@ -176,20 +178,20 @@ def _intake(
 
 
 class Records:
-    """The database that intake writes to."""
+    """Return the database that intake writes to."""
 
     def __init__(self, url: str) -> None:
         self.url = url
         self.engine = create_engine(url)
 
     def limit(self, tenant: Tenant, most: int) -> None:
-        """Let so many jobs of the tenant wait."""
+        """Set how many jobs of the tenant may wait."""
         update = text("UPDATE tenants SET max_queued = :most WHERE id = :id")
         with self.engine.begin() as connection:
             connection.execute(update, {"most": most, "id": tenant.id})
 
     def await_jobs(self, tenant: Tenant, count: int) -> float:
-        """Wait for the last job; the seconds from the first one to it, by the database's clock."""
+        """Wait for the last job; return the seconds since the first one, by the database's clock."""
         query = text("""SELECT count(*), extract(epoch FROM max(created_at) - min(created_at))
                         FROM jobs WHERE tenant_id = :id""")
         give_up_at = time.monotonic() + PATIENCE_S
@@ -203,7 +205,7 @@ class Records:
 
 
 def _together(count: int, rounds: list[dict[str, float]]) -> dict[str, float]:
-    """The figures of equal rounds, of `count` messages between them, as those of one."""
+    """Combine the figures of equal rounds, of `count` messages in all, into one."""
     took_s = sum(each["took_s"] for each in rounds)
     used_s_per_1000 = sum(each["cpu_s_per_1000"] for each in rounds) / len(rounds)
     return _figures(count, took_s, used_s_per_1000 * count / 1000)

@@ -1,4 +1,4 @@
-"""What the figures were measured on: the machine, the code and the versions under it."""
+"""The conditions of a measurement: the machine, the commit and the versions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PACKAGES = (
 
 
 def machine() -> dict[str, Any]:
-    """The processor, the cores this process may use, the memory, and how busy it all is."""
+    """Return the processor, its available cores, the memory, and the load."""
     return {
         "cpu": _field("/proc/cpuinfo", "model name") or platform.processor(),
         "cores": _cores(),
@@ -30,12 +30,12 @@ def machine() -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Of Python and of the packages that matter here."""
+    """Return the versions of Python and of the important packages."""
     return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
 
 
 def commit() -> str:
-    """The commit that is checked out, with `+` when files differ from it; empty outside git."""
+    """Return the commit that is checked out, with `+` if files differ from it; empty outside git."""
     head = _git("rev-parse", "--short=12", "HEAD")
     return head + ("+" if head and _git("status", "--porcelain", "--untracked-files=no") else "")
 
@@ -49,7 +49,7 @@ def _cores() -> int | None:
 def _git(*arguments: str) -> str:
     try:
         done = subprocess.run(
-            ["git", *arguments],  # noqa: S607 - whichever git the user has
+            ["git", *arguments],  # noqa: S607 - the git on the PATH
             cwd=REPOSITORY, capture_output=True, text=True, check=False,
         )  # fmt: skip
     except OSError:

@@ -1,6 +1,6 @@
-"""Processor time of processes and all below them: a figure that a busy machine disturbs less.
+"""Processor time of process trees: a figure that a busy machine disturbs less.
 
-Read off `/proc`, so on Linux only.
+It is read from `/proc`, so on Linux only.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ class Usage:
 
     @classmethod
     def of(cls, stat: str) -> Usage:
-        """Read a line of `/proc/PID/stat` (see proc(5)); the name in brackets may hold spaces."""
+        """Parse a line of `/proc/PID/stat` (see proc(5)); the name in brackets may hold spaces."""
         fields = stat.rpartition(")")[2].split()
         return cls(int(fields[1]), sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK"))
 
 
 def seconds(roots: Iterable[int]) -> float:
-    """The processor seconds that these processes and all below them have used so far."""
+    """Return the processor seconds that these process trees have used so far."""
     return total(_living(), roots)
 
 
 def total(usages: dict[int, Usage], roots: Iterable[int]) -> float:
-    """The sum over the roots' trees, each process once."""
+    """Return the sum over the roots' trees, each process once."""
     children: defaultdict[int, list[int]] = defaultdict(list)
     for pid, usage in usages.items():
         children[usage.parent].append(pid)
@@ -54,5 +54,5 @@ def _living() -> dict[int, Usage]:
         try:
             found[int(folder.name)] = Usage.of((folder / "stat").read_text(encoding="utf-8"))
         except (FileNotFoundError, ProcessLookupError):
-            continue  # it ended while we looked
+            continue  # it ended during the look
     return found

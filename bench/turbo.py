@@ -1,9 +1,9 @@
-"""One picture, from the call to its bytes: the model at 20 steps and its turbo model at two.
+"""One picture, from the call to its bytes: the model at 20 steps and its turbo variant at two.
 
     python -m bench.turbo [--pictures 20]
 
-Both through the farm (submit over HTTP, wait, fetch the PNG) and bare, as a script would draw them: the
-stock pipeline in this process, with nobody else to serve. The four take turns, picture by picture.
+Both through the farm (submit over HTTP, wait, fetch the PNG) and bare: the stock pipeline in this
+process, like a script. The four take turns, picture by picture.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def through(farm: Farm, model: str) -> Callable[[str, int], bytes]:
 
 def bare(model: str) -> Callable[[str, int], bytes]:
     """Draw with the stock pipeline."""
-    pipeline = load(MODELS / model)  # its own scheduler is the one that is asked for
+    pipeline = load(MODELS / model)  # its own scheduler is the requested one
     settings = {name: value for name, value in ASKED[model].items() if name != "scheduler"}
 
     def draw(prompt: str, seed: int) -> bytes:
@@ -89,7 +89,7 @@ def bare(model: str) -> Callable[[str, int], bytes]:
 def measure(
     strategies: Mapping[str, Callable[[str, int], bytes]], pictures: int
 ) -> dict[str, list[float]]:
-    """Seconds of each picture by strategy, after one of each that does not count."""
+    """Return the seconds of each picture by strategy, after one of each that does not count."""
     took: dict[str, list[float]] = {name: [] for name in strategies}
     for number in range(-1, pictures):
         for name in turned(list(strategies), number):
@@ -101,7 +101,7 @@ def measure(
 
 
 def page(result: Mapping[str, Any]) -> str:
-    """The table: medians, 95th percentiles, and each picture's ratio to the bare model's."""
+    """Return the table: medians, 95th percentiles, and each picture's ratio to the bare model's."""
     strategies: Mapping[str, Sequence[float]] = result["strategies"]
     base = strategies["bare, scenes"]
     rows = [

@@ -1,4 +1,4 @@
-"""Runs the migrations in one transaction, under a lock, so that two farms starting at once agree."""
+"""Runs the migrations (Alembic) in one transaction, under a lock: two farms may start at once."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from alembic import context
 from app.database import driver_url
 from app.tables import metadata
 
-MIGRATION_LOCK = 7_236_001  # any fixed number: the advisory lock that migrations take
+MIGRATION_LOCK = 7_236_001  # any fixed number; the advisory lock of all migrations
 
 
 def run() -> None:
-    """Upgrade the database whose URL the caller gave, or `RENDERFARM_DATABASE_URL`'s."""
+    """Migrate the database at the URL that the caller set, or else at `RENDERFARM_DATABASE_URL`."""
     url = context.config.attributes.get("url") or driver_url(os.environ["RENDERFARM_DATABASE_URL"])
     engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool)
     with engine.begin() as connection:

@@ -1,1 +1,1 @@
-"""Models that ship with the farm, each in a folder of its own."""
+"""Models that ship with the farm, each in its own folder."""

@@ -1,4 +1,4 @@
-"""Queues of four services and one in memory, with one behaviour; both ends, send and receive.
+"""Queues of four cloud services and one in memory, with one behaviour; to send and to receive.
 
 >>> from renderfarm.queues import open_queue
 >>> with open_queue("sqs://eu-central-1/renders") as queue:

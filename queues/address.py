@@ -1,4 +1,4 @@
-"""A queue's URL, taken apart and checked."""
+"""A queue's URL, parsed and checked."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Address:
 
     @classmethod
     def parse(cls, url: str) -> Self:
-        """Take a URL apart; raises `BadAddress` where it has no host."""
+        """Parse a URL. Raises `BadAddress` if it has no host."""
         parts = urlsplit(url)
         host = parts.netloc.rpartition("@")[2]
         if not host:
@@ -41,20 +41,20 @@ class Address:
         )
 
     def allow(self, *names: str) -> None:
-        """Raise `BadAddress` for an option that is not among `names`: a typo must not pass."""
+        """Raise `BadAddress` for an option that is not among `names`, so that no typo passes."""
         for name in self.options:
             if name not in names:
                 known = ", ".join(names) or "none"
                 raise BadAddress(f"{self.scheme}:// has no option {name!r}; it has: {known}")
 
     def need(self, name: str) -> str:
-        """An option that must be there."""
+        """Return a required option."""
         if value := self.options.get(name):
             return value
         raise BadAddress(f"{self.scheme}:// needs ?{name}=")
 
     def number(self, name: str, default: float, least: float) -> float:
-        """An option that is a number of at least `least`."""
+        """Return an option that is a number of at least `least`."""
         text = self.options.get(name, str(default))
         try:
             value = float(text)
@@ -66,10 +66,10 @@ class Address:
 
     @property
     def lease_s(self) -> float:
-        """How long a message stays in hand: `?lease_s=`, 30 s unless given."""
+        """Return the lease of a message (visibility timeout): `?lease_s=`, default 30 s."""
         return self.number("lease_s", DEFAULT_LEASE_S, 0.01)
 
     @property
     def max_deliveries(self) -> int:
-        """How often a message is handed out before it is dead: `?max_deliveries=`, else 5."""
+        """Return how often a message is delivered before it is dead: `?max_deliveries=`, default 5."""
         return int(self.number("max_deliveries", DEFAULT_MAX_DELIVERIES, 1))

@@ -1,7 +1,7 @@
-"""A request on its way: JSON in UTF-8, with the job's id inside.
+"""The message of a request: JSON in UTF-8, with the job's id inside.
 
-The id is made by the producer, so that a message delivered twice is still one job, and the
-producer can ask for its job before the farm has seen the message.
+The producer makes the id, so that a message delivered twice is still one job, and the producer can
+ask for its job before the farm has read the message.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 def pack(request: Mapping[str, Any]) -> tuple[str, bytes]:
-    """The job's id and the message's body; the id is made here when the request has none.
+    """Return the job's id and the message's body; the id is made here if the request has none.
 
-    Raises `ValueError` for an id that is no UUID and for NaN and infinities, `TypeError` for what
-    JSON cannot hold.
+    Raises `ValueError` for an id that is not a UUID and for NaN and infinities, `TypeError` for
+    values that JSON cannot hold.
     """
     job_id = str(UUID(str(request["id"])) if request.get("id") is not None else new_id())
     body = json.dumps({**request, "id": job_id}, ensure_ascii=False, allow_nan=False)
@@ -28,7 +28,7 @@ def pack(request: Mapping[str, Any]) -> tuple[str, bytes]:
 
 
 def new_id(now_ms: int | None = None) -> UUID:
-    """A UUIDv7 (RFC 9562, section 5.7): 48 bits of milliseconds, then 74 random bits."""
+    """Return a UUIDv7 (RFC 9562, section 5.7): 48 bits of milliseconds, then 74 random bits."""
     milliseconds = time.time_ns() // 1_000_000 if now_ms is None else now_ms
     random = secrets.randbits(74)
     value = (milliseconds & (2**48 - 1)) << 80

@@ -1,11 +1,11 @@
-"""What can go wrong with a queue, split by what the caller can do about it.
+"""Errors of queues, split by what the caller can do about them.
 
 QueueError
-├── BadAddress      the URL names no queue: change it
+├── BadAddress      the URL is not a queue's: change it
 ├── MissingExtra    the service's SDK is not installed; the text says what to install
 ├── Unavailable     the service does not answer, or is overloaded: try again later
-├── Refused         the service said no (no such queue, no permission): change its settings
-└── NotSent         some messages of a batch were not taken; `refused` says which, and why
+├── Refused         the service refused (no such queue, no permission): change its settings
+└── NotSent         some messages of a batch were refused; `refused` has the reasons
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 
 class QueueError(Exception):
-    """The base of every error this package raises on purpose; `__cause__` is the SDK's own."""
+    """The base of every error that this package raises on purpose; `__cause__` is the SDK's own."""
 
 
 class BadAddress(QueueError):
-    """The URL is not one of a queue, or has an option that its kind of queue does not know."""
+    """The URL is not a queue's, or has an option that this kind of queue does not know."""
 
 
 class MissingExtra(QueueError):
@@ -29,17 +29,17 @@ class MissingExtra(QueueError):
 
 
 class Unavailable(QueueError):
-    """The service could not be reached or did not answer. Whether it did what was asked is unknown."""
+    """The service could not be reached or did not answer. It may have done what was asked, or not."""
 
 
 class Refused(QueueError):
-    """The service answered, and refused. Trying again does not help until something is changed."""
+    """The service answered, and refused. Another try does not help until something is changed."""
 
 
 class NotSent(QueueError):
-    """Some messages of a batch were not taken; all others were.
+    """Some messages of a batch were refused; all others were sent.
 
-    `refused` maps each id that was not taken to the reason.
+    `refused` maps each refused id to the reason.
     """
 
     def __init__(self, refused: Mapping[str, str]) -> None:
@@ -47,6 +47,6 @@ class NotSent(QueueError):
         self.refused = refused
 
     def __str__(self) -> str:
-        """Count them and say why the first was refused."""
+        """Count the refused messages and give the first reason."""
         first_id, reason = next(iter(self.refused.items()))
         return f"{len(self.refused)} messages were not sent; {first_id}: {reason}"

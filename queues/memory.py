@@ -1,7 +1,6 @@
-"""`memory://NAME`: the reference. Shared by name within one process, gone with it.
+"""`memory://NAME`: the reference adapter. One process shares it by name; it ends with the process.
 
-For users' tests and for learning what a queue of this package does; the other adapters must
-behave as this one.
+Use it in tests, and to learn how a queue of this package behaves; the other adapters behave alike.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ LIMIT_BYTES = 1_048_576
 
 @dataclass(slots=True, eq=False)
 class _Entry:
-    """One message: due at `due_at` (monotonic), in hand or not, delivered so many times."""
+    """One message: due at `due_at` (monotonic), leased or not, with its number of deliveries."""
 
     message: Outgoing
     due_at: float = 0.0
@@ -33,7 +32,7 @@ class _Entry:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A message that was given up, and why."""
+    """A dead letter, with the reason."""
 
     message: Outgoing
     reason: str
@@ -41,23 +40,26 @@ class DeadLetter:
 
 @dataclass(slots=True)
 class Store:
-    """What one name holds. `changed` guards all of it, and wakes whoever waits for a message."""
+    """The content of one name.
+
+    `changed` guards all of it, and wakes threads that wait for a message.
+    """
 
     changed: threading.Condition = field(default_factory=threading.Condition)
     entries: list[_Entry] = field(default_factory=list)
     dead: list[DeadLetter] = field(default_factory=list)
 
     def remove(self, entry: _Entry) -> None:
-        """Forget an entry."""
+        """Remove an entry."""
         self.entries.remove(entry)
 
     def bury(self, entry: _Entry, reason: str) -> None:
-        """Move an entry to the dead-letter."""
+        """Move an entry to the dead letters."""
         self.remove(entry)
         self.dead.append(DeadLetter(entry.message, reason))
 
     def ready(self, now: float) -> Iterator[_Entry]:
-        """The entries that may be handed out, oldest first; a group waits for its first."""
+        """Return the entries that may be delivered, oldest first; a group waits for its first."""
         waiting: set[str] = set()
         for entry in list(self.entries):
             group = entry.message.group
@@ -74,7 +76,7 @@ _STORES_LOCK = threading.Lock()
 
 
 def store(name: str) -> Store:
-    """The store that `memory://name` uses: for tests that look inside."""
+    """Return the store that `memory://name` uses: for tests that look inside."""
     with _STORES_LOCK:
         return _STORES.setdefault(name, Store())
 
@@ -88,7 +90,7 @@ class MemoryQueue(Queue):
         self._max_deliveries = max_deliveries
 
     def put(self, messages: Sequence[Outgoing]) -> None:
-        """Append; a body above `LIMIT_BYTES` is refused, as a service would."""
+        """Append; a body above `LIMIT_BYTES` is refused, like a service would."""
         small = [each for each in messages if len(each.body) <= LIMIT_BYTES]
         with self._store.changed:
             self._store.entries += [_Entry(message) for message in small]
@@ -97,7 +99,7 @@ class MemoryQueue(Queue):
         refuse({each.id: f"larger than {LIMIT_BYTES} bytes" for each in large})
 
     def receive(self, limit: int = 10, wait_s: float = 0.0) -> list[Message]:
-        """Hand out what is due, oldest first; give up what was delivered too often."""
+        """Deliver due messages, oldest first; give up those that were delivered too often."""
         deadline = time.monotonic() + wait_s
         with self._store.changed:
             while not (taken := self._take(limit)):
@@ -123,7 +125,7 @@ class MemoryQueue(Queue):
         return taken
 
     def ack(self, messages: Sequence[Message]) -> list[Message]:
-        """Forget messages."""
+        """Remove messages."""
         return self._settle(messages, self._store.remove)
 
     def retry(self, messages: Sequence[Message], delay_s: float = 0.0) -> list[Message]:
@@ -139,7 +141,7 @@ class MemoryQueue(Queue):
         return self._settle(messages, lambda entry: self._store.bury(entry, reason))
 
     def extend(self, messages: Sequence[Message]) -> list[Message]:
-        """Make messages due after another `lease_s`, if not settled before."""
+        """Extend the lease by another `lease_s`, if the message is not settled."""
 
         def start_anew(entry: _Entry) -> None:
             entry.due_at = time.monotonic() + self.lease_s
@@ -162,7 +164,7 @@ class MemoryQueue(Queue):
         return lost
 
     def close(self) -> None:
-        """Nothing to give up: the store stays for the next who opens the name."""
+        """Do nothing: the store stays for the next user of the name."""
 
 
 def _message(entry: _Entry) -> Message:
@@ -171,7 +173,7 @@ def _message(entry: _Entry) -> Message:
 
 
 def open_address(address: Address) -> MemoryQueue:
-    """The queue at `memory://NAME?lease_s=30&max_deliveries=5`."""
+    """Open the queue at `memory://NAME?lease_s=30&max_deliveries=5`."""
     address.allow("lease_s", "max_deliveries")
     return MemoryQueue(
         store(address.host), lease_s=address.lease_s, max_deliveries=address.max_deliveries

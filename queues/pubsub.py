@@ -1,8 +1,8 @@
 """`pubsub://PROJECT/TOPIC?subscription=NAME`: Google Pub/Sub, on google-cloud-pubsub.
 
-Credentials come by Google's own variables (`GOOGLE_APPLICATION_CREDENTIALS`), an emulator by
-`PUBSUB_EMULATOR_HOST`. The subscription's dead-letter policy says how often a message is delivered
-and which topic is its dead-letter; without that policy Pub/Sub counts no deliveries.
+Google's own variables hold the credentials (`GOOGLE_APPLICATION_CREDENTIALS`),
+`PUBSUB_EMULATOR_HOST` names an emulator. The subscription's dead-letter policy sets how often a
+message is delivered, and its dead-letter topic. Without that policy Pub/Sub counts no deliveries.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ MAX_REASON_BYTES = 1024
 MAX_DELAY_S = 600
 CALL_TIMEOUT_S = 5.0
 OPENING_S = 1.0
-"""How long a receive waits for a stream that was just opened, though it need not wait at all."""
+"""How long a receive waits for a stream that was just opened, even with `wait_s=0`."""
 CONNECTION_ERRORS = (
     exceptions.ServerError,
     exceptions.TooManyRequests,
@@ -60,7 +60,7 @@ AGAIN = Retry(
 
 
 class PubSubQueue(Queue):
-    """A topic to send to and, where `subscription` is given, a subscription of it to receive from."""
+    """A topic to send to and, if `subscription` is given, one of its subscriptions to receive from."""
 
     def __init__(
         self, project: str, topic: str, subscription: str | None, *, lease_s: float, ahead: int
@@ -95,7 +95,7 @@ class PubSubQueue(Queue):
             self._publisher.publish(topic=topic, messages=raw, retry=AGAIN, timeout=CALL_TIMEOUT_S)
 
     def receive(self, limit: int = 10, wait_s: float = 0.0) -> list[Message]:
-        """Take what the stream has fetched; open it first, and again when it has ended."""
+        """Return prefetched messages; open the stream first, and again after it has ended."""
         deadline = time.monotonic() + wait_s
         while True:
             stream, fresh = self._open_stream()
@@ -111,7 +111,10 @@ class PubSubQueue(Queue):
                 return []
 
     def _open_stream(self) -> tuple[Stream, bool]:
-        """The stream, and whether it was opened just now. The service ends each now and then."""
+        """Return the stream, and whether it was opened just now.
+
+        The service ends each one at times.
+        """
         if self._name is None:
             raise BadAddress("to receive, pubsub:// needs ?subscription=")
         with self._lock, _errors(self._path):
@@ -123,7 +126,7 @@ class PubSubQueue(Queue):
             return self._stream, True
 
     def _hand_out(self, fetched: Sequence[tuple[float, ReceivedMessage]]) -> list[Message]:
-        """Give what has waited in the buffer a whole lease, and drop what has waited it out."""
+        """Give messages of the buffer a whole lease, and drop those that waited too long."""
         good = [(age, raw) for age, raw in fetched if age < self.lease_s * 0.9]
         messages = [_message(raw) for _, raw in good]
         waited = (age > self.lease_s / 4 for age, _ in good)
@@ -131,7 +134,7 @@ class PubSubQueue(Queue):
         return messages
 
     def ack(self, messages: Sequence[Message]) -> list[Message]:
-        """Acknowledge; Pub/Sub does not tell which ids it no longer knew."""
+        """Acknowledge; Pub/Sub does not report unknown ids."""
         for start in range(0, len(messages), BATCH):
             ids = [each.receipt for each in messages[start : start + BATCH]]
             with _errors(self._path):
@@ -162,9 +165,9 @@ class PubSubQueue(Queue):
         return []
 
     def reject(self, messages: Sequence[Message], reason: str) -> list[Message]:
-        """Publish copies to the dead-letter topic, the reason as an attribute, then acknowledge.
+        """Publish copies to the dead-letter topic with the reason, then acknowledge.
 
-        A crash between the two leaves a message in both, never in none.
+        A crash between the two leaves a message in both topics, and never loses it.
         """
         short = reason.encode()[:MAX_REASON_BYTES].decode(errors="ignore")
         copies = [
@@ -198,7 +201,7 @@ class PubSubQueue(Queue):
         return SubscriberClient()
 
     def close(self) -> None:
-        """End the stream, which hands back what it fetched ahead; close the channels."""
+        """End the stream, which hands back prefetched messages; close the channels."""
         with self._lock:
             stream, self._stream = self._stream, None
         if stream is not None:
@@ -209,7 +212,7 @@ class PubSubQueue(Queue):
 
 
 def _batches(messages: Sequence[Outgoing]) -> Iterator[list[Outgoing]]:
-    """Cut into requests: of one ordering key each, within the limits of a request."""
+    """Split into requests: of one ordering key each, within the limits of a request."""
     keys: dict[str | None, list[Outgoing]] = {}
     for message in messages:
         keys.setdefault(message.group, []).append(message)
@@ -256,13 +259,13 @@ def _errors(name: str) -> Iterator[None]:
     try:
         yield
     except CONNECTION_ERRORS as error:
-        raise Unavailable(f"Pub/Sub does not serve {name} now: {error}") from error
+        raise Unavailable(f"Pub/Sub does not answer for {name} now: {error}") from error
     except (exceptions.GoogleAPIError, GoogleAuthError) as error:
         raise Refused(f"Pub/Sub refused {name}: {error}") from error
 
 
 def open_address(address: Address) -> PubSubQueue:
-    """The queue at `pubsub://PROJECT/TOPIC?subscription=NAME&lease_s=30&ahead=1000`."""
+    """Open the queue at `pubsub://PROJECT/TOPIC?subscription=NAME&lease_s=30&ahead=1000`."""
     address.allow("subscription", "lease_s", "ahead")
     if not address.path:
         raise BadAddress("pubsub:// needs a project and a topic: pubsub://PROJECT/TOPIC")

@@ -1,4 +1,4 @@
-"""One open streaming pull, read by a thread of its own into a buffer."""
+"""One open streaming pull, read by its own thread into a buffer."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ CALL_TIMEOUT_S = 5.0
 
 
 class Stream:
-    """Fetches ahead, at most `ahead` messages not settled, each leased for `lease_s`.
+    """Prefetches at most `ahead` messages that are not settled, each leased for `lease_s`.
 
-    `fault` is why it ended, if not by `close`. What was fetched and not taken is handed back when
-    the stream ends; and it ends by itself when nobody has taken anything for half a lease, so that
-    no message grows old in here. The dispatch of the SDK's own `subscribe` is not used: it renews
-    leases whether the holder still works or not.
+    `fault` is the reason of its end, if not by `close`. When the stream ends, prefetched messages
+    are handed back. It ends by itself if nobody receives for half a lease, so that no message grows
+    old in the buffer. The dispatch of the SDK's own `subscribe` is not used: it renews leases
+    whether the consumer still works or not.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Stream:
         self._thread.start()
 
     def take(self, limit: int, wait_s: float) -> list[tuple[float, ReceivedMessage]]:
-        """Up to `limit` messages with their ages in seconds; waits for the first, or for the end."""
+        """Return up to `limit` messages with their ages in seconds; wait for the first, or the end."""
         with self._changed:
             self._changed.wait_for(lambda: self._fetched or self.ended, wait_s)
             now = self._taken_at = time.monotonic()
@@ -61,7 +61,7 @@ class Stream:
         return [(now - at, message) for at, message in fetched]
 
     def close(self) -> None:
-        """End the stream and hand back what was not taken."""
+        """End the stream and hand back the messages of the buffer."""
         self._closing.set()
         self._thread.join(CLOSE_TIMEOUT_S)
         if self._thread.is_alive():
@@ -82,7 +82,7 @@ class Stream:
             self._end()
 
     def _requests(self) -> Iterator[StreamingPullRequest]:
-        """Open the stream and keep it alive; to return is to ask the service for its end."""
+        """Open the stream and keep it alive; returning asks the service to end it."""
         yield self._first
         while not self._closing.wait(min(HEARTBEAT_S, self._lease_s / 4)):
             if self._idle:
@@ -103,14 +103,14 @@ class Stream:
             self._changed.notify_all()
 
     def _end(self) -> None:
-        self._closing.set()  # or the thread that sends heartbeats would sleep on
+        self._closing.set()  # otherwise the thread that sends heartbeats would keep sleeping
         with self._changed:
             left = [message.ack_id for _, message in self._fetched]
             self._fetched.clear()
             self.ended = True
             self._changed.notify_all()
         if left:
-            with suppress(GoogleAPICallError):  # then they come when their leases end
+            with suppress(GoogleAPICallError):  # then they come again when their leases end
                 self._client.modify_ack_deadline(
                     subscription=self._first.subscription,
                     ack_ids=left,

@@ -1,9 +1,9 @@
-"""The two Lua scripts that move messages in Redis: each runs whole or not at all.
+"""The two Lua scripts that move messages in Redis: each runs atomically.
 
-Three keys hold a queue: the stream NAME, read by one consumer group; the sorted set
-{NAME}:delayed, of messages that wait, by the millisecond they are due; the stream {NAME}:dead.
-An entry has the fields `body`, and optionally `id`, `attributes` (JSON) and `attempts` (deliveries
-before this entry was written). Only the server's clock is read.
+Three keys hold a queue: the stream NAME, read by one consumer group; the sorted set {NAME}:delayed,
+of delayed messages by the millisecond they are due; the stream {NAME}:dead. An entry has the fields
+`body`, and optionally `id`, `attributes` (JSON) and `attempts` (deliveries before this entry was
+written). Only the server's clock is used.
 """
 
 from __future__ import annotations

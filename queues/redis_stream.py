@@ -1,7 +1,7 @@
 """`redis://HOST:PORT/DB?stream=NAME`: a stream with a consumer group, on redis-py.
 
-For Redis 6.2 and newer. Leases, delays and the dead-letter are built of Redis's own parts (see
-`redis_scripts`), as Redis has none. A group's order is not kept: use one of the other services.
+For Redis 6.2 and newer. Redis has no leases, delays or dead letters for streams; `redis_scripts`
+builds them from its data types. The order within a group is not kept: use another service for that.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ CONNECT_TIMEOUT_S = 2.0
 
 
 class RedisStream(Queue):
-    """A queue in one stream. Each object is a consumer of its own."""
+    """A queue in one stream. Each object is its own consumer."""
 
     def __init__(self, client: Redis, stream: str, *, lease_s: float, max_deliveries: int) -> None:
         self.lease_s = lease_s
@@ -58,7 +58,7 @@ class RedisStream(Queue):
         refuse(dict.fromkeys(large, f"larger than {LIMIT_BYTES} bytes"))
 
     def receive(self, limit: int = 10, wait_s: float = 0.0) -> list[Message]:
-        """First what is due again, then what is new; while there is neither, wait for an entry."""
+        """Return redelivered messages first, then new ones; without either, wait for an entry."""
         deadline = time.monotonic() + wait_s
         with _errors():
             while True:
@@ -66,7 +66,7 @@ class RedisStream(Queue):
                 left_s = deadline - time.monotonic()
                 if taken or left_s <= 0:
                     return taken
-                # Delays and leases that end in the meantime are nothing that Redis would tell.
+                # Redis does not signal delays and leases that end in the meantime.
                 pause_s = min(left_s, self.lease_s, MAX_WAIT_S)
                 self._client.xread({self._stream: seen}, count=1, block=max(1, int(pause_s * 1000)))
 
@@ -78,11 +78,11 @@ class RedisStream(Queue):
         return seen, [_message(*entry) for entry in taken]
 
     def ack(self, messages: Sequence[Message]) -> list[Message]:
-        """Delete the entries, and forget that they were pending."""
+        """Delete the entries, also from the pending list."""
         return self._settle(messages, "ack", "")
 
     def retry(self, messages: Sequence[Message], delay_s: float = 0.0) -> list[Message]:
-        """Write the entries anew: to the end of the stream, or among the delayed."""
+        """Write the entries again: to the end of the stream, or to the delayed set."""
         return self._settle(messages, "retry", int(delay_s * 1000))
 
     def reject(self, messages: Sequence[Message], reason: str) -> list[Message]:
@@ -90,7 +90,7 @@ class RedisStream(Queue):
         return self._settle(messages, "reject", reason[:MAX_REASON_CHARS])
 
     def extend(self, messages: Sequence[Message]) -> list[Message]:
-        """Claim the entries once more, which starts their idle time anew."""
+        """Claim the entries again, which restarts their idle time."""
         return self._settle(messages, "extend", "")
 
     def _settle(self, messages: Sequence[Message], verb: str, how: str | int) -> list[Message]:
@@ -132,7 +132,7 @@ def _count(fields: Mapping[bytes, bytes]) -> int:
 
 
 def _attributes(text: bytes) -> dict[str, str]:
-    """What a foreign producer wrote may be anything: what is no object of texts is dropped."""
+    """Parse attributes of a foreign producer; anything but an object of texts is dropped."""
     try:
         found = json.loads(text)
     except ValueError:
@@ -153,13 +153,13 @@ def _errors() -> Iterator[None]:
         exceptions.OutOfMemoryError,
         exceptions.ReadOnlyError,
     ) as error:
-        raise Unavailable(f"Redis does not serve now: {error}") from error
+        raise Unavailable(f"Redis is not ready: {error}") from error
     except exceptions.RedisError as error:
         raise Refused(f"Redis refused: {error}") from error
 
 
 def open_address(address: Address) -> RedisStream:
-    """The queue at `redis://...?stream=NAME&lease_s=30&max_deliveries=5`; `rediss://` is TLS."""
+    """Open the queue at `redis://...?stream=NAME&lease_s=30&max_deliveries=5`; `rediss://` is TLS."""
     address.allow("stream", "lease_s", "max_deliveries")
     stream = address.need("stream")
     client = Redis.from_url(

@@ -1,4 +1,4 @@
-"""From a URL to a queue. The SDK of a service is imported when its scheme is asked for."""
+"""The registry of adapters: from a URL to a queue. A service's SDK is imported at first use."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MODULES = {
     "pubsub": "renderfarm.queues.pubsub",
     "servicebus": "renderfarm.queues.servicebus",
 }
-"""Which module serves a scheme."""
+"""The module of each scheme."""
 
 EXTRAS: dict[str, str] = {
     "renderfarm.queues.redis_stream": "redis",
@@ -27,13 +27,13 @@ EXTRAS: dict[str, str] = {
     "renderfarm.queues.pubsub": "pubsub",
     "renderfarm.queues.servicebus": "servicebus",
 }
-"""Which extra of the wheel brings a module's SDK."""
+"""The wheel's extra that installs a module's SDK."""
 
 
 def open_queue(url: str) -> Queue:
     """Open the queue at `url`. Nothing is sent over the network until a verb is called.
 
-    Raises `BadAddress` for a URL that is none, `MissingExtra` when the SDK is not installed.
+    Raises `BadAddress` for an invalid URL, `MissingExtra` if the SDK is not installed.
     """
     scheme = url.partition("://")[0]
     module = MODULES.get(scheme)

@@ -1,8 +1,8 @@
 """`servicebus://NAMESPACE/QUEUE`: Azure Service Bus, on azure-servicebus.
 
-Credentials come by `AZURE_SERVICEBUS_CONNECTION_STRING`, which then also says which namespace, or
-are the default Azure credential. Locks and the number of deliveries are the queue's own settings;
-`?lease_s=` tells what its lock duration is.
+Credentials are `AZURE_SERVICEBUS_CONNECTION_STRING`, which then also names the namespace, or the
+default Azure credential. Locks and the number of deliveries are the queue's own settings;
+`?lease_s=` repeats its lock duration.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 
 LEAST_WAIT_S = 0.2
 MAX_WAIT_S = 1.0
-"""One call's wait. The SDK's objects serve one thread at a time: others get their turn between."""
+"""The wait of one call. The SDK's objects serve one thread at a time: others get turns in between.
+"""
 MAX_REASON_CHARS = 1000
 REJECTED = "rejected"
 RETRIES: dict[str, Any] = {"retry_total": 1, "retry_backoff_factor": 0.1, "retry_backoff_max": 1}
@@ -87,7 +88,7 @@ class ServiceBusQueue(Queue):
         refuse(refused)
 
     def receive(self, limit: int = 10, wait_s: float = 0.0) -> list[Message]:
-        """Receive under lock; what came after its lock had ended is left out."""
+        """Receive under lock; messages that arrive after their lock has ended are left out."""
         deadline = time.monotonic() + wait_s
         while True:
             left_s = min(MAX_WAIT_S, max(LEAST_WAIT_S, deadline - time.monotonic()))
@@ -106,12 +107,14 @@ class ServiceBusQueue(Queue):
     def retry(self, messages: Sequence[Message], delay_s: float = 0.0) -> list[Message]:
         """Abandon the messages; for a delay, schedule copies and complete the originals.
 
-        A crash between the two leaves a message twice, never not at all. The service counts the
-        deliveries of the copy from one; `attempt` goes on.
+        A crash between the two leaves a message twice, and never loses it. The service counts the
+        deliveries of the copy from one; `attempt` continues.
         """
         if delay_s <= 0:
             return self._settle(messages, lambda receiver, raw: receiver.abandon_message(raw))
-        lost = self.extend(messages)  # a copy of what another has by now would be one too many
+        lost = self.extend(
+            messages
+        )  # a copy of a message that another receiver has by now would be a duplicate
         held = [each for each in messages if each not in lost]
         with self._ready():
             for message in held:
@@ -148,7 +151,7 @@ class ServiceBusQueue(Queue):
 
     @contextmanager
     def _ready(self) -> Iterator[None]:
-        """One thread's turn. After an outage everything is opened anew."""
+        """Hold one thread's turn. After an outage everything is opened again."""
         with self._lock:
             try:
                 yield
@@ -156,7 +159,9 @@ class ServiceBusQueue(Queue):
                 raise Refused(f"Service Bus refused {self._name}: {error}") from error
             except exceptions.ServiceBusError as error:
                 self.close()
-                raise Unavailable(f"Service Bus does not serve {self._name}: {error}") from error
+                raise Unavailable(
+                    f"Service Bus does not answer for {self._name}: {error}"
+                ) from error
 
     def _serving(self) -> ServiceBusClient:
         if self._client is None:
@@ -169,7 +174,7 @@ class ServiceBusQueue(Queue):
         return self._sender
 
     def _receiving(self) -> ServiceBusReceiver:
-        """The receiver, attached: to attach takes longer than a short wait."""
+        """Return the receiver, attached: attaching takes longer than a short wait."""
         if self._receiver is None:
             self._receiver = self._serving().get_queue_receiver(self._name).__enter__()
         return self._receiver
@@ -197,7 +202,7 @@ def _open_client(namespace: str) -> ServiceBusClient:
     if text := os.environ.get("AZURE_SERVICEBUS_CONNECTION_STRING"):
         return ServiceBusClient.from_connection_string(text, **RETRIES)
     try:
-        identity = import_module("azure.identity")  # needed without a connection string only
+        identity = import_module("azure.identity")  # only needed without a connection string
     except ModuleNotFoundError as error:
         raise MissingExtra(
             "set AZURE_SERVICEBUS_CONNECTION_STRING, or: pip install azure-identity"
@@ -207,7 +212,7 @@ def _open_client(namespace: str) -> ServiceBusClient:
 
 
 def open_address(address: Address) -> ServiceBusQueue:
-    """The queue at `servicebus://NAMESPACE/QUEUE?lease_s=30`."""
+    """Open the queue at `servicebus://NAMESPACE/QUEUE?lease_s=30`."""
     address.allow("lease_s")
     if not address.path:
         raise BadAddress(

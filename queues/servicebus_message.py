@@ -1,4 +1,4 @@
-"""Messages as Azure Service Bus has them, and as ours."""
+"""Messages in Azure Service Bus's form, and in ours."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ATTEMPTS = "renderfarm-attempts"
 
 
 def outgoing(message: Outgoing) -> ServiceBusMessage:
-    """A message to send. The group is left out: on Service Bus it would need sessions."""
+    """Return a message to send. The group is ignored: on Service Bus it would need sessions."""
     return ServiceBusMessage(
         message.body,
         message_id=message.id,
@@ -27,26 +27,26 @@ def outgoing(message: Outgoing) -> ServiceBusMessage:
 
 
 def message(raw: ServiceBusReceivedMessage) -> Message:
-    """A message as it was received."""
-    beside = {_text(name): value for name, value in (raw.application_properties or {}).items()}
-    attempts = beside.pop(ATTEMPTS, 0)
-    own_id = beside.pop(ID, None)
+    """Return a received message."""
+    extra = {_text(name): value for name, value in (raw.application_properties or {}).items()}
+    attempts = extra.pop(ATTEMPTS, 0)
+    own_id = extra.pop(ID, None)
     return Message(
         body=_body(raw),
         id=_text(own_id or raw.message_id or raw.sequence_number),
         attempt=(attempts if isinstance(attempts, int) else 0) + (raw.delivery_count or 0) + 1,
         attributes={
-            name: _text(value) for name, value in beside.items() if isinstance(value, str | bytes)
+            name: _text(value) for name, value in extra.items() if isinstance(value, str | bytes)
         },
         receipt=raw,
     )
 
 
 def later(held: Message, delay_s: float) -> ServiceBusMessage:
-    """A copy that is handed out after `delay_s`.
+    """Return a copy that is delivered after `delay_s`.
 
-    Its `message_id` is another one, or duplicate detection would drop it; the id that we show and
-    the attempts so far travel as properties.
+    Its `message_id` is new, or duplicate detection would drop it; the visible id and the attempts
+    so far are sent as properties.
     """
     return ServiceBusMessage(
         held.body,
@@ -59,7 +59,7 @@ def later(held: Message, delay_s: float) -> ServiceBusMessage:
 
 
 def expired(raw: ServiceBusReceivedMessage) -> bool:
-    """Whether the lock ended while the SDK kept the message back."""
+    """Whether the lock ended while the SDK held the message."""
     until = raw.locked_until_utc
     return until is not None and until <= datetime.now(UTC)
 
@@ -71,7 +71,7 @@ def _properties(values: Mapping[str, str | int]) -> dict[str | bytes, Any]:
 def _body(raw: ServiceBusReceivedMessage) -> bytes:
     if raw.body_type is AmqpMessageBodyType.DATA:
         return b"".join(raw.body)
-    return str(raw).encode()  # an AMQP value: what other producers may call a text
+    return str(raw).encode()  # an AMQP value: other producers may send a text
 
 
 def _text(value: Any) -> str:

@@ -1,7 +1,7 @@
 """`sqs://REGION/QUEUE`: Amazon SQS, standard and FIFO (`QUEUE` ends with `.fifo`), on boto3.
 
-Credentials and endpoint come by boto3's own variables (`AWS_*`, `AWS_ENDPOINT_URL`). The queue's
-redrive policy says how often a message is delivered and which queue is its dead-letter.
+boto3's own variables hold credentials and endpoint (`AWS_*`, `AWS_ENDPOINT_URL`). The queue's
+redrive policy sets how often a message is delivered, and its dead-letter queue.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ ANSWER_TIMEOUT_S = MAX_WAIT_S + 5
 
 
 class SqsQueue(Queue):
-    """One SQS queue. `lease_s` is asked for with each receive, whatever the queue's own is."""
+    """One SQS queue. Each receive sets `lease_s`, whatever the queue's own timeout is."""
 
     def __init__(self, client: Any, name: str, *, lease_s: float) -> None:
         self.lease_s = lease_s
@@ -52,7 +52,7 @@ class SqsQueue(Queue):
         refuse(refused | self._send(self._url, sound))
 
     def _send(self, url: str, messages: Sequence[Outgoing]) -> dict[str, str]:
-        """Send what has no fault; return why the queue refused some of it, by id."""
+        """Send the valid messages; return why the queue refused some of them, by id."""
         refused = {}
         for batch in entries.batches(messages):
             made = [entries.entry(n, each, fifo=self._fifo) for n, each in enumerate(batch)]
@@ -61,7 +61,7 @@ class SqsQueue(Queue):
         return refused
 
     def receive(self, limit: int = 10, wait_s: float = 0.0) -> list[Message]:
-        """Poll, long while there is nothing, and then as often as it brings more."""
+        """Long poll for the first message, then repeat while messages arrive."""
         deadline = time.monotonic() + wait_s
         taken: list[Message] = []
         while len(taken) < limit:
@@ -89,39 +89,40 @@ class SqsQueue(Queue):
         return self._settle("delete_message_batch", messages)
 
     def retry(self, messages: Sequence[Message], delay_s: float = 0.0) -> list[Message]:
-        """Let the visibility end after `delay_s`, at most twelve hours."""
+        """Let the visibility timeout end after `delay_s`, at most twelve hours."""
         return self._show_after(messages, min(MAX_DELAY_S, math.ceil(delay_s)))
 
     def extend(self, messages: Sequence[Message]) -> list[Message]:
-        """Let the visibility end after another `lease_s`."""
+        """Let the visibility timeout end after another `lease_s`."""
         return self._show_after(messages, math.ceil(self.lease_s))
 
     def _show_after(self, messages: Sequence[Message], seconds: int) -> list[Message]:
         return self._settle("change_message_visibility_batch", messages, VisibilityTimeout=seconds)
 
     def reject(self, messages: Sequence[Message], reason: str) -> list[Message]:
-        """Send copies to the dead-letter queue, the reason as an attribute, then delete.
+        """Send copies to the dead-letter queue, with the reason as an attribute, then delete.
 
-        A crash between the two leaves a message in both queues, never in none.
+        A crash between the two leaves a message in both queues, and never loses it.
         """
-        beside = {REASON: reason[:MAX_REASON_CHARS]}
-        copies = [Outgoing(each.body, each.id, beside | dict(each.attributes)) for each in messages]
+        extra = {REASON: reason[:MAX_REASON_CHARS]}
+        copies = [Outgoing(each.body, each.id, extra | dict(each.attributes)) for each in messages]
         if copies:
             refuse(self._send(self._dead_letter_url, copies))
         return self.ack(messages)
 
-    def _settle(self, verb: str, messages: Sequence[Message], **how: int) -> list[Message]:
+    def _settle(self, verb: str, messages: Sequence[Message], **options: int) -> list[Message]:
         lost = []
         for start in range(0, len(messages), entries.BATCH):
             batch = messages[start : start + entries.BATCH]
             made = [
-                {"Id": str(n), "ReceiptHandle": each.receipt, **how} for n, each in enumerate(batch)
+                {"Id": str(n), "ReceiptHandle": each.receipt, **options}
+                for n, each in enumerate(batch)
             ]
             lost += [batch[int(each["Id"])] for each in self._call(verb, self._url, made)]
         return lost
 
     def _call(self, verb: str, url: str, made: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """One batch call; returns the entries that failed by our fault."""
+        """Make one batch call; return the entries that failed by our fault."""
         with _errors(self._name):
             answer = getattr(self._client, verb)(QueueUrl=url, Entries=made)
         failed: list[dict[str, Any]] = answer.get("Failed", [])
@@ -164,16 +165,16 @@ def _errors(name: str) -> Iterator[None]:
         status = error.response["ResponseMetadata"]["HTTPStatusCode"]
         code = error.response["Error"]["Code"]
         if status >= 500 or "Throttl" in code or code == "RequestThrottled":
-            raise Unavailable(f"SQS does not serve {name} now: {error}") from error
+            raise Unavailable(f"SQS does not answer for {name} now: {error}") from error
         raise Refused(f"SQS refused {name}: {error}") from error
     except (NoConnection, HTTPClientError) as error:
         raise Unavailable(f"SQS cannot be reached: {error}") from error
     except BotoCoreError as error:
-        raise Refused(f"SQS cannot be asked: {error}") from error
+        raise Refused(f"the request to SQS failed: {error}") from error
 
 
 def open_address(address: Address) -> SqsQueue:
-    """The queue at `sqs://REGION/QUEUE?lease_s=30`."""
+    """Open the queue at `sqs://REGION/QUEUE?lease_s=30`."""
     address.allow("lease_s")
     if not address.path:
         raise BadAddress("sqs:// needs a region and a queue: sqs://REGION/QUEUE")
@@ -183,6 +184,6 @@ def open_address(address: Address) -> SqsQueue:
         read_timeout=ANSWER_TIMEOUT_S,
         retries={"mode": "standard", "total_max_attempts": 2},
     )
-    # A session of its own: boto3's default one is not safe to build clients from in threads.
+    # Its own session: boto3's default one is not safe for building clients in threads.
     client = boto3.session.Session().client("sqs", config=config)
     return SqsQueue(client, address.path, lease_s=address.lease_s)

@@ -1,4 +1,4 @@
-"""Messages as SQS has them: entries of batches, at most ten and 1 MiB together."""
+"""Messages in SQS's form: entries of batches, at most ten and 1 MiB together."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 
 
 def fault(message: Outgoing) -> str | None:
-    """Why SQS cannot carry this message; None when it can."""
+    """Return why SQS cannot carry this message; None if it can."""
     try:
         text = message.body.decode()
     except UnicodeDecodeError:
@@ -33,13 +33,13 @@ def fault(message: Outgoing) -> str | None:
 
 
 def size_bytes(message: Outgoing) -> int:
-    """What SQS counts: the body, and names, types and values of the attributes."""
-    beside = (len(name.encode()) + len(value.encode()) for name, value in _pairs(message))
-    return len(message.body) + sum(beside) + len("String") * len(message.attributes)
+    """Return the size that SQS counts: the body, and names, types and values of the attributes."""
+    sizes = (len(name.encode()) + len(value.encode()) for name, value in _pairs(message))
+    return len(message.body) + sum(sizes) + len("String") * len(message.attributes)
 
 
 def batches(messages: Sequence[Outgoing]) -> Iterator[list[Outgoing]]:
-    """Cut into runs that one call may hold."""
+    """Split into runs that one call may hold."""
     run: list[Outgoing] = []
     total = 0
     for message in messages:
@@ -54,7 +54,7 @@ def batches(messages: Sequence[Outgoing]) -> Iterator[list[Outgoing]]:
 
 
 def entry(number: int, message: Outgoing, *, fifo: bool) -> dict[str, Any]:
-    """One message of a batch. On a FIFO queue a message without a group is a group of its own."""
+    """Return one entry of a batch. On a FIFO queue a message without a group is its own group."""
     made: dict[str, Any] = {
         "Id": str(number),
         "MessageBody": message.body.decode(),
@@ -69,12 +69,12 @@ def entry(number: int, message: Outgoing, *, fifo: bool) -> dict[str, Any]:
 
 
 def _pairs(message: Outgoing) -> list[tuple[str, str]]:
-    """The attributes that SQS takes: the first ten, and none without a value."""
+    """Return the attributes that SQS takes: the first ten, and none without a value."""
     return [(name, value) for name, value in message.attributes.items() if value][:MAX_ATTRIBUTES]
 
 
 def message(raw: Mapping[str, Any]) -> Message:
-    """A message as it was received."""
+    """Return a received message."""
     attributes = raw.get("MessageAttributes", {}).items()
     return Message(
         body=raw["Body"].encode(),
@@ -88,6 +88,6 @@ def message(raw: Mapping[str, Any]) -> Message:
 
 
 def name_of(redrive_policy: str) -> tuple[str, str]:
-    """The account and the name of the dead-letter queue in a redrive policy."""
+    """Return account and name of the dead-letter queue in a redrive policy."""
     *_, account, name = json.loads(redrive_policy)["deadLetterTargetArn"].split(":")
     return account, name

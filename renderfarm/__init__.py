@@ -87,9 +87,9 @@ _CLIENTS = {
 
 
 def __getattr__(name: str) -> object:
-    """Load a client, and httpx with it, when it is first asked for.
+    """Load a client, and httpx with it, at its first use.
 
-    The farm's own programs import this package for its words alone.
+    The farm's own programs import this package for its types only.
     """
     if name not in _CLIENTS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

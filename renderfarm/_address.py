@@ -1,4 +1,4 @@
-"""Where the farm is: what was passed, else the environment, else a farm running in this folder."""
+"""Find the farm: the arguments, then the environment, then a farm that runs in this folder."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A farm's URL and the key to it."""
+    """A farm's URL and its key."""
 
     url: str
     api_key: str
@@ -32,11 +32,11 @@ def find(
     *,
     given: bool = False,
 ) -> Address:
-    """Find the farm. Raises FarmNotFound saying what to set.
+    """Find the farm. Raises FarmNotFound, whose message says what to set.
 
-    In this order: what was passed; RENDERFARM_URL and RENDERFARM_API_KEY; the `farm.json` that
-    `renderfarm up` writes in RENDERFARM_DIR, by default `./var`. With a transport that was `given`
-    the farm is at its other end, so that a test needs neither.
+    The order is: the arguments; RENDERFARM_URL and RENDERFARM_API_KEY; the file `farm.json` that
+    `renderfarm up` writes in RENDERFARM_DIR, by default `./var`. With a `given` transport the farm
+    is at its other end, so a test needs neither URL nor key.
     """
     url = url or environ.get("RENDERFARM_URL")
     api_key = api_key or environ.get("RENDERFARM_API_KEY")

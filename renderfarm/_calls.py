@@ -1,6 +1,6 @@
-"""Every call of the HTTP contract as a value: the request to send, and how to read its answer.
+"""Every call of the HTTP contract as a value: the request, and how to read its answer.
 
-Nothing here touches the network, so both clients share all of it and a test needs no server.
+Nothing here uses the network, so both clients share it and a test needs no server.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 BATCH_JOBS = 1_000
-"""Most jobs that one `POST /v1/jobs:batch` takes."""
+"""The most jobs in one `POST /v1/jobs:batch`."""
 PAGE_JOBS = 100
 HOLD_GRACE_S = 10.0
-"""How much longer than asked an answer that is held back may take."""
+"""How much longer than requested a long poll may take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Request:
     timeout_s: float | None = None
     """None: the client's own."""
     public: bool = False
-    """A signed URL, perhaps on another host: the key must not travel with it."""
+    """A presigned URL, perhaps on another host: the key must not be sent there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +55,13 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Call(Generic[T]):
-    """A request, and what makes its answer's body a value."""
+    """A request, and the function that parses the body of its answer."""
 
     request: Request
     parse: Callable[[bytes], T]
 
     def read(self, answer: Answer) -> T:
-        """Give the value of a 2xx answer. Raises BadAnswer for a body that no farm sends."""
+        """Return the value of a 2xx answer. Raises BadAnswer for a body that no farm sends."""
         if not 200 <= answer.status < 300:
             where = answer.headers.get("location", "elsewhere")
             raise errors.BadAnswer(f"HTTP {answer.status} points to {where}: is the URL right?")
@@ -69,13 +69,13 @@ class Call(Generic[T]):
             return self.parse(answer.body)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             start = answer.body[:80].decode(errors="replace")
-            message = f"{self.request.url} did not answer as a farm does ({error!r}): {start!r}"
+            message = f"{self.request.url} did not answer like a farm ({error!r}): {start!r}"
             raise errors.BadAnswer(message) from error
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One page of jobs, newest first; `cursor` leads to the next, None ends the list."""
+    """One page of jobs, newest first; `cursor` leads to the next page, None ends the list."""
 
     jobs: tuple[Job, ...]
     cursor: str | None
@@ -85,7 +85,7 @@ class Listing:
     """Follows the cursor over the pages of a list, for `limit` jobs or to its end."""
 
     def __init__(self, status: str | None, model: str | None, limit: int | None) -> None:
-        # A name the farm has no state for is a mistake here, and not an empty list.
+        # An unknown status is an error of the caller, and not an empty list.
         self._status = Status(status).value if status else None
         self._model = model
         self._left = float("inf") if limit is None else limit
@@ -93,7 +93,7 @@ class Listing:
         self._ended = False
 
     def next_call(self) -> Call[Page] | None:
-        """Give the call for the next page; None when there is no more."""
+        """Return the call for the next page; None at the end."""
         if self._ended or self._left <= 0:
             return None
         limit = int(min(PAGE_JOBS, self._left))
@@ -109,12 +109,12 @@ class Listing:
 
 
 def submit(body: Mapping[str, Any], key: str | None = None) -> Call[Job]:
-    """`POST /v1/jobs`. The idempotency key makes sending it again harmless; None draws one."""
+    """`POST /v1/jobs`. With its idempotency key a retry is safe; None makes a new key."""
     return _post("/v1/jobs", encode(body), key, _job)
 
 
 def submit_many(requests: Iterable[str | Mapping[str, Any]]) -> Iterator[Call[tuple[Job, ...]]]:
-    """`POST /v1/jobs:batch`, once for every `BATCH_JOBS`; each is all or nothing."""
+    """`POST /v1/jobs:batch`, once per `BATCH_JOBS`; each is all or nothing."""
     bodies = [encode({"prompt": it} if isinstance(it, str) else it) for it in requests]
     for start in range(0, len(bodies), BATCH_JOBS):
         content = b'{"jobs":[' + b",".join(bodies[start : start + BATCH_JOBS]) + b"]}"
@@ -122,7 +122,7 @@ def submit_many(requests: Iterable[str | Mapping[str, Any]]) -> Iterator[Call[tu
 
 
 def job(job_id: str, hold_s: int = 0) -> Call[Job]:
-    """`GET /v1/jobs/{id}`; the farm may hold its answer for `hold_s` until the job is final."""
+    """`GET /v1/jobs/{id}`, a long poll: the farm may hold its answer for `hold_s` seconds."""
     if not hold_s:
         return Call(Request("GET", path(job_id)), _job)
     timeout_s = hold_s + HOLD_GRACE_S
@@ -150,13 +150,13 @@ def models() -> Call[tuple[Model, ...]]:
 
 
 def download(url: str) -> Call[bytes]:
-    """Fetch a signed URL, which is its own permission."""
+    """Fetch a presigned URL, which needs no key."""
     return Call(Request("GET", url, public=True), bytes)
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where an upload is to be put, and the key by which requests name it then."""
+    """The place of an upload, and the key by which requests name it."""
 
     key: str
     url: str
@@ -167,29 +167,29 @@ def place_upload() -> Call[Place]:
     """`POST /v1/uploads`."""
 
     def parse(body: bytes) -> Place:
-        said = json.loads(body)
-        return Place(said["key"], said["url"], dict(said["headers"]))
+        answer = json.loads(body)
+        return Place(answer["key"], answer["url"], dict(answer["headers"]))
 
     return Call(Request("POST", "/v1/uploads"), parse)
 
 
 def put_upload(place: Place, data: bytes) -> Call[None]:
-    """Put an upload into its place, by a URL that is its own permission."""
+    """PUT an upload to its place, by a presigned URL that needs no key."""
     request = Request("PUT", place.url, headers=place.headers, content=data, public=True)
     return Call(request, lambda _: None)
 
 
 def path(job_id: str, tail: str = "") -> str:
-    """Where a job lives. Raises ValueError for an empty id, which would be another resource."""
+    """Return a job's path. Raises ValueError for an empty id, which would be another resource."""
     if not job_id:
         raise ValueError("the job id is empty")
     return f"/v1/jobs/{quote(job_id, safe='')}{tail}"
 
 
 def encode(body: Mapping[str, Any]) -> bytes:
-    """Write a request as strict JSON, without the fields that are None.
+    """Encode a request as strict JSON, without the fields that are None.
 
-    Raises InvalidRequest naming each field that JSON has no form for.
+    Raises InvalidRequest naming each field that JSON cannot represent.
     """
     bad = tuple(
         errors.FieldError(name, reason) for name, value in body.items() if (reason := _fault(value))
@@ -200,19 +200,19 @@ def encode(body: Mapping[str, Any]) -> bytes:
 
 
 def problem(answer: Answer, now: datetime) -> errors.ApiError:
-    """Make the error of a 4xx or 5xx answer, whether the farm or a proxy in between gave it."""
+    """Return the error of a 4xx or 5xx answer, of the farm or of a proxy in between."""
     try:
-        said = json.loads(answer.body)
+        members = json.loads(answer.body)
     except ValueError:
-        said = None
-    if not isinstance(said, dict):
-        said = {"detail": answer.body[:200].decode(errors="replace").strip()}
+        members = None
+    if not isinstance(members, dict):
+        members = {"detail": answer.body[:200].decode(errors="replace").strip()}
     otherwise = errors.ServerError if answer.status >= 500 else errors.ApiError
     return errors.BY_STATUS.get(answer.status, otherwise)(
         answer.status,
-        str(said.get("code") or "unknown"),
-        str(said.get("detail") or said.get("title") or "the farm refused"),
-        _fields(said.get("fields")),
+        str(members.get("code") or "unknown"),
+        str(members.get("detail") or members.get("title") or "the farm refused"),
+        _fields(members.get("fields")),
         retry_after_s(answer.headers, now),
     )
 
@@ -242,11 +242,10 @@ def _page(body: bytes) -> Page:
     return Page(tuple(Job.from_json(each) for each in data["jobs"]), data.get("cursor"))
 
 
-def _fields(said: object) -> tuple[errors.FieldError, ...]:
-    named = said if isinstance(said, list) else []
+def _fields(named: object) -> tuple[errors.FieldError, ...]:
     return tuple(
         errors.FieldError(str(each.get("field", "?")), str(each.get("message", "")))
-        for each in named
+        for each in (named if isinstance(named, list) else [])
         if isinstance(each, dict)
     )
 

@@ -1,4 +1,4 @@
-"""A job's server-sent events, read without I/O: bytes in, events out, and when to connect again."""
+"""A job's server-sent events without I/O: bytes in, events out, and when to reconnect."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from renderfarm._flows import Policy, Reply
 
 SILENCE_S = 60.0
-"""A stream without a byte for so long is dead: a farm sends a comment every few seconds."""
+"""A stream without a byte for this long is dead: a farm sends a comment every few seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class SseParser:
         self._id = ""
 
     def feed(self, chunk: bytes) -> Iterator[Message]:
-        """Take bytes as they come, cut anywhere, and give each message that they complete."""
+        """Take bytes in any portions, and yield each message that they complete."""
         *lines, self._rest = (self._rest + chunk).split(b"\n")
         for line in lines:
             message = self._line(line.removesuffix(b"\r").decode(errors="replace"))
@@ -67,10 +67,10 @@ class SseParser:
 
 
 class Follow:
-    """Follows one job to its end over as many connections as that takes.
+    """Follows one job to its end over as many connections as necessary.
 
-    Feed it what arrives; tell it when a connection failed; between connections sleep `pause_s()`.
-    What a new connection repeats is left out. `done` once the final state came.
+    Feed it the bytes; report a failed connection; sleep `pause_s()` between connections. Events
+    that a new connection repeats are left out. `done` is true after the final state.
     """
 
     def __init__(self, job: Job, timeout_s: float, policy: Policy) -> None:
@@ -87,7 +87,7 @@ class Follow:
 
     @property
     def request(self) -> _calls.Request:
-        """The request that opens the stream, from where the last connection broke off."""
+        """The request that opens the stream, from where the last connection ended."""
         headers = {"Accept": "text/event-stream", "Cache-Control": "no-store"}
         if self._last_id:
             headers["Last-Event-ID"] = self._last_id
@@ -95,7 +95,7 @@ class Follow:
         return _calls.Request("GET", path, headers=headers, timeout_s=SILENCE_S)
 
     def feed(self, chunk: bytes) -> Iterator[Event]:
-        """Give the events that these bytes complete. Raises WaitTimeout, BadAnswer."""
+        """Yield the events that these bytes complete. Raises WaitTimeout, BadAnswer."""
         for message in self._parser.feed(chunk):
             self._tried = 0
             self._last_id = message.id
@@ -106,13 +106,13 @@ class Follow:
             raise errors.WaitTimeout(self._job, self._timeout_s)
 
     def failed(self, reply: Reply) -> None:
-        """Hear why the connection could not be opened, or broke."""
+        """Record why the connection could not be opened, or broke."""
         self._error = failure(reply)
 
     def pause_s(self) -> float:
-        """Give the pause before the next connection.
+        """Return the pause before the next connection.
 
-        Raises what made this one fail, when it is no use to try again or the time is over.
+        Raises the error of this connection if another try cannot help or the time is over.
         """
         closed_early = errors.WaitTimeout(self._job, self._timeout_s)
         error, self._error = self._error or closed_early, None
@@ -134,7 +134,7 @@ class Follow:
                 return ProgressEvent(Progress.from_json(data), preview)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise errors.BadAnswer(f"cannot read the event {message.data[:80]!r}") from error
-        return None  # a kind of a newer farm
+        return None  # a kind from a newer farm
 
     def _seen(self, event: Event) -> bool:
         mark: object = event

@@ -1,8 +1,7 @@
-"""What the SDK does, step by step, as generators that do none of it themselves.
+"""Flows: what the SDK does, step by step, as generators without I/O (sans-IO).
 
-A script yields what it needs (a `Request` to be sent, a `Sleep`) and is given what came of it.
-`Farm` and `AsyncFarm` are the two loops that run scripts, so retries, waiting and the rest are
-written once.
+A flow yields what it needs (a `Request` to send, a `Sleep`) and receives the result. `Farm` and
+`AsyncFarm` are the two loops that run flows, so retries, waiting and the rest are written once.
 """
 
 from __future__ import annotations
@@ -23,23 +22,23 @@ from renderfarm.types import Image, Job, Status
 T = TypeVar("T")
 
 SLICE_S = 20
-"""Longest single wait on the farm; proxies commonly cut a silent connection at 30 or 60 s."""
+"""The longest long poll; proxies commonly cut a silent connection after 30 or 60 s."""
 EARLY_S = 0.25
-"""An answer sooner than this was not held back."""
+"""An answer sooner than this was not held."""
 APPEAR_S = 10.0
-"""How long a job that was just sent onto a queue is looked for, every `APPEAR_PAUSE_S`."""
+"""How long a job that was just sent to a queue is looked for, every `APPEAR_PAUSE_S`."""
 APPEAR_PAUSE_S = 0.25
 FRESH_S = 60.0
 """An id that was made within this time may still be on its way through a queue."""
 LONGEST_PAUSE_S = 8.0
 LONGEST_RETRY_AFTER_S = 60.0
-"""A farm that asks for more than this is not waited for: the caller should know."""
+"""A farm that asks for a longer wait is not waited for: the caller should know."""
 RETRIED = frozenset({429, 500, 502, 503, 504})
 
 
 @dataclass(frozen=True, slots=True)
 class Sleep:
-    """Do nothing for so long."""
+    """Wait this many seconds."""
 
     seconds: float
 
@@ -51,7 +50,7 @@ Script = Generator[Action, Reply, T]
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """How often to try again, and by whose clock. `until` bounds by time instead of by count."""
+    """The retry policy, with its clock. `until` limits by time instead of by count."""
 
     max_retries: int = 6
     until: float | None = None
@@ -59,7 +58,7 @@ class Policy:
     random: Callable[[], float] = random.random
 
     def pause_s(self, error: errors.RenderfarmError, tried: int) -> float | None:
-        """Give the pause before the next try after `tried` earlier ones; None to give up."""
+        """Return the pause before the next try after `tried` earlier ones; None to give up."""
         asked_s = None
         if isinstance(error, errors.ApiError):
             asked_s = error.retry_after_s
@@ -71,7 +70,7 @@ class Policy:
         return pause_s if tried < self.max_retries else None
 
     def backoff_s(self, tried: int) -> float:
-        """Give a pause that doubles, with half of it drawn, so that clients do not march in step.
+        """Return a pause that doubles, half of it random, so that clients do not synchronize.
 
         See "Exponential Backoff And Jitter", AWS Architecture Blog, 2015 ("equal jitter").
         """
@@ -80,14 +79,14 @@ class Policy:
 
 
 def upload(data: bytes, policy: Policy) -> Script[str]:
-    """Find a place for an upload and put it there; its key."""
+    """Get a place for an upload and PUT it there. Return its key."""
     place = yield from ask(_calls.place_upload(), policy)
     yield from ask(_calls.put_upload(place, data), policy)
     return place.key
 
 
 def ask(call: Call[T], policy: Policy) -> Script[T]:
-    """Send a call until it is answered for good. Raises its ApiError, TransportError, BadAnswer."""
+    """Send a call until it has a final answer. Raises its ApiError, TransportError, BadAnswer."""
     tried = 0
     while True:
         reply = yield call.request
@@ -102,7 +101,7 @@ def ask(call: Call[T], policy: Policy) -> Script[T]:
 
 
 def failure(reply: Reply) -> errors.RenderfarmError:
-    """Make the error of a reply that is none, or a refusal."""
+    """Return the error of a failed reply or a refusal."""
     if isinstance(reply, Answer):
         return _calls.problem(reply, datetime.now(UTC))
     assert reply is not None  # noqa: S101 - only a Sleep is answered with nothing
@@ -110,9 +109,9 @@ def failure(reply: Reply) -> errors.RenderfarmError:
 
 
 def find(job_id: str, appear_s: float, policy: Policy) -> Script[Job]:
-    """Read the job; one that is not there is looked for again for `appear_s`. Raises NotFound.
+    """Read the job; a missing one is looked for again for `appear_s` seconds. Raises NotFound.
 
-    A job that was sent onto a queue is known to the farm once its intake has read the message.
+    A job that was sent to a queue is known to the farm once its intake has read the message.
     """
     deadline = policy.clock() + appear_s
     while True:
@@ -125,7 +124,7 @@ def find(job_id: str, appear_s: float, policy: Policy) -> Script[Job]:
 
 
 def appearance_s(job_id: str, now_s: float) -> float:
-    """How long a job may take to appear: `APPEAR_S` if its id was made a moment ago, else nothing.
+    """Return how long a job may take to appear: `APPEAR_S` if its id is new, otherwise nothing.
 
     Ids of version 7 begin with their time in milliseconds (RFC 9562, section 5.7).
     """
@@ -144,15 +143,16 @@ def look(job_id: str, until: float, policy: Policy) -> Script[Job]:
     job = yield from ask(_calls.job(job_id, hold_s), policy)
     now = policy.clock()
     if not job.done and now < min(until, asked_at + EARLY_S):
-        # The farm did not hold it, being about to stop for instance: do not ask without pause.
+        # The farm did not hold the answer, for example because it is about to stop: pause before
+        # the next request.
         yield Sleep(min(EARLY_S, until - now))
     return job
 
 
 def wait(job_id: str, timeout_s: float, see: Callable[[Job], None], policy: Policy) -> Script[Job]:
-    """Wait until the job is final, over restarts of the farm. `see` is told each state seen.
+    """Wait until the job is final, over restarts of the farm. `see` is called with each state.
 
-    Raises WaitTimeout when it still goes on after `timeout_s`.
+    Raises WaitTimeout if it is not final after `timeout_s`.
     """
     deadline = policy.clock() + timeout_s
     patient = replace(policy, until=deadline)
@@ -166,24 +166,24 @@ def wait(job_id: str, timeout_s: float, see: Callable[[Job], None], policy: Poli
 
 
 def succeeded(job: Job) -> Job:
-    """Give the job back if it has its images. Raises the error of its end otherwise."""
+    """Return the job if it has its images. Raises the error of its end otherwise."""
     if job.status in errors.BY_STATE:
         raise errors.BY_STATE[job.status](job)
     return job
 
 
 def one_image(fields: Mapping[str, object]) -> None:
-    """Check that a call which gives one image asks for one. Raises ValueError."""
+    """Check that a call which returns one image asks for one. Raises ValueError."""
     if fields.get("num_images", 1) != 1:
         raise ValueError("render() gives one image: use submit(...).wait().images for more")
 
 
 def cancel(job_id: str, policy: Policy) -> Script[Job]:
-    """Cancel a job, also one that is cancelled. Raises Conflict if it has ended otherwise."""
+    """Cancel a job, also one that is already cancelled. Raises Conflict if it has ended otherwise."""
     try:
         return (yield from ask(_calls.cancel(job_id), policy))
     except errors.Conflict:
-        # Perhaps this very call cancelled it, and its first answer was lost on the way.
+        # Perhaps this very call cancelled it, and its first answer was lost.
         job = yield from ask(_calls.job(job_id), policy)
         if job.status is Status.CANCELLED:
             return job
@@ -191,7 +191,7 @@ def cancel(job_id: str, policy: Policy) -> Script[Job]:
 
 
 def download(job_id: str, index: int, image: Image, policy: Policy) -> Script[bytes]:
-    """Fetch an image and check its SHA-256; a URL that ran out is renewed by reading the job."""
+    """Fetch an image and check its SHA-256; an expired URL is renewed by reading the job."""
     trouble: errors.RenderfarmError | None = None
     for last in (False, False, True):
         try:
@@ -201,7 +201,7 @@ def download(job_id: str, index: int, image: Image, policy: Policy) -> Script[by
         else:
             if hashlib.sha256(body).hexdigest() == image.sha256:
                 return body
-            trouble = errors.DownloadError(f"{len(body)} bytes came with another SHA-256")
+            trouble = errors.DownloadError(f"{len(body)} bytes arrived with another SHA-256")
         if not last:
             image = (yield from ask(_calls.job(job_id), policy)).images[index]
     raise errors.DownloadError(f"image {index} of job {job_id}: {trouble}") from trouble
@@ -217,10 +217,12 @@ class Race:
         self._policy = replace(policy, until=self._deadline)
 
     def round(self) -> Script[list[Job]]:
-        """Give the jobs that ended since the last round. Raises WaitTimeout at the end of time.
+        """Return the jobs that ended since the last round.
 
-        The newest jobs are read page by page; when none of them has ended, one pending job is
-        waited for, each in its turn, so that one too old for those pages is not missed.
+        Raises WaitTimeout when the time is over.
+
+        The newest jobs are read page by page. If none of them has ended, one pending job is waited
+        for, each in its turn, so that one too old for those pages is not missed.
         """
         ended = yield from self._sweep()
         if not ended:

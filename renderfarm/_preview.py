@@ -1,4 +1,4 @@
-"""A preview of a job under way, as its events carry it."""
+"""A preview of a running job, from its events."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """What the job's first image will look like: a small picture, already here."""
+    """A small picture of what the job's first image will look like; it has already arrived."""
 
     data: bytes
     content_type: str
@@ -32,11 +32,11 @@ class Preview:
         return cls(base64.b64decode(body, validate=True), content_type)
 
     def bytes(self) -> bytes:
-        """Give the file."""
+        """Return the file's bytes."""
         return self.data
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write the file, whole or not at all, into a folder that exists; gives its path."""
+        """Write the file, whole or not at all, into a folder that exists. Return its path."""
         return _files.write(_files.writable(path), self.data)
 
     def pil(self) -> PIL.Image.Image:

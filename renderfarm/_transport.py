@@ -1,4 +1,4 @@
-"""The two loops that run scripts on httpx, one that blocks and one that awaits."""
+"""The two loops that run flows on httpx: one blocks, the other awaits."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CONNECT_TIMEOUT_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How long one answer may take, how long a wait lasts unless said, how tries are repeated."""
+    """Limits: how long one answer and one wait may take, and how calls are retried."""
 
     timeout_s: float
     wait_s: float
@@ -34,7 +34,7 @@ class Limits:
 
 
 class Transport:
-    """Sends what scripts ask for, and blocks."""
+    """Runs flows, blocking."""
 
     def __init__(
         self,
@@ -48,12 +48,12 @@ class Transport:
         self._http = httpx.Client(transport=transport, headers={"User-Agent": "renderfarm-python"})
         self._sleep = sleep
 
-    def run(self, script: Script[T]) -> T:
-        """Run a script to its end and give its value."""
+    def run(self, flow: Script[T]) -> T:
+        """Run a flow to its end and return its value."""
         reply: Reply = None
         while True:
             try:
-                action = script.send(reply)
+                action = flow.send(reply)
             except StopIteration as end:
                 value: T = end.value
                 return value
@@ -96,7 +96,7 @@ class Transport:
 
 
 class AsyncTransport:
-    """Sends what scripts ask for, and awaits."""
+    """Runs flows, awaiting."""
 
     def __init__(
         self,
@@ -111,12 +111,12 @@ class AsyncTransport:
         self._http = httpx.AsyncClient(transport=transport, headers=headers)
         self._sleep = sleep
 
-    async def run(self, script: Script[T]) -> T:
-        """Run a script to its end and give its value."""
+    async def run(self, flow: Script[T]) -> T:
+        """Run a flow to its end and return its value."""
         reply: Reply = None
         while True:
             try:
-                action = script.send(reply)
+                action = flow.send(reply)
             except StopIteration as end:
                 value: T = end.value
                 return value
@@ -166,7 +166,7 @@ def _arguments(request: Request, address: Address, limits: Limits) -> dict[str, 
     return {
         "method": request.method,
         "url": request.url if request.public else address.url + request.url,
-        # httpx replaces a URL's own query, which here is the signature, by any params but None.
+        # httpx replaces a URL's own query, which here is the signature, by any params except None.
         "params": dict(request.params) or None,
         "headers": {**request.headers, **key},
         "content": request.content,

@@ -1,4 +1,4 @@
-"""What the handles of both clients show: properties over the last thing the farm said."""
+"""The properties of the handles of both clients, from the farm's last answer."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ if TYPE_CHECKING:
 
 
 class JobView:
-    """The properties of a job handle. They show `snapshot`, and never ask the farm."""
+    """The properties of a job handle. They show `snapshot`, and make no request."""
 
     snapshot: types.Job
-    """All that the farm said last; `refresh()`, `wait()` and `events()` renew it."""
+    """The farm's last answer, whole; `refresh()`, `wait()` and `events()` renew it."""
 
     @property
     def id(self) -> str:
-        """The job's name, to be kept if you want to find it again."""
+        """The job's id. Keep it to find the job again."""
         return self.snapshot.id
 
     @property
     def status(self) -> types.Status:
-        """The state the job was last seen in."""
+        """The last known state."""
         return self.snapshot.status
 
     @property
@@ -43,7 +43,7 @@ class JobView:
 
     @property
     def created_at(self) -> datetime | None:
-        """When the farm accepted it."""
+        """When the farm accepted the job."""
         return self.snapshot.created_at
 
     def __repr__(self) -> str:
@@ -57,7 +57,7 @@ class ImageView:
 
     @property
     def url(self) -> str:
-        """A signed URL for anyone, which runs out; `job.refresh()` gives a fresh one."""
+        """A presigned URL for anyone, which expires; `job.refresh()` gives a new one."""
         return self.info.url
 
     @property
@@ -82,7 +82,7 @@ class ImageView:
 
     @property
     def sha256(self) -> str:
-        """Of the file, in hex; checked at each download."""
+        """SHA-256 of the file, in hex; checked at each download."""
         return self.info.sha256
 
     @property

@@ -1,4 +1,4 @@
-"""`AsyncFarm`, the client that awaits: the twin of `client`; what both do is in `_flows`."""
+"""`AsyncFarm`, the awaiting client: the twin of `client`. Both run the flows of `_flows`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class AsyncImage(_views.ImageView):
-    """One image of a finished job, still on the farm's storage."""
+    """One image of a finished job, in the farm's storage."""
 
     def __init__(self, wire: AsyncTransport, job_id: str, index: int, info: types.Image) -> None:
         self.info = info
@@ -41,7 +41,7 @@ class AsyncImage(_views.ImageView):
         )
 
     async def save(self, path: str | os.PathLike[str]) -> Path:
-        """Download into a file, whole or not at all, whose folder exists; gives its path."""
+        """Download into a file, whole or not at all, in a folder that exists. Return its path."""
         path = _files.writable(path)
         return await asyncio.to_thread(_files.write, path, await self.bytes())
 
@@ -51,7 +51,7 @@ class AsyncImage(_views.ImageView):
 
 
 class AsyncJob(_views.JobView):
-    """A handle on one job. It knows what the farm said last, and asks again when told to."""
+    """A handle on one job. It shows the farm's last answer, and makes requests only when told to."""
 
     def __init__(self, wire: AsyncTransport, snapshot: types.Job) -> None:
         self.snapshot = snapshot
@@ -59,12 +59,12 @@ class AsyncJob(_views.JobView):
 
     @property
     def images(self) -> tuple[AsyncImage, ...]:
-        """The images, in the order of their seeds; none before the job succeeded."""
+        """The images, in the order of their seeds; empty before the job succeeded."""
         infos = enumerate(self.snapshot.images)
         return tuple(AsyncImage(self._transport, self.id, index, info) for index, info in infos)
 
     async def refresh(self) -> Self:
-        """Ask the farm how the job stands."""
+        """Read the job's current state from the farm."""
         self._see(
             await self._transport.run(
                 _flows.ask(_calls.job(self.id), self._transport.limits.policy)
@@ -75,8 +75,8 @@ class AsyncJob(_views.JobView):
     async def wait(self, timeout: float | None = None) -> Self:  # noqa: ASYNC109 - held by the farm
         """Wait until the job succeeded, at most `timeout` seconds (None: the farm's `wait_s`).
 
-        Raises JobFailed, JobCancelled or JobExpired when it ended otherwise, WaitTimeout when it
-        goes on. A farm that is away meanwhile is waited for too.
+        Raises JobFailed, JobCancelled or JobExpired if it ended otherwise, WaitTimeout if it
+        continues. An unavailable farm is waited for, too.
         """
         limits = self._transport.limits
         timeout_s = limits.wait_s if timeout is None else timeout
@@ -85,14 +85,14 @@ class AsyncJob(_views.JobView):
         return self
 
     async def cancel(self) -> Self:
-        """Cancel it. Raises Conflict if it has ended otherwise."""
+        """Cancel the job. Raises Conflict if it has ended otherwise."""
         self._see(await self._transport.run(_flows.cancel(self.id, self._transport.limits.policy)))
         return self
 
     async def events(self, timeout_s: float | None = None) -> AsyncIterator[types.Event]:
         """Yield what happens to the job, ending with its final state.
 
-        Connects again by itself. Raises WaitTimeout after `timeout_s` (None: the farm's `wait_s`).
+        Reconnects by itself. Raises WaitTimeout after `timeout_s` (None: the farm's `wait_s`).
         """
         limits = self._transport.limits
         timeout_s = limits.wait_s if timeout_s is None else timeout_s
@@ -110,10 +110,11 @@ class AsyncFarm:
     """A farm to send prompts to, with `await`. Use it in one event loop, in an `async with`.
 
     `url` and `api_key` default to RENDERFARM_URL and RENDERFARM_API_KEY, then to the farm that
-    `renderfarm up` runs in this folder. `timeout_s` bounds one answer, `wait_s` a wait that names
-    no time of its own, `max_retries` how often an unanswered or refused (429, 5xx) call is sent
-    again (6 outlast about 12 s, a farm's restart). `transport` is httpx's; `renderfarm.testing.FakeFarm` is one. `clock`, `sleep` and
-    `jitter` are for tests. Raises FarmNotFound.
+    `renderfarm up` runs in this folder. `timeout_s` limits one answer, `wait_s` a wait without a
+    time of its own, `max_retries` how often a call without an answer, or refused with 429 or 5xx,
+    is sent again (6 cover about 12 s, a farm's restart). `transport` is httpx's;
+    `renderfarm.testing.FakeFarm` is one. `clock`, `sleep` and `jitter` are for tests. Raises
+    FarmNotFound.
     """
 
     def __init__(
@@ -137,7 +138,7 @@ class AsyncFarm:
 
     @property
     def url(self) -> str:
-        """Where the farm is."""
+        """The farm's URL."""
         return self._transport.address.url
 
     async def submit(
@@ -147,15 +148,15 @@ class AsyncFarm:
         idempotency_key: str | None = None,
         **fields: Unpack[JobFields],
     ) -> AsyncJob:
-        """Hand in a job, and go on. Raises InvalidRequest naming each bad field.
+        """Submit a job and return at once. Raises InvalidRequest naming each bad field.
 
-        It is never submitted twice by retries: each call has an idempotency key. With a key of
-        your own, the same call from another process or after a crash gives the same job.
+        Retries never submit it twice: each call has an idempotency key. With your own key, the same
+        call from another process or after a crash gives the same job.
         """
         return await self._ask(_calls.submit({"prompt": prompt, **fields}, idempotency_key))
 
     async def submit_many(self, requests: Iterable[str | JobRequest]) -> tuple[AsyncJob, ...]:
-        """Hand in many, as prompts or whole requests; every 1,000 are accepted all or not at all."""
+        """Submit many prompts or whole requests; every 1,000 are accepted all or none."""
         calls = _calls.submit_many(requests)
         accepted = [await self._transport.run(_flows.ask(call, self._policy)) for call in calls]
         return tuple(
@@ -169,7 +170,9 @@ class AsyncFarm:
         timeout_s: float | None = None,
         **fields: Unpack[JobFields],
     ) -> AsyncImage:
-        """Submit, wait, and give the one image. Raises what `submit` and `AsyncJob.wait` raise.
+        """Submit, wait, and return the one image.
+
+        Raises the errors of `submit` and `AsyncJob.wait`.
 
         For several at once: `(await (await farm.submit(prompt, num_images=4)).wait()).images`.
         """
@@ -178,7 +181,7 @@ class AsyncFarm:
         return (await job.wait(timeout_s)).images[0]
 
     async def job(self, job_id: str, *, appear_s: float | None = None) -> AsyncJob:
-        """Find a job by its id, as `Farm.job`. Raises NotFound."""
+        """Find a job by its id, like `Farm.job`. Raises NotFound."""
         wait_s = _flows.appearance_s(job_id, time.time()) if appear_s is None else appear_s
         return AsyncJob(
             self._transport, await self._transport.run(_flows.find(job_id, wait_s, self._policy))
@@ -191,7 +194,7 @@ class AsyncFarm:
         model: str | None = None,
         limit: int | None = None,
     ) -> AsyncIterator[AsyncJob]:
-        """Yield jobs, newest first: all of them, or `limit`. Pages are fetched as you go."""
+        """Yield jobs, newest first: all of them, or `limit`. Pages are fetched as needed."""
         listing = _calls.Listing(status, model, limit)
         while call := listing.next_call():
             page = await self._transport.run(_flows.ask(call, self._policy))
@@ -216,9 +219,9 @@ class AsyncFarm:
     async def as_completed(
         self, jobs: Iterable[AsyncJob], *, timeout_s: float | None = None
     ) -> AsyncIterator[AsyncJob]:
-        """Yield each job as it ends, however it ends: look at its `status` or `error`.
+        """Yield each job when it ends, in any state: look at its `status` or `error`.
 
-        Raises WaitTimeout when some still go on after `timeout_s` (None: the farm's `wait_s`).
+        Raises WaitTimeout if some continue after `timeout_s` (None: the farm's `wait_s`).
         """
         jobs = tuple(jobs)
         for job in jobs:
@@ -234,15 +237,15 @@ class AsyncFarm:
                 yield job
 
     async def models(self) -> tuple[types.Model, ...]:
-        """What the farm serves, with what each model accepts."""
+        """Return the models that the farm serves, with their limits."""
         return await self._transport.run(_flows.ask(_calls.models(), self._policy))
 
     async def upload(self, data: bytes) -> str:
-        """Put a picture into the farm's store; name the answer as `image`, `mask` or `control_image`."""
+        """Upload a picture; use the answer as `image`, `mask` or `control_image`."""
         return await self._transport.run(_flows.upload(data, self._policy))
 
     async def close(self) -> None:
-        """Close the connections. Jobs go on by themselves."""
+        """Close the connections. Jobs continue by themselves."""
         await self._transport.close()
 
     async def __aenter__(self) -> Self:

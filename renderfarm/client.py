@@ -1,4 +1,4 @@
-"""`Farm`, the client that blocks. `async_client` has its twin; what both do is in `_flows`."""
+"""`Farm`, the blocking client. `async_client` is its twin; both run the flows of `_flows`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Image(_views.ImageView):
-    """One image of a finished job, still on the farm's storage."""
+    """One image of a finished job, in the farm's storage."""
 
     def __init__(self, wire: Transport, job_id: str, index: int, info: types.Image) -> None:
         self.info = info
@@ -38,7 +38,7 @@ class Image(_views.ImageView):
         return self._transport.run(_flows.download(self._job_id, self._index, self.info, policy))
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Download into a file, whole or not at all, whose folder exists; gives its path."""
+        """Download into a file, whole or not at all, in a folder that exists. Return its path."""
         return _files.write(_files.writable(path), self.bytes())
 
     def pil(self) -> PIL.Image.Image:
@@ -47,7 +47,7 @@ class Image(_views.ImageView):
 
 
 class Job(_views.JobView):
-    """A handle on one job. It knows what the farm said last, and asks again when told to."""
+    """A handle on one job. It shows the farm's last answer, and makes requests only when told to."""
 
     def __init__(self, wire: Transport, snapshot: types.Job) -> None:
         self.snapshot = snapshot
@@ -55,12 +55,12 @@ class Job(_views.JobView):
 
     @property
     def images(self) -> tuple[Image, ...]:
-        """The images, in the order of their seeds; none before the job succeeded."""
+        """The images, in the order of their seeds; empty before the job succeeded."""
         infos = enumerate(self.snapshot.images)
         return tuple(Image(self._transport, self.id, index, info) for index, info in infos)
 
     def refresh(self) -> Self:
-        """Ask the farm how the job stands."""
+        """Read the job's current state from the farm."""
         self._see(
             self._transport.run(_flows.ask(_calls.job(self.id), self._transport.limits.policy))
         )
@@ -69,8 +69,8 @@ class Job(_views.JobView):
     def wait(self, timeout: float | None = None) -> Self:
         """Wait until the job succeeded, at most `timeout` seconds (None: the farm's `wait_s`).
 
-        Raises JobFailed, JobCancelled or JobExpired when it ended otherwise, WaitTimeout when it
-        goes on. A farm that is away meanwhile is waited for too.
+        Raises JobFailed, JobCancelled or JobExpired if it ended otherwise, WaitTimeout if it
+        continues. An unavailable farm is waited for, too.
         """
         limits = self._transport.limits
         timeout_s = limits.wait_s if timeout is None else timeout
@@ -79,14 +79,14 @@ class Job(_views.JobView):
         return self
 
     def cancel(self) -> Self:
-        """Cancel it. Raises Conflict if it has ended otherwise."""
+        """Cancel the job. Raises Conflict if it has ended otherwise."""
         self._see(self._transport.run(_flows.cancel(self.id, self._transport.limits.policy)))
         return self
 
     def events(self, timeout_s: float | None = None) -> Iterator[types.Event]:
         """Yield what happens to the job, ending with its final state.
 
-        Connects again by itself. Raises WaitTimeout after `timeout_s` (None: the farm's `wait_s`).
+        Reconnects by itself. Raises WaitTimeout after `timeout_s` (None: the farm's `wait_s`).
         """
         limits = self._transport.limits
         timeout_s = limits.wait_s if timeout_s is None else timeout_s
@@ -102,13 +102,14 @@ class Job(_views.JobView):
 
 
 class Farm:
-    """A farm to send prompts to. Safe to share between threads; close it, or use it in a `with`.
+    """A farm to send prompts to. Threads may share it. Close it, or use it in a `with`.
 
     `url` and `api_key` default to RENDERFARM_URL and RENDERFARM_API_KEY, then to the farm that
-    `renderfarm up` runs in this folder. `timeout_s` bounds one answer, `wait_s` a wait that names
-    no time of its own, `max_retries` how often an unanswered or refused (429, 5xx) call is sent
-    again (6 outlast about 12 s, a farm's restart). `transport` is httpx's; `renderfarm.testing.FakeFarm` is one. `clock`, `sleep` and
-    `jitter` are for tests. Raises FarmNotFound.
+    `renderfarm up` runs in this folder. `timeout_s` limits one answer, `wait_s` a wait without a
+    time of its own, `max_retries` how often a call without an answer, or refused with 429 or 5xx,
+    is sent again (6 cover about 12 s, a farm's restart). `transport` is httpx's;
+    `renderfarm.testing.FakeFarm` is one. `clock`, `sleep` and `jitter` are for tests. Raises
+    FarmNotFound.
     """
 
     def __init__(
@@ -132,7 +133,7 @@ class Farm:
 
     @property
     def url(self) -> str:
-        """Where the farm is."""
+        """The farm's URL."""
         return self._transport.address.url
 
     def submit(
@@ -142,15 +143,15 @@ class Farm:
         idempotency_key: str | None = None,
         **fields: Unpack[JobFields],
     ) -> Job:
-        """Hand in a job, and go on. Raises InvalidRequest naming each bad field.
+        """Submit a job and return at once. Raises InvalidRequest naming each bad field.
 
-        It is never submitted twice by retries: each call has an idempotency key. With a key of
-        your own, the same call from another process or after a crash gives the same job.
+        Retries never submit it twice: each call has an idempotency key. With your own key, the same
+        call from another process or after a crash gives the same job.
         """
         return self._ask(_calls.submit({"prompt": prompt, **fields}, idempotency_key))
 
     def submit_many(self, requests: Iterable[str | JobRequest]) -> tuple[Job, ...]:
-        """Hand in many, as prompts or whole requests; every 1,000 are accepted all or not at all."""
+        """Submit many prompts or whole requests; every 1,000 are accepted all or none."""
         calls = _calls.submit_many(requests)
         accepted = [self._transport.run(_flows.ask(call, self._policy)) for call in calls]
         return tuple(Job(self._transport, snapshot) for batch in accepted for snapshot in batch)
@@ -162,7 +163,7 @@ class Farm:
         timeout_s: float | None = None,
         **fields: Unpack[JobFields],
     ) -> Image:
-        """Submit, wait, and give the one image. Raises what `submit` and `Job.wait` raise.
+        """Submit, wait, and return the one image. Raises the errors of `submit` and `Job.wait`.
 
         For several at once: `farm.submit(prompt, num_images=4).wait().images`.
         """
@@ -172,7 +173,7 @@ class Farm:
     def job(self, job_id: str, *, appear_s: float | None = None) -> Job:
         """Find a job by its id. Raises NotFound.
 
-        A job that was just sent onto a queue may take a moment to appear: it is looked for during
+        A job that was just sent to a queue may take a moment to appear: it is looked for during
         `appear_s` (None: 10 seconds if the id was made in the last minute).
         """
         wait_s = _flows.appearance_s(job_id, time.time()) if appear_s is None else appear_s
@@ -185,7 +186,7 @@ class Farm:
         model: str | None = None,
         limit: int | None = None,
     ) -> Iterator[Job]:
-        """Yield jobs, newest first: all of them, or `limit`. Pages are fetched as you go."""
+        """Yield jobs, newest first: all of them, or `limit`. Pages are fetched as needed."""
         listing = _calls.Listing(status, model, limit)
         while call := listing.next_call():
             page = self._transport.run(_flows.ask(call, self._policy))
@@ -205,9 +206,9 @@ class Farm:
         return self._known(job).events(timeout_s)
 
     def as_completed(self, jobs: Iterable[Job], *, timeout_s: float | None = None) -> Iterator[Job]:
-        """Yield each job as it ends, however it ends: look at its `status` or `error`.
+        """Yield each job when it ends, in any state: look at its `status` or `error`.
 
-        Raises WaitTimeout when some still go on after `timeout_s` (None: the farm's `wait_s`).
+        Raises WaitTimeout if some continue after `timeout_s` (None: the farm's `wait_s`).
         """
         jobs = tuple(jobs)
         yield from (job for job in jobs if job.done)
@@ -221,15 +222,15 @@ class Farm:
                 yield job
 
     def models(self) -> tuple[types.Model, ...]:
-        """What the farm serves, with what each model accepts."""
+        """Return the models that the farm serves, with their limits."""
         return self._transport.run(_flows.ask(_calls.models(), self._policy))
 
     def upload(self, data: bytes) -> str:
-        """Put a picture into the farm's store; name the answer as `image`, `mask` or `control_image`."""
+        """Upload a picture; use the answer as `image`, `mask` or `control_image`."""
         return self._transport.run(_flows.upload(data, self._policy))
 
     def close(self) -> None:
-        """Close the connections. Jobs go on by themselves."""
+        """Close the connections. Jobs continue by themselves."""
         self._transport.close()
 
     def __enter__(self) -> Self:

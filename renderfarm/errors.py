@@ -1,11 +1,11 @@
-"""What can go wrong, split by what the caller can do about it.
+"""Errors, split by what the caller can do about them.
 
 RenderfarmError
-├── FarmNotFound            say where the farm is
-├── TransportError          no answer after every retry: look at the network or the farm
-├── BadAnswer               an answer that is not the farm's: look at the URL, or a proxy
-├── DownloadError           an image that cannot be fetched whole
-├── ApiError                the farm said no
+├── FarmNotFound            pass the farm's URL, or set RENDERFARM_URL
+├── TransportError          no answer after every retry: check the network or the farm
+├── BadAnswer               the answer does not come from a farm: check the URL, or a proxy
+├── DownloadError           an image could not be downloaded whole
+├── ApiError                the farm refused
 │   ├── InvalidRequest      change the request; each bad field is named
 │   ├── Unauthorized        use another key
 │   ├── Forbidden           the key may not do this
@@ -13,12 +13,12 @@ RenderfarmError
 │   ├── Conflict            the job is final, or the idempotency key has another request
 │   ├── RateLimited         wait `retry_after_s`
 │   └── ServerError         the farm's own fault; retried already
-├── JobEnded                the job ended without images; `job` says how
+├── JobEnded                the job ended without images; `job` shows how
 │   ├── JobFailed
 │   ├── JobCancelled
 │   └── JobExpired
-├── WaitTimeout             `job` is still going: wait again, or cancel it
-└── WebhookError            not a delivery of your farm: answer 400 and drop it
+├── WaitTimeout             `job` continues: wait again, or cancel it
+└── WebhookError            not from your farm: answer 400 and ignore it
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ if TYPE_CHECKING:
 
 
 class RenderfarmError(Exception):
-    """The base of every error this package raises on purpose."""
+    """The base of every error that this package raises on purpose."""
 
 
 class FarmNotFound(RenderfarmError):
-    """No URL or key was given, and no farm was found beside the caller."""
+    """No URL or key was given, and no farm was found in this folder."""
 
 
 class TransportError(RenderfarmError):
@@ -45,7 +45,7 @@ class TransportError(RenderfarmError):
 
 
 class BadAnswer(RenderfarmError):
-    """The answer is not what a farm gives: most often a wrong URL or a proxy's own page."""
+    """The answer does not come from a farm: most often a wrong URL, or a proxy's own page."""
 
 
 class DownloadError(RenderfarmError):
@@ -64,7 +64,7 @@ class ApiError(RenderfarmError):
     """The farm refused, with a problem+json answer (RFC 9457).
 
     `status` is HTTP's, `code` is stable and for programs, `detail` is for people, `fields` names
-    each bad field, `retry_after_s` is the pause that the farm asks for, if it asks for one.
+    each bad field, `retry_after_s` is the pause that the farm asks for, if any.
     """
 
     def __init__(
@@ -83,14 +83,14 @@ class ApiError(RenderfarmError):
         self.retry_after_s = retry_after_s
 
     def __str__(self) -> str:
-        """Say what was refused, each bad field on a line of its own, and the code to look up."""
+        """Describe the refusal, each bad field on its own line, and the code to look up."""
         unsaid = [each for each in self.fields if each.message not in self.detail]
         lines = [f"  {each.field}: {each.message}" for each in unsaid]
         return "\n".join([f"{self.detail} ({self.status} {self.code})", *lines])
 
 
 class InvalidRequest(ApiError):
-    """The request cannot be rendered as it is (422, and 400, 413, 415)."""
+    """The request cannot be rendered (422, and 400, 413, 415)."""
 
 
 class Unauthorized(ApiError):
@@ -98,23 +98,23 @@ class Unauthorized(ApiError):
 
 
 class Forbidden(ApiError):
-    """The key is good, but not for this (403)."""
+    """The key is valid, but may not do this (403)."""
 
 
 class NotFound(ApiError):
-    """There is no such thing, or it belongs to another tenant (404, 410)."""
+    """It does not exist, or it belongs to another tenant (404, 410)."""
 
 
 class Conflict(ApiError):
-    """It does not fit what is there: a final job, an idempotency key used otherwise (409)."""
+    """It conflicts with the state: a final job, or a key with another request (409)."""
 
 
 class RateLimited(ApiError):
-    """Over quota (429); try again after `retry_after_s`, if the farm says."""
+    """A limit is reached (429); try again after `retry_after_s`, if the farm gives it."""
 
 
 class ServerError(ApiError):
-    """The farm failed (5xx), and did so again on each retry."""
+    """The farm failed (5xx), also on each retry."""
 
 
 class JobEnded(RenderfarmError):
@@ -125,13 +125,13 @@ class JobEnded(RenderfarmError):
         self.job = job
 
     def __str__(self) -> str:
-        """Say which job, how it ended, and why."""
+        """Describe which job, how it ended, and why."""
         reason = f": {self.job.error.message} ({self.job.error.code})" if self.job.error else ""
         return f"job {self.job.id} {self.job.status}{reason}"
 
 
 class JobFailed(JobEnded):
-    """It could not be rendered, or its tries are spent."""
+    """It could not be rendered, or its attempts are used up."""
 
 
 class JobCancelled(JobEnded):
@@ -143,7 +143,7 @@ class JobExpired(JobEnded):
 
 
 class WaitTimeout(RenderfarmError):
-    """The wait is over, the job is not. Nothing is lost: `job` goes on by itself."""
+    """The wait is over, the job is not. Nothing is lost: `job` continues by itself."""
 
     def __init__(self, job: Job, waited_s: float) -> None:
         super().__init__(job, waited_s)
@@ -151,12 +151,12 @@ class WaitTimeout(RenderfarmError):
         self.waited_s = waited_s
 
     def __str__(self) -> str:
-        """Say which job, how long was waited, and where the job stands."""
+        """Describe which job, how long the wait was, and the job's state."""
         return f"job {self.job.id} is still {self.job.status} after {self.waited_s:g} s"
 
 
 class WebhookError(RenderfarmError):
-    """A webhook that is not signed by your farm, is too old, or cannot be read."""
+    """A webhook that your farm did not sign, that is too old, or that cannot be read."""
 
 
 BY_STATUS: dict[int, type[ApiError]] = {
@@ -171,11 +171,11 @@ BY_STATUS: dict[int, type[ApiError]] = {
     422: InvalidRequest,
     429: RateLimited,
 }
-"""Which error an HTTP status is; the rest are `ServerError` from 500 up, else `ApiError`."""
+"""The error of an HTTP status; others are `ServerError` from 500 up, otherwise `ApiError`."""
 
 BY_STATE: dict[Status, type[JobEnded]] = {
     Status.FAILED: JobFailed,
     Status.CANCELLED: JobCancelled,
     Status.EXPIRED: JobExpired,
 }
-"""Which error a final state is."""
+"""The error of a final state."""

@@ -1,7 +1,7 @@
-"""The words everyone shares: what a job is, and what the farm says about it.
+"""Shared types: what a job is, and the farm's answers about it.
 
-Values only, made from the farm's JSON. A field that this version does not know is left out, so an
-older SDK keeps working with a newer farm.
+Values only, made from the farm's JSON. Unknown fields are ignored, so an older SDK works with a
+newer farm.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ if TYPE_CHECKING:
 
 
 class Status(StrEnum):
-    """Where a job stands. The last four are final: nothing leaves them."""
+    """The state of a job. The last four are final: no job leaves them."""
 
     QUEUED = "queued"
-    """Accepted; waiting for a slot, or for its next try."""
+    """Accepted; waiting for a slot, or for its next attempt."""
     RUNNING = "running"
     """A worker holds its lease."""
     SUCCEEDED = "succeeded"
     """Its images are stored."""
     FAILED = "failed"
-    """It cannot be rendered, or its tries are spent."""
+    """It could not be rendered, or its attempts are used up."""
     CANCELLED = "cancelled"
-    """Its owner took it back."""
+    """Its owner cancelled it."""
     EXPIRED = "expired"
     """Its deadline passed."""
 
     @property
     def final(self) -> bool:
-        """Whether nothing follows."""
+        """Whether the state is final."""
         return self in FINAL
 
 
@@ -65,7 +65,7 @@ class Progress(_Said):
 
 @dataclass(frozen=True, slots=True)
 class Timings(_Said):
-    """Seconds spent waiting, rendering and storing; None for what has not happened yet."""
+    """Seconds of waiting, rendering and storing; None for what has not happened yet."""
 
     queued_s: float | None = None
     render_s: float | None = None
@@ -82,7 +82,7 @@ class JobError(_Said):
 
 @dataclass(frozen=True, slots=True)
 class Image(_Said):
-    """One stored image. `url` is signed and runs out; reading the job again gives a fresh one."""
+    """One stored image. `url` is presigned and expires; reading the job again gives a new one."""
 
     url: str
     width: int
@@ -91,22 +91,22 @@ class Image(_Said):
     bytes: int
     """Size of the file."""
     sha256: str
-    """Of the file, in hex."""
+    """SHA-256 of the file, in hex."""
     seed: int
     """`torch.Generator("cpu").manual_seed(seed)` draws this image again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What the farm said about a job at one moment."""
+    """The farm's answer about a job at one moment."""
 
     id: str
     status: Status
     request: Mapping[str, Any] = field(default_factory=dict)
-    """The request with the model's defaults and the seed filled in."""
+    """The request, completed with the model's defaults and the seed."""
     progress: Progress | None = None
     position: int | None = None
-    """Jobs ahead of this one in the queue, where the farm tells."""
+    """Jobs ahead of this one in the queue, if the farm counts them."""
     images: tuple[Image, ...] = ()
     error: JobError | None = None
     attempt: int = 0
@@ -127,7 +127,7 @@ class Job:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """Read the farm's JSON. Raises ValueError for a state or a time it cannot read."""
+        """Read the farm's JSON. Raises ValueError for an unknown state or time."""
         known = {name: value for name, value in _known(cls, data).items() if value is not None}
         known["status"] = Status(known["status"])
         for name in ("created_at", "started_at", "finished_at", "expires_at"):
@@ -142,7 +142,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Limits(_Said):
-    """What a model accepts. Width and height are pixels and multiples of `multiple_of`."""
+    """The limits of a model. Width and height are pixels and multiples of `multiple_of`."""
 
     min_width: int
     max_width: int
@@ -156,7 +156,7 @@ class Limits(_Said):
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A model the farm serves, what a request to it may hold and what it takes when left out."""
+    """A model that the farm serves, with its limits and defaults."""
 
     name: str
     limits: Limits
@@ -168,7 +168,7 @@ class Model:
     loras: tuple[str, ...] = ()
     controlnets: tuple[str, ...] = ()
     batching: str | None = None
-    """`step`: jobs share forward passes. `none`: one job at a time. None: no worker has said."""
+    """`step`: jobs share forward passes. `none`: one job at a time. None: no worker serves it."""
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
@@ -182,21 +182,21 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class StateEvent:
-    """The job changed its state; `job` is how it stands now."""
+    """The job changed its state; `job` is its new state."""
 
     job: Job
 
 
 @dataclass(frozen=True, slots=True)
 class ProgressEvent:
-    """The job advanced. Some of these carry a new `preview`, where the farm makes them."""
+    """The job advanced. Some of these events carry a new `preview`."""
 
     progress: Progress
     preview: Preview | None = None
 
 
 Event = StateEvent | ProgressEvent
-"""What `Job.events()` yields."""
+"""The events of `Job.events()`."""
 
 
 def _known(kind: type, data: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """Sign and verify webhooks, by the Standard Webhooks specification 1.0.
 
-See https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md.
-A secret is `whsec_` and 24 to 64 random bytes in base64. The signature is HMAC-SHA256 over
-`id.timestamp.body`; while a secret is being replaced a delivery carries one by each.
+See https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md. A
+secret is `whsec_` and 24 to 64 random bytes in base64. The signature is HMAC-SHA256 over
+`id.timestamp.body`. While a secret is being replaced, a delivery carries two signatures.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ PREFIX = "whsec_"
 
 @dataclass(frozen=True, slots=True)
 class WebhookEvent:
-    """A verified delivery: what happened, when, and to what.
+    """A verified delivery: what happened, when, and to which job.
 
-    `id` stays the same when a delivery is repeated: do nothing for an id you have dealt with.
+    `id` stays the same when a delivery is repeated: ignore an id that you have handled.
     """
 
     id: str
@@ -39,20 +39,20 @@ class WebhookEvent:
     """Such as `job.succeeded`."""
     timestamp: datetime
     data: Mapping[str, Any]
-    """The job's JSON as it came, for events named `job.*`."""
+    """The job's JSON, unchanged, for events named `job.*`."""
 
     @property
     def job(self) -> Job:
-        """The job as it stood then. Raises WebhookError for an event of another kind."""
+        """The job in its state at that time. Raises WebhookError for an event of another kind."""
         if not self.type.startswith("job."):
             raise WebhookError(f"{self.type} is not an event of a job")
         return Job.from_json(self.data)
 
 
 def sign(body: bytes | str, message_id: str, timestamp_s: int, *secrets: str) -> dict[str, str]:
-    """Give the three headers of a delivery, with a signature by each secret.
+    """Return the three headers of a delivery, with a signature for each secret.
 
-    Raises WebhookError for a secret that is not one.
+    Raises WebhookError for an invalid secret.
     """
     content = _content(message_id, timestamp_s, _bytes(body))
     signatures = " ".join(f"v1,{_signature(content, secret)}" for secret in secrets)
@@ -71,11 +71,11 @@ def verify(
     tolerance_s: float = TOLERANCE_S,
     now_s: float | None = None,
 ) -> WebhookEvent:
-    """Give the event of a delivery that the holder of `secret` signed just now.
+    """Return the event of a delivery that the holder of `secret` has just signed.
 
-    `body` is the request's body as it came: parsed and written again it has other bytes. `headers`
-    may be any mapping, in any case. Raises WebhookError when the signature or the time (Unix
-    seconds, `now_s` or the clock) is not right.
+    `body` is the raw body of the request: a parsed and rewritten body has other bytes. `headers`
+    may be any mapping, in any case. Raises WebhookError if the signature or the time (Unix seconds,
+    `now_s` or the clock) is wrong.
     """
     given = {name.lower(): value for name, value in headers.items()}
     try:
@@ -96,7 +96,7 @@ def verify(
 
 def _check_signature(content: bytes, signatures: str, secret: str) -> None:
     expected = f"v1,{_signature(content, secret)}".encode()
-    given = signatures.encode(errors="replace").split(b" ")  # compare_digest wants text to be ASCII
+    given = signatures.encode(errors="replace").split(b" ")  # compare_digest requires ASCII text
     if not any(hmac.compare_digest(expected, each) for each in given):
         raise WebhookError("no signature matches: another secret, or the body was changed")
 
@@ -123,9 +123,9 @@ def _timestamp(stamp: str) -> int:
 
 def _event(message_id: str, body: bytes) -> WebhookEvent:
     try:
-        said = json.loads(body)
-        at = datetime.fromisoformat(said["timestamp"])
-        event = WebhookEvent(message_id, said["type"], at, said["data"])
+        payload = json.loads(body)
+        at = datetime.fromisoformat(payload["timestamp"])
+        event = WebhookEvent(message_id, payload["type"], at, payload["data"])
         if event.type.startswith("job."):
             event.job  # noqa: B018 - read once here, so that it cannot fail in the caller's hands
     except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -1,1 +1,1 @@
-"""The GPU plane: Celery workers whose one device thread runs the engine."""
+"""The GPU plane: Celery workers, each with one device thread that runs the engine."""

@@ -1,4 +1,4 @@
-"""Run one worker: `python -m workers`. Settings come from the environment; see `app.config.settings`."""
+"""Run one worker: `python -m workers`. Settings come from the environment: `app.config.settings`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,9 @@ def main() -> None:
     app.farm_settings, app.farm_catalog = settings, catalog
     tasks.register(app)
     app.steps["worker"].add(WorkerStep)
-    warnings.filterwarnings("ignore", message=".*superuser privileges")  # usual in a container
+    warnings.filterwarnings(
+        "ignore", message=".*superuser privileges"
+    )  # root is usual in a container
     app.worker_main([
         "--quiet",
         "worker",

@@ -1,8 +1,8 @@
-"""Ties the farm's parts to the life of a Celery worker.
+"""Bootstep: composes the worker's parts and ties them to the life of the Celery worker.
 
-Started after the thread pool and before the consumer: no hint is taken before the models are loaded.
-Stopped after the consumer and before the pool: what runs is given `GRACE_S` to finish, then handed
-back to the queue at no cost to the jobs.
+It starts after the thread pool and before the consumer, so no hint is received before the models
+are loaded. It stops after the consumer and before the pool: running jobs get `GRACE_S` to finish;
+the others return to the queue at no cost.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from celery import bootsteps
 from sqlalchemy.exc import DBAPIError
 
 from app.database import create_engine
-from app.dispatch import workers as records
+from app.dispatch import workers as registry
+from app.errors import first_line
 from app.jobs.store import Store
 from app.storage.objects import ObjectStorage
 from app.tenants import tenants
@@ -37,9 +38,9 @@ if TYPE_CHECKING:
     from app.config.settings import Settings
 
 log = structlog.get_logger("workers")
-BEAT_S = 3.0
+HEARTBEAT_S = 3.0
 GRACE_S = 5.0
-DEVICE_LOST_EXIT = 70  # EX_SOFTWARE: the supervisor starts a fresh process
+DEVICE_LOST_EXIT = 70  # EX_SOFTWARE: the supervisor starts a new process
 
 
 class WorkerStep(bootsteps.StartStopStep):  # type: ignore[misc,unused-ignore]
@@ -56,9 +57,9 @@ class WorkerStep(bootsteps.StartStopStep):  # type: ignore[misc,unused-ignore]
         self._runtime = Runtime(
             engine_of(self._catalog, settings.max_rows, settings.device_memory_mb)
         )
-        self._keeper = LeaseRenewer(self._store, self._runtime, settings)
-        self._previewer = Previewer(self._runtime, self._keeper, settings.broker_url)
-        self._worker = records.Worker(
+        self._renewer = LeaseRenewer(self._store, self._runtime, settings)
+        self._previewer = Previewer(self._runtime, self._renewer, settings.broker_url)
+        self._worker = registry.Worker(
             id=f"{platform.node()}:{os.getpid()}:{int(time.time())}",
             host=platform.node(),
             pid=os.getpid(),
@@ -66,14 +67,13 @@ class WorkerStep(bootsteps.StartStopStep):  # type: ignore[misc,unused-ignore]
             models=tuple(self._catalog.models),
             slots=settings.slots,
         )
-        storage = ObjectStorage(settings)
         worker.app.farm_slot = Slot(
-            self._store,
-            storage,
-            self._runtime,
-            self._keeper,
-            settings,
-            self._worker.id,
+            store=self._store,
+            storage=ObjectStorage(settings),
+            runtime=self._runtime,
+            renewer=self._renewer,
+            settings=settings,
+            worker_id=self._worker.id,
             device=self._worker.device,
             revision=Revisions(self._catalog.models).of,
             embeds_prompt=partial(tenants.embeds_prompt, self._engine),
@@ -85,61 +85,61 @@ class WorkerStep(bootsteps.StartStopStep):  # type: ignore[misc,unused-ignore]
         return self
 
     def start(self, worker: Any) -> None:
-        """Load the models, then say that we are here."""
+        """Load the models, then register the worker and start its threads."""
         del worker
-        began = time.monotonic()
+        started = time.monotonic()
         self._runtime.start()
-        records.register(self._engine, self._worker)
-        threading.Thread(target=self._keeper.run, args=(self._stop,), daemon=True).start()
+        registry.register(self._engine, self._worker)
+        threading.Thread(target=self._renewer.run, args=(self._stop,), daemon=True).start()
         threading.Thread(target=self._previewer.run, args=(self._stop,), daemon=True).start()
-        threading.Thread(target=self._beat, daemon=True).start()
+        threading.Thread(target=self._run_heartbeat, daemon=True).start()
         log.info(
-            "ready",
+            "worker_ready",
             models=",".join(self._catalog.models),
             slots=self._worker.slots,
-            load_s=round(time.monotonic() - began, 1),
+            load_s=round(time.monotonic() - started, 1),
         )
 
     def stop(self, worker: Any) -> None:
-        """Let what runs finish for a moment, hand the rest back, and leave the list."""
+        """Give running jobs `GRACE_S` to finish, release the others, and leave the registry."""
         del worker
         self._drain()
         self._stop.set()
         try:
-            records.leave(self._engine, self._worker.id)
+            registry.leave(self._engine, self._worker.id)
         except DBAPIError as error:
-            log.warning("cannot leave", cause=str(error.orig).strip().splitlines()[0])
-        log.info("stopped")
+            log.warning("unregister_failed", cause=first_line(error.orig))
+        log.info("worker_stopped")
 
     terminate = stop
 
     def _drain(self) -> None:
-        until = time.monotonic() + GRACE_S
-        while self._keeper.count and time.monotonic() < until:
+        grace_ends_at = time.monotonic() + GRACE_S
+        while self._renewer.count and time.monotonic() < grace_ends_at:
             time.sleep(0.05)
-        if self._keeper.count:
-            log.info("handing back", jobs=self._keeper.count)
+        if self._renewer.count:
+            log.info("worker_draining", jobs=self._renewer.count)
         self._runtime.stop()
 
-    def _beat(self) -> None:
-        """Say that we live, until told to stop; end the process if the device is lost.
+    def _run_heartbeat(self) -> None:
+        """Send heartbeats until the worker stops; end the process if the device is lost.
 
-        A device is stuck if it stood still from one beat to the next: a process that was frozen as a
-        whole finds its clock ahead when it wakes, and its device well.
+        The device counts as stuck only if it made no step between two heartbeats. After the whole
+        process was frozen, the first look finds the clock far ahead although the device works.
         """
-        stood_at: float | None = None
-        while not self._stop.wait(BEAT_S):
+        stuck_since: float | None = None
+        while not self._stop.wait(HEARTBEAT_S):
             stuck = self._runtime.stuck_s() > self._watchdog_s
-            if stuck and stood_at == self._runtime.stepped_at:
-                log.critical("device stuck", jobs=self._keeper.count)
-                os._exit(DEVICE_LOST_EXIT)  # the thread can't be ended; the reaper rescues its jobs
-            stood_at = self._runtime.stepped_at if stuck else None
+            if stuck and stuck_since == self._runtime.stepped_at:
+                log.critical("device_stuck", jobs=self._renewer.count)
+                os._exit(DEVICE_LOST_EXIT)  # no thread can end a stuck one; the reaper rescues jobs
+            stuck_since = self._runtime.stepped_at if stuck else None
             if self._runtime.lost:
-                while self._keeper.count:
+                while self._renewer.count:
                     time.sleep(0.05)
                 os._exit(DEVICE_LOST_EXIT)
             try:
-                if not records.beat(self._engine, self._worker.id, self._runtime.stats()):
-                    records.register(self._engine, self._worker)  # forgotten while out of reach
+                if not registry.beat(self._engine, self._worker.id, self._runtime.stats()):
+                    registry.register(self._engine, self._worker)  # removed while unreachable
             except DBAPIError as error:
-                log.warning("no heartbeat", cause=str(error.orig).strip().splitlines()[0])
+                log.warning("heartbeat_failed", cause=first_line(error.orig))

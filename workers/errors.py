@@ -4,11 +4,14 @@ from __future__ import annotations
 
 
 class WorkerError(Exception):
-    """The base of every error that the worker raises on purpose."""
+    """The base of all errors that the worker raises on purpose."""
 
 
 class RenderFailed(WorkerError):
-    """The request's own fault, or its share of the device's; `code` is stable."""
+    """The job cannot be rendered; `code` is stable, `message` is for the tenant.
+
+    The cause is the request itself, or a fault of the device that hit this job.
+    """
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(f"{code}: {message}")
@@ -16,12 +19,16 @@ class RenderFailed(WorkerError):
         self.message = message
 
 
+class InputUnavailable(WorkerError):
+    """An input picture's server did not deliver it now; a later attempt may succeed."""
+
+
 class RenderCancelled(WorkerError):
-    """The job left the engine because it was asked to."""
+    """The job left the engine before its end: it was cancelled, or the worker is stopping."""
 
 
 class RenderDrained(RenderCancelled):
-    """The job left because the worker stops; `checkpoint` is what another one goes on from."""
+    """The worker is stopping; the next attempt resumes from `checkpoint`, if there is one."""
 
     def __init__(self, checkpoint: bytes | None) -> None:
         super().__init__()

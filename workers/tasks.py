@@ -1,4 +1,4 @@
-"""The one Celery task: a hint that a job may be waiting."""
+"""The Celery task: a hint that a job may be waiting."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 def register(app: Celery) -> None:
-    """Give the application its task."""
+    """Register the task with the application."""
 
     @app.task(bind=True, name=TASK, throws=(RenderFailed,))
     def render(task: Any, job_id: str) -> str:
-        """Render the job if it is still waiting; how it went, in one line for Flower."""
+        """Render the job if it is still waiting. Return its outcome as one line for Flower."""
         result: str = task.app.farm_slot.render(UUID(job_id))
         return result

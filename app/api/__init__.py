@@ -1,1 +1,1 @@
-"""The HTTP API under `/v1`, with its health, metrics and file routes beside it."""
+"""The HTTP API under `/v1`, with routes for health, metrics and files."""

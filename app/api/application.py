@@ -1,4 +1,4 @@
-"""The API's composition: one function builds it, one runs it."""
+"""The API's composition root: one function builds the application, one runs it."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """Build the API on these settings. Connects to nothing until it is started."""
+    """Build the API from these settings. It connects to nothing until it starts."""
     context = compose(settings)
 
     @contextlib.asynccontextmanager
@@ -69,7 +69,7 @@ def create_app(settings: Settings) -> FastAPI:
 
 
 def compose(settings: Settings) -> Context:
-    """Everything the routes work with."""
+    """Build everything that the routes work with."""
     engine = create_engine(settings.database_url)
     store, queries = Store(engine), Queries(engine)
     catalog = load_catalog(settings.models_file, settings.serve)
@@ -92,7 +92,7 @@ def compose(settings: Settings) -> Context:
 
 
 def run(settings: Settings) -> None:
-    """Serve until told to stop by SIGTERM or SIGINT."""
+    """Serve until SIGTERM or SIGINT."""
     uvicorn.run(
         create_app(settings),
         host=settings.host,
@@ -100,12 +100,12 @@ def run(settings: Settings) -> None:
         log_config=None,
         access_log=False,
         timeout_graceful_shutdown=5,
-        timeout_keep_alive=75,  # longer than clients keep theirs: who closes first decides a race
+        timeout_keep_alive=75,  # longer than clients keep a connection, so that the client closes it and no request is lost
     )
 
 
 async def _bad_query(request: Request, error: Exception) -> problems.ProblemResponse:
-    """FastAPI's own complaint about a query parameter, in the API's one form."""
+    """Answer FastAPI's own error about a query parameter in the API's form."""
     assert isinstance(error, RequestValidationError)  # noqa: S101  (what it was installed for)
     fields = tuple(
         FieldError(str(detail["loc"][-1]), str(detail["msg"])) for detail in error.errors()

@@ -1,6 +1,7 @@
-"""`/`: a page to try the farm with, a client of the public API like any other.
+"""`/`: a page to try the farm with, which uses only the public API.
 
-It holds no secret: the key is typed in (or comes in the URL's fragment, which browsers do not send).
+It holds no secret: the user types the key, or it comes in the URL's fragment, which browsers do not
+send.
 """
 
 from __future__ import annotations
@@ -24,5 +25,5 @@ HEADERS = {
 
 @router.get("/")
 def console() -> HTMLResponse:
-    """The page, whole: it loads nothing from anywhere else."""
+    """Return the page. It loads nothing from anywhere else."""
     return HTMLResponse(PAGE.read_text(), headers=HEADERS)

@@ -1,4 +1,4 @@
-"""What the routes work with, made once per process, and who is asking."""
+"""What the routes work with, built once per process, and the tenant of a request."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from starlette.concurrency import run_in_threadpool
 from app.errors import NotFound, TooLarge, Unauthorized
 from app.jobs import present
 from app.jobs.request import LIMIT_BYTES
-from app.tenants import limits, tenants
+from app.tenants import keys, limits
 from app.tenants.tenants import Tenant
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """The composition of one API process."""
+    """The composed parts of one API process."""
 
     settings: Settings
     engine: Engine
@@ -46,12 +46,15 @@ class Context:
     def job_json(
         self, row: Row, images: list[Row], *, ahead: bool, lasts_s: int | None = None
     ) -> dict[str, Any]:
-        """The public form of a job, with URLs signed now; `ahead` counts its place in the queue."""
+        """Return the public form of a job, with URLs signed now.
+
+        `ahead` adds its place in the queue.
+        """
         position = self.queries.position(row) if ahead else None
         return present.job(row, images, lambda key: self.storage.url(key, lasts_s), position)
 
     def jobs(self, rows: list[Row], lasts_s: int | None = None) -> list[dict[str, Any]]:
-        """The public form of jobs with their images, in order; URLs last `lasts_s`."""
+        """Return the public form of jobs with their images, in order; URLs are valid for `lasts_s`."""
         drawn = [row["id"] for row in rows if row["status"] == "succeeded"]
         images = self.queries.images(drawn)
         return [
@@ -60,7 +63,7 @@ class Context:
         ]
 
     def job(self, tenant: Tenant, job_id: UUID) -> dict[str, Any]:
-        """The tenant's job; raises `NotFound`, also for another tenant's."""
+        """Return the tenant's job. Raises `NotFound`, also for another tenant's job."""
         found = self.queries.job(tenant.id, job_id)
         if found is None:
             raise NotFound(f"there is no job {job_id}")
@@ -68,13 +71,13 @@ class Context:
 
 
 def context(request: Request) -> Context:
-    """The context of the application that the request came to."""
+    """Return the context of the application that received the request."""
     found: Context = request.app.state.context
     return found
 
 
 async def tenant(request: Request) -> Tenant:
-    """Who the bearer key speaks for; raises `Unauthorized`."""
+    """Return the tenant of the bearer key. Raises `Unauthorized`."""
     scheme, _, key = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not key.strip():
         raise Unauthorized("send the header `Authorization: Bearer rf_...`")
@@ -82,8 +85,8 @@ async def tenant(request: Request) -> Tenant:
 
 
 def _admit(engine: Engine, key: str) -> Tenant:
-    """The key's tenant, with this request taken off its allowance; raises `OverQuota`."""
-    found = tenants.find_by_key(engine, key)
+    """Return the key's tenant, and count this request in its rate limit. Raises `OverQuota`."""
+    found = keys.find_by_key(engine, key)
     if found is None:
         raise Unauthorized("the key is not valid")
     limits.spend_request(engine, found)
@@ -91,7 +94,7 @@ def _admit(engine: Engine, key: str) -> Tenant:
 
 
 async def body(request: Request, limit_bytes: int = LIMIT_BYTES) -> bytes:
-    """The request's body, read no further than the limit; raises `TooLarge`."""
+    """Read the request's body, at most up to the limit. Raises `TooLarge`."""
     parts, size = [], 0
     async for part in request.stream():
         size += len(part)
@@ -102,7 +105,7 @@ async def body(request: Request, limit_bytes: int = LIMIT_BYTES) -> bytes:
 
 
 def as_id(text: str) -> UUID:
-    """A job id from a path; raises `NotFound` for what cannot be one."""
+    """Return a job id from a path. Raises `NotFound` if it is not a UUID."""
     try:
         return UUID(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""`/v1/deliveries`: the log of webhooks, and sending them once more."""
+"""`/v1/deliveries`: the log of webhooks, and their replay."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ State = Literal["pending", "delivered", "dead"]
 
 
 class EndpointDisabled(Refused):
-    """Nothing can be sent to an endpoint that is disabled or removed."""
+    """The endpoint is disabled or removed: nothing can be sent there."""
 
     status = 409
     code = "endpoint_disabled"
@@ -38,7 +38,7 @@ async def page(  # noqa: PLR0917 - FastAPI gives them by name
     limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 50,
     cursor: UUID | None = None,
 ) -> dict[str, Any]:
-    """The tenant's deliveries, newest first; `cursor` of one answer brings the next page."""
+    """List the tenant's deliveries, newest first; `cursor` of one answer gives the next page."""
     which = Filter(job, endpoint, state)
     rows = await run_in_threadpool(
         History(context.engine).page, tenant.id, which, before=cursor, limit=limit
@@ -49,7 +49,7 @@ async def page(  # noqa: PLR0917 - FastAPI gives them by name
 
 @router.get("/deliveries/{delivery_id}")
 async def show(delivery_id: str, context: Ctx, tenant: Who) -> dict[str, Any]:
-    """One delivery: each try of it, and what was sent, with object keys where URLs will be."""
+    """Show one delivery: its tries, and its payload with object keys in place of URLs."""
     found = _as_id(delivery_id)
     row, tries = await run_in_threadpool(History(context.engine).find, tenant.id, found)
     log = [try_as_json(each) for each in tries]
@@ -58,7 +58,7 @@ async def show(delivery_id: str, context: Ctx, tenant: Who) -> dict[str, Any]:
 
 @router.post("/deliveries/{delivery_id}/replay", status_code=202)
 async def replay(delivery_id: str, context: Ctx, tenant: Who) -> dict[str, Any]:
-    """Deliver once more, under the same `webhook-id`, from the first try on."""
+    """Deliver again, with the same `webhook-id`, starting with the first try."""
     history, found = History(context.engine), _as_id(delivery_id)
     if not await run_in_threadpool(history.replay, tenant.id, found):
         raise EndpointDisabled("its endpoint is disabled or removed; enable it first")
@@ -68,7 +68,7 @@ async def replay(delivery_id: str, context: Ctx, tenant: Who) -> dict[str, Any]:
 
 @router.post("/deliveries:replay", status_code=202)
 async def replay_since(request: Request, context: Ctx, tenant: Who) -> JSONResponse:
-    """Deliver once more all since a time: `{"since": "...", "endpoint": "...", "state": "dead"}`."""
+    """Deliver all since a time again: `{"since": "...", "endpoint": "...", "state": "dead"}`."""
     since, which = _asked(await body(request, 16_384))
     count = await run_in_threadpool(History(context.engine).replay_since, tenant.id, since, which)
     return JSONResponse({"replayed": count}, status_code=202)
@@ -83,23 +83,25 @@ def _as_id(text: str) -> UUID:
 
 def _asked(raw: bytes) -> tuple[datetime, Filter]:
     try:
-        said = json.loads(raw)
+        payload = json.loads(raw)
     except ValueError as error:
         raise InvalidJson(f"the body is not valid JSON: {error}") from None
-    if not isinstance(said, dict) or (unknown := said.keys() - {"since", "endpoint", "state"}):
-        names = sorted(unknown) if isinstance(said, dict) else ["body"]
+    if not isinstance(payload, dict) or (
+        unknown := payload.keys() - {"since", "endpoint", "state"}
+    ):
+        names = sorted(unknown) if isinstance(payload, dict) else ["body"]
         raise InvalidRequest("unknown fields", tuple(FieldError(n, "is not known") for n in names))
-    if said.get("state") not in {None, "delivered", "dead"}:
+    if payload.get("state") not in {None, "delivered", "dead"}:
         raise _bad("state", "must be delivered or dead")
     try:
-        endpoint = UUID(said["endpoint"]) if said.get("endpoint") else None
+        endpoint = UUID(payload["endpoint"]) if payload.get("endpoint") else None
     except (ValueError, AttributeError, TypeError):
         raise _bad("endpoint", "must be an endpoint's id") from None
     try:
-        since = datetime.fromisoformat(said["since"])
+        since = datetime.fromisoformat(payload["since"])
     except (KeyError, ValueError, TypeError):
         raise _bad("since", "must be a time, such as 2026-01-31T12:00:00Z") from None
-    return since.replace(tzinfo=since.tzinfo or UTC), Filter(None, endpoint, said.get("state"))
+    return since.replace(tzinfo=since.tzinfo or UTC), Filter(None, endpoint, payload.get("state"))
 
 
 def _bad(field: str, message: str) -> InvalidRequest:

@@ -1,4 +1,4 @@
-"""`/v1/endpoints`: where the tenant's webhooks go."""
+"""`/v1/endpoints`: where the tenant receives webhooks."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LIMIT_BYTES = 16_384
 
 
 def as_endpoint_id(text: str) -> UUID:
-    """An endpoint's id from a path; raises `NotFound` for what cannot be one."""
+    """Return an endpoint's id from a path. Raises `NotFound` if it is not a UUID."""
     try:
         return UUID(text)
     except ValueError:
@@ -48,21 +48,21 @@ async def add(request: Request, context: Ctx, tenant: Who) -> JSONResponse:
 
 @router.get("")
 async def list_all(context: Ctx, tenant: Who) -> dict[str, Any]:
-    """The tenant's endpoints, oldest first."""
+    """List the tenant's endpoints, oldest first."""
     rows: list[Row] = await run_in_threadpool(_records(context).of, tenant.id)
     return {"endpoints": [as_json(row) for row in rows]}
 
 
 @router.get("/{endpoint_id}")
 async def show(endpoint_id: str, context: Ctx, tenant: Who) -> dict[str, Any]:
-    """One endpoint."""
+    """Show one endpoint."""
     found = as_endpoint_id(endpoint_id)
     return as_json(await run_in_threadpool(_records(context).find, tenant.id, found))
 
 
 @router.get("/{endpoint_id}/secret")
 async def secret(endpoint_id: str, context: Ctx, tenant: Who) -> dict[str, str]:
-    """The secret that signs its deliveries now."""
+    """Show the secret that signs its deliveries now."""
     found = as_endpoint_id(endpoint_id)
     return {"secret": await run_in_threadpool(_records(context).secret, tenant.id, found)}
 
@@ -78,7 +78,7 @@ async def change(endpoint_id: str, request: Request, context: Ctx, tenant: Who) 
 
 @router.delete("/{endpoint_id}", status_code=204)
 async def remove(endpoint_id: str, context: Ctx, tenant: Who) -> Response:
-    """Send nothing more there."""
+    """Remove the endpoint: nothing more is sent there."""
     found = as_endpoint_id(endpoint_id)
     await run_in_threadpool(_records(context).remove, tenant.id, found)
     return Response(status_code=204)
@@ -86,7 +86,7 @@ async def remove(endpoint_id: str, context: Ctx, tenant: Who) -> Response:
 
 @router.post("/{endpoint_id}/rotate")
 async def rotate(endpoint_id: str, request: Request, context: Ctx, tenant: Who) -> dict[str, Any]:
-    """A new secret; for `grace_s` (a day) deliveries are signed by the old one, too."""
+    """Make a new secret; for `grace_s` (one day) both secrets sign deliveries."""
     found = as_endpoint_id(endpoint_id)
     grace_s = _grace_s(await body(request, LIMIT_BYTES))
     row, made = await run_in_threadpool(_records(context).rotate, tenant.id, found, grace_s)
@@ -104,12 +104,12 @@ async def _asked(request: Request, context: Context, form: type[Any]) -> Any:
 
 def _grace_s(raw: bytes) -> float:
     try:
-        said = json.loads(raw or b"{}")
+        payload = json.loads(raw or b"{}")
     except ValueError as error:
         raise InvalidJson(f"the body is not valid JSON: {error}") from None
-    grace_s: Any = said.get("grace_s", GRACE_S) if isinstance(said, dict) else None
+    grace_s: Any = payload.get("grace_s", GRACE_S) if isinstance(payload, dict) else None
     number = isinstance(grace_s, int | float) and not isinstance(grace_s, bool)
-    if not number or not 0 <= grace_s <= MAX_GRACE_S or len(said) > ("grace_s" in said):
+    if not number or not 0 <= grace_s <= MAX_GRACE_S or len(payload) > ("grace_s" in payload):
         message = f"must be a number from 0 to {MAX_GRACE_S}, and the only field"
         raise InvalidRequest(f"grace_s {message}", (FieldError("grace_s", message),))
     return float(grace_s)

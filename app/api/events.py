@@ -1,7 +1,7 @@
-"""`GET /v1/jobs/{id}/events`: a job's life as server-sent events, until its final state.
+"""`GET /v1/jobs/{id}/events`: server-sent events of a job, until its final state.
 
-`state` carries the whole job, `progress` its step and, about twice a second while it is rendered, a
-preview: a small picture as a data URL. A comment line goes out when nothing happens, so
+`state` carries the whole job. `progress` carries its step and, about twice a second while it
+renders, a preview: a small picture as a data URL. A comment line is sent when nothing happens, so
 that proxies keep the connection open.
 """
 
@@ -16,7 +16,7 @@ from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
 from app.api.context import Context, Ctx, Who, as_id
-from app.api.hub import POLL_S, look_again
+from app.api.hub import POLL_S, wait_and_reset
 from renderfarm.types import Status
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ QUIET_S = 15.0
 
 @router.get("/jobs/{job_id}/events")
 async def events(job_id: str, context: Ctx, tenant: Who) -> StreamingResponse:
-    """The job's events from now on, starting with its present state."""
+    """Stream the job's events from now on, starting with its current state."""
     found = as_id(job_id)
     await run_in_threadpool(context.job, tenant, found)  # an unknown job is a 404, not a stream
     return StreamingResponse(
@@ -49,7 +49,7 @@ async def _stream(context: Context, tenant: Tenant, job_id: UUID) -> AsyncIterat
     ):
         while True:
             job = await run_in_threadpool(context.job, tenant, job_id)
-            if status is None:  # the first state says how far the job is
+            if status is None:  # the first state includes the progress so far
                 step = job["progress"]["step"]
             preview = latest.take()
             if job["progress"]["step"] != step or preview is not None:
@@ -64,8 +64,8 @@ async def _stream(context: Context, tenant: Tenant, job_id: UUID) -> AsyncIterat
                 return
             if time.monotonic() - spoke_at > QUIET_S:
                 spoke_at = time.monotonic()
-                yield ": still here\n\n"
-            await look_again(changed, POLL_S)
+                yield ": keep-alive\n\n"
+            await wait_and_reset(changed, POLL_S)
 
 
 def _event(name: str, data: dict[str, Any]) -> str:

@@ -1,6 +1,7 @@
-"""`/files/{key}`: the embedded default's stand-in for a CDN. Signed, expiring, immutable.
+"""`/files/{key}`: the farm's own file server, where there is no CDN. URLs are signed and expire.
 
-Only a farm with `file://` storage has this route; any other hands out its own store's signed URLs.
+Only a farm with `file://` storage has this route. Any other farm hands out its store's presigned
+URLs.
 """
 
 from __future__ import annotations
@@ -33,19 +34,20 @@ CONTENT_TYPES = {
 
 
 class BadSignature(Refused):
-    """The URL was not signed by this farm, was altered, or its time has passed."""
+    """This farm did not sign the URL, or it was changed, or it has expired."""
 
     status = 403
     code = "bad_signature"
 
 
-@router.api_route("/files/{key:path}", methods=["GET", "HEAD"])
+@router.head("/files/{key:path}", include_in_schema=False)
+@router.get("/files/{key:path}")
 def file(
     request: Request, key: str, context: Ctx, expires: int = 0, signature: str = ""
 ) -> Response:
-    """An object, to whoever holds a URL that is signed and still valid.
+    """Return an object to a client with a valid signed URL.
 
-    Answers `Range` requests, and 304 to who has it already.
+    Answers `Range` requests, and 304 if the client has the object already.
     """
     _check(context.settings, key, expires, signature)
     path = _path(context.settings, key)
@@ -62,7 +64,7 @@ def file(
 async def upload(
     request: Request, key: str, context: Ctx, expires: int = 0, signature: str = ""
 ) -> Response:
-    """Take an upload, from whoever holds a URL that was signed for it: see `POST /v1/uploads`."""
+    """Store an upload from a client with a URL that was signed for it: see `POST /v1/uploads`."""
     _check(context.settings, as_upload(key), expires, signature)
     data = await body(request, LIMIT_UPLOAD_BYTES)
     kind = request.headers.get("content-type", "application/octet-stream")
@@ -73,11 +75,13 @@ async def upload(
 def _check(settings: Settings, signed: str, expires: int, signature: str) -> None:
     secret = settings.secret
     if not secret or not verify(signed, expires, signature, secret=secret, now=time.time()):
-        raise BadSignature("the URL's signature is not valid, or no longer; ask for the job again")
+        raise BadSignature(
+            "the URL's signature is invalid or has expired; get a new URL from the job"
+        )
 
 
 def _has(if_none_match: str, etag: str) -> bool:
-    """Whether the caller has this very object (RFC 9110, 13.1.2: a weak comparison)."""
+    """Whether the client has this very object (RFC 9110, 13.1.2: a weak comparison)."""
     given = {each.strip().removeprefix("W/") for each in if_none_match.split(",")}
     return etag in given or "*" in given
 

@@ -1,4 +1,4 @@
-"""`/healthz`, `/readyz`, `/metrics`, and `GET /v1/models`."""
+"""`/healthz` (liveness), `/readyz` (readiness), `/metrics` (Prometheus), and `GET /v1/models`."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from prometheus_client import (
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.api.context import Context, Ctx, Who
+from app.api.context import Ctx, Who
 from app.dispatch import workers
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from fastapi import FastAPI, Request
+    from sqlalchemy import RowMapping
 
 router = APIRouter()
 REQUESTS = Counter(
@@ -33,13 +34,13 @@ LATENCY = Histogram("renderfarm_http_seconds", "Seconds to answer.", ["method", 
 
 @router.get("/healthz", tags=["health"])
 def healthz() -> dict[str, str]:
-    """The process lives."""
+    """The process is alive."""
     return {"status": "ok"}
 
 
 @router.get("/readyz", tags=["health"])
 def readyz(context: Ctx) -> dict[str, Any]:
-    """The process can take jobs: the records are in reach. 503 if not."""
+    """The process can accept jobs: the database answers. 503 if it does not."""
     with context.engine.connect() as connection:
         connection.execute(text("SELECT 1"))
     return {"status": "ready", "workers": workers.alive(context.engine)}
@@ -47,9 +48,11 @@ def readyz(context: Ctx) -> dict[str, Any]:
 
 @router.get("/metrics", tags=["health"])
 def metrics(context: Ctx) -> Response:
-    """The farm's figures in Prometheus' text format; this process's alone while Postgres is away."""
+    """Return metrics in Prometheus' text format; only this process's while Postgres is unavailable."""
     try:
-        farm = generate_latest(_farm(context))
+        farm = generate_latest(
+            farm_metrics(context.queries.counts(), workers.living(context.engine))
+        )
     except SQLAlchemyError:
         farm = b""
     return Response(farm + generate_latest(), media_type=CONTENT_TYPE_LATEST)
@@ -57,10 +60,10 @@ def metrics(context: Ctx) -> Response:
 
 @router.get("/v1/models", tags=["models"])
 def models(context: Ctx, _: Who) -> dict[str, Any]:
-    """What the farm serves, with defaults and limits.
+    """List the models that the farm serves, with defaults and limits.
 
-    `batching` is what living workers found when they loaded the model: `step` where its jobs share
-    forward passes, `none` where it can only be served one job at a time; null while nobody knows.
+    `batching` is what living workers found when they loaded the model: `step` if its jobs share
+    forward passes, `none` if they run one at a time, null while no worker serves it.
     """
     found: dict[str, str] = {}
     for worker in workers.living(context.engine):
@@ -73,19 +76,22 @@ def models(context: Ctx, _: Who) -> dict[str, Any]:
     }
 
 
-def _farm(context: Context) -> CollectorRegistry:
+def farm_metrics(
+    counts: Mapping[tuple[str, str], int], living: Sequence[RowMapping]
+) -> CollectorRegistry:
+    """Return the farm's own metrics, from jobs by (model, status) and the living workers."""
     registry = CollectorRegistry()
     jobs = Gauge(
         "renderfarm_jobs", "Jobs that wait or run.", ["model", "status"], registry=registry
     )
-    for (model, status), count in context.queries.counts().items():
+    for (model, status), count in counts.items():
         jobs.labels(model, status).set(count)
-    living = workers.living(context.engine)
     Gauge("renderfarm_workers", "Workers alive.", registry=registry).set(len(living))
-    for what in ("rows", "forwards"):
-        counted = Gauge(
-            f"renderfarm_engine_{what}", f"Engine {what} so far.", ["role"], registry=registry
-        )
+    for what, about in (
+        ("rows", "Rows of the engine's forward passes so far, by role."),
+        ("forwards", "The engine's forward passes so far, by role."),
+    ):
+        counted = Gauge(f"renderfarm_engine_{what}", about, ["role"], registry=registry)
         for worker in living:
             for role, count in worker["stats"].get(what, {}).items():
                 counted.labels(role).inc(count)
@@ -95,7 +101,7 @@ def _farm(context: Context) -> CollectorRegistry:
 
 
 def count_requests(app: FastAPI) -> None:
-    """Count and time every request by its route's pattern, never by its ids."""
+    """Count and time every request by its route's pattern, never by ids."""
 
     @app.middleware("http")
     async def count(

@@ -1,7 +1,7 @@
-"""Wakes those who wait for a job: one LISTEN connection per process, however many wait.
+"""Wakes requests that wait for a job: one LISTEN connection per process, however many wait.
 
-A wake-up only means: look again. While the connection is down nobody is woken, so whoever waits also
-looks again every `POLL_S`.
+A wake-up only means: read the job again. While the connection is broken no request is woken, so
+every request that waits also polls every `POLL_S`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import psycopg
 import structlog
 
 from app.database import CONNECTION, libpq_url
+from app.errors import first_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,7 +34,7 @@ class Hub:
 
     @contextlib.contextmanager
     def watch(self, job_id: str) -> Iterator[asyncio.Event]:
-        """An event that is set whenever the job may have changed. Watch first, then look."""
+        """Return an event that is set whenever the job may have changed. Watch first, then read."""
         event = asyncio.Event()
         self._waiting[job_id].add(event)
         try:
@@ -44,12 +45,12 @@ class Hub:
                 del self._waiting[job_id]
 
     async def run(self) -> None:
-        """Pass notifications on until cancelled; connects again whenever the connection breaks."""
+        """Pass notifications on until cancelled. Reconnects whenever the connection breaks."""
         while True:
             try:
                 await self._listen()
             except psycopg.OperationalError as error:
-                log.warning("notifications paused", cause=str(error).strip().splitlines()[0])
+                log.warning("listener_reconnecting", cause=first_line(error))
                 await asyncio.sleep(RECONNECT_S)
 
     async def _listen(self) -> None:
@@ -67,8 +68,8 @@ class Hub:
                 event.set()
 
 
-async def look_again(event: asyncio.Event, timeout_s: float) -> None:
-    """Until the event is set or so many seconds have passed; then ready for the next wait."""
+async def wait_and_reset(event: asyncio.Event, timeout_s: float) -> None:
+    """Wait until the event is set or this many seconds have passed; then reset the event."""
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(event.wait(), max(0.0, timeout_s))
     event.clear()

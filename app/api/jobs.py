@@ -1,4 +1,4 @@
-"""`/v1/jobs`: submit, look, list, cancel."""
+"""`/v1/jobs`: submit, show, list and cancel jobs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from starlette.concurrency import run_in_threadpool
 from app import trace
 from app.api.admission import Admitted
 from app.api.context import Context, Ctx, Who, as_id, body
-from app.api.hub import POLL_S, look_again
+from app.api.hub import POLL_S, wait_and_reset
 from app.errors import FieldError, InvalidJson, InvalidRequest, NotCancellable
 from app.jobs.accept import Submission, accept
 from app.jobs.request import LIMIT_BYTES, JobRequest, parse
@@ -47,7 +47,7 @@ async def submit(
     key: Key = None,
     traceparent: Trace = None,
 ) -> JSONResponse:
-    """Submit one job: 202 with the new job, 200 with the old one on a repeat of the same key."""
+    """Submit one job: 202 with the new job, 200 with the first one if the key is repeated."""
     raw = await body(request)
 
     def work() -> tuple[Stored, dict[str, Any]]:
@@ -71,7 +71,7 @@ async def submit_batch(
     key: Key = None,
     traceparent: Trace = None,
 ) -> JSONResponse:
-    """Submit up to 1,000 jobs, `{"jobs": [...]}`: all are taken, or none."""
+    """Submit up to 1,000 jobs, `{"jobs": [...]}`: all are accepted, or none."""
     raw = await body(request, LIMIT_BYTES * 16)
 
     def work() -> list[dict[str, Any]]:
@@ -92,7 +92,7 @@ async def show(
     tenant: Who,
     wait: Annotated[float, Query(ge=0, le=MAX_WAIT_S)] = 0.0,
 ) -> dict[str, Any]:
-    """The job; with `wait`, held until it is final or so many seconds have passed."""
+    """Show the job; with `wait`, the answer is held until it is final or the seconds have passed."""
     found = as_id(job_id)
     until = time.monotonic() + wait
     with context.hub.watch(str(found)) as changed:
@@ -101,7 +101,7 @@ async def show(
             left_s = until - time.monotonic()
             if Status(job["status"]).final or left_s <= 0:
                 return job
-            await look_again(changed, min(left_s, POLL_S))
+            await wait_and_reset(changed, min(left_s, POLL_S))
 
 
 @router.get("/jobs")
@@ -113,7 +113,7 @@ async def list_jobs(  # noqa: PLR0917 - FastAPI gives them by name
     limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 50,
     cursor: str | None = None,
 ) -> dict[str, Any]:
-    """The tenant's jobs, newest first; `cursor` of one answer brings the next page."""
+    """List the tenant's jobs, newest first; `cursor` of one answer gives the next page."""
     before = _cursor(cursor) if cursor else None
     return await run_in_threadpool(
         _page, context, tenant, limit, status=status, model=model, before=before

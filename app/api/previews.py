@@ -1,7 +1,7 @@
-"""Previews of jobs under way, from the broker: one subscription per process, however many watch.
+"""Previews of running jobs, from the broker: one subscription per process, however many watch.
 
-Workers make previews of jobs that somebody watches, and of no others; see `workers.slots.previews`. While
-the broker is away there are none, and nothing else is missing.
+Workers make previews only of jobs that a client watches; see `workers.slots.previews`. While the
+broker is unavailable there are no previews, and nothing else is missing.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import redis
 import structlog
 
 from app.broker import connect_async, preview_channel
+from app.errors import first_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,19 +28,19 @@ RECONNECT_S = 1.0
 
 
 class Latest:
-    """The newest preview of one job that one watcher has not taken yet."""
+    """The newest preview of one job that one watcher has not read yet."""
 
     def __init__(self, changed: asyncio.Event) -> None:
         self._changed = changed
         self._preview: str | None = None
 
     def give(self, preview: str) -> None:
-        """Put it here and wake the watcher."""
+        """Store a preview and wake the watcher."""
         self._preview = preview
         self._changed.set()
 
     def take(self) -> str | None:
-        """The preview as a data URL, once; None if there is no new one."""
+        """Return the preview as a data URL, once; None if there is no new one."""
         preview, self._preview = self._preview, None
         return preview
 
@@ -54,7 +55,7 @@ class Previews:
 
     @contextlib.contextmanager
     def watch(self, job_id: str, changed: asyncio.Event) -> Iterator[Latest]:
-        """Have the job's previews made while inside; `changed` is set when one has come."""
+        """Request previews of the job while the context is open; `changed` is set when one arrives."""
         channel, latest = preview_channel(job_id), Latest(changed)
         self._watchers[channel].add(latest)
         self._watched.set()
@@ -66,19 +67,21 @@ class Previews:
                 del self._watchers[channel]
 
     async def run(self) -> None:
-        """Pass previews on until cancelled; connects only while somebody watches."""
+        """Pass previews on until cancelled. Connects only while a client watches."""
         while True:
             await self._watched.wait()
             self._watched.clear()
-            while self._watchers:  # also those who came while the connection was being closed
+            while (
+                self._watchers
+            ):  # also for watchers that came while the connection was being closed
                 try:
                     await self._pass_on()
                 except (redis.RedisError, OSError) as error:
-                    log.warning("no previews", cause=str(error).partition("\n")[0])
+                    log.warning("previews_unavailable", cause=first_line(error))
                     await asyncio.sleep(RECONNECT_S)
 
     async def _pass_on(self) -> None:
-        """Subscribe to what is watched and hand out what comes, until nobody watches."""
+        """Subscribe to the watched jobs and pass previews on, until no client watches."""
         client = connect_async(self._url)
         async with client, client.pubsub(ignore_subscribe_messages=True) as subscription:
             while self._watchers:
@@ -89,7 +92,7 @@ class Previews:
                         latest.give(message["data"].decode())
 
     async def _follow(self, subscription: PubSub) -> None:
-        """Subscribe to what is newly watched, and to nothing that no longer is."""
+        """Subscribe to newly watched jobs, and unsubscribe from the others."""
         subscribed = {channel.decode() for channel in subscription.channels}
         if new := self._watchers.keys() - subscribed:
             await subscription.subscribe(*new)

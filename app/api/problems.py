@@ -1,4 +1,4 @@
-"""Errors as `application/problem+json` (RFC 9457), each with a stable `code`; never a stack trace."""
+"""Errors as `application/problem+json` (RFC 9457), each with a stable `code`; no stack traces."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ log = structlog.get_logger("app.api")
 
 
 class ProblemResponse(JSONResponse):
-    """The one form in which the API says no."""
+    """The form of every error answer of the API."""
 
     media_type = "application/problem+json"
 
@@ -41,7 +41,7 @@ def install(app: FastAPI) -> None:
 def problem(
     status: int, code: str, detail: str, headers: dict[str, str] | None = None, **more: Any
 ) -> ProblemResponse:
-    """One problem; `more` are members of its own, such as `fields`."""
+    """Return one problem; `more` are additional members, such as `fields`."""
     body = {
         "type": f"urn:renderfarm:problem:{code}",
         "title": HTTPStatus(status).phrase,
@@ -76,10 +76,10 @@ async def _http(_: Request, error: Exception) -> ProblemResponse:
 
 async def _away(request: Request, error: Exception) -> ProblemResponse:
     cause = str(getattr(error, "orig", None) or error).strip().splitlines()
-    log.warning("unavailable", path=request.url.path, cause=cause[0] if cause else "")
-    return await refused(request, Unavailable("the farm's records are not in reach; try again"))
+    log.warning("database_unavailable", path=request.url.path, cause=cause[0] if cause else "")
+    return await refused(request, Unavailable("cannot connect to the database; try again"))
 
 
 async def _bug(request: Request, error: Exception) -> ProblemResponse:
-    log.error("bug", path=request.url.path, exc_info=error)
-    return problem(500, "internal_error", "something broke in the farm; it has been logged")
+    log.error("unexpected_error", path=request.url.path, exc_info=error)
+    return problem(500, "internal_error", "an unexpected error in the farm; it has been logged")

@@ -1,4 +1,4 @@
-"""`/v1/uploads`: a place for a picture to start from. `/v1/cdn-cookie`: one that opens all images."""
+"""`/v1/uploads`: upload an input picture. `/v1/cdn-cookie`: one cookie for all images."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ router = APIRouter(prefix="/v1", tags=["uploads"])
 
 @router.post("/uploads", status_code=201)
 async def add(context: Ctx, tenant: Who) -> dict[str, Any]:
-    """A URL to PUT a picture to, for a quarter of an hour; name `key` as `image` or `mask` then."""
+    """Create a presigned URL for a PUT, valid for 15 minutes; use `key` as `image` or `mask` then."""
     name = uploads.new_name()
     key = uploads.key_of(tenant.id, name)
     url = await run_in_threadpool(context.storage.upload_url, key, uploads.LASTS_S)
@@ -37,11 +37,11 @@ async def add(context: Ctx, tenant: Who) -> dict[str, Any]:
 
 @router.get("/cdn-cookie")
 async def cookie(context: Ctx, tenant: Who) -> dict[str, Any]:
-    """A cookie for pages with many pictures: it opens all of the tenant's at Google Cloud CDN."""
+    """Return a cookie for pages with many images: it opens all of the tenant's on Google Cloud CDN."""
     lasts_s = tenant.url_expiry_s
     found = await run_in_threadpool(context.storage.cookie, str(tenant.id), lasts_s)
     if found is None:
-        raise NotFound("the farm's images are not behind a CDN that takes cookies")
+        raise NotFound("the farm's images are not behind a CDN with cookies")
     value, expires = found
     at = datetime.fromtimestamp(expires, UTC).isoformat()
     return {"name": "Cloud-CDN-Cookie", "value": value, "expires_at": at}

@@ -1,4 +1,4 @@
-"""`GET /v1/usage`: what the tenant has used, by model and day."""
+"""`GET /v1/usage`: the tenant's usage, by model and day."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from starlette.concurrency import run_in_threadpool
 from app.api.context import Ctx, Who
 from app.errors import FieldError, InvalidRequest
 from app.tenants import usage
-from app.tenants.usage import GROUPS, Span
+from app.tenants.usage import Span, groups_of
 
 router = APIRouter(prefix="/v1", tags=["usage"])
 Since = Annotated[date | None, Query(alias="from")]
@@ -38,12 +38,3 @@ async def show(
         return {"from": since, "to": until, "by": groups, "rows": rows, "total": total}
 
     return await run_in_threadpool(work)
-
-
-def groups_of(text: str) -> list[str]:
-    """The groups that are named, in their order; raises `InvalidRequest`."""
-    groups = [part.strip() for part in text.split(",") if part.strip()]
-    if set(groups) - set(GROUPS) or len(set(groups)) != len(groups):
-        message = f"must be some of {', '.join(GROUPS)}, each once, with commas between them"
-        raise InvalidRequest(f"by {message}", (FieldError("by", message),))
-    return groups

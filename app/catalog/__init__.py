@@ -1,1 +1,1 @@
-"""The model catalog: what each entry of the registry file `models.toml` says, and how it is read."""
+"""The model catalog: the entries of the registry file `models.toml`, and how they are read."""

@@ -1,80 +1,134 @@
 """Catalog entries: one model of the registry, with its defaults, limits and speed settings.
 
-The API checks requests against them before anything is stored, so that no job waits for a model
-that no worker serves, or for a size that the model cannot draw.
+The API checks requests against them before anything is stored. So no job waits for a model that no
+worker serves, or for a size that the model cannot draw. `docs/reference/registry.md` is generated
+from the fields below; `app.catalog.form` checks them.
 """
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
+from pydantic import BeforeValidator, ConfigDict, Field
+
+from app.config.types import Flag, Number, Whole  # noqa: TC001 - pydantic reads them
 from app.errors import CatalogError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-DTYPES = ("float32", "bfloat16", "float16")
+Dtype = Literal["float32", "bfloat16", "float16"]
+DTYPES: tuple[str, ...] = get_args(Dtype)
 COMPILED = ("", "blocks", "whole")
 """How much of a denoiser is compiled."""
-SCHEDULERS = (
+Scheduler = Literal[
     "ddim", "dpmpp_2m", "euler", "euler_a", "flow_euler", "heun", "lcm", "pndm", "unipc",
-)  # fmt: skip
+]  # fmt: skip
+SCHEDULERS: tuple[Scheduler, ...] = get_args(Scheduler)
+_CHECKED = ConfigDict(extra="forbid")
+"""For pydantic, when the registry is read. Code that builds these classes is not checked."""
+
+
+def _compiled(value: object) -> str:
+    """`true` means the blocks, because a farm that compiles only them is ready sooner."""
+    if isinstance(value, bool):
+        return "blocks" if value else ""
+    if value not in COMPILED:
+        raise ValueError(f'must be "blocks", "whole", true or false, not {value!r}')
+    return str(value)
 
 
 @dataclass(frozen=True, slots=True)
 class Defaults:
-    """What a request gets that leaves a field out."""
+    """The values of fields that a request leaves out."""
 
-    width: int = 512
-    height: int = 512
-    num_inference_steps: int = 20
-    guidance_scale: float = 5.0
-    scheduler: str = "dpmpp_2m"
-    strength: float = 0.8
-    reproducible: bool = False
+    __pydantic_config__ = _CHECKED
+
+    width: Annotated[Whole, Field(description="Width in pixels.")] = 512
+    height: Annotated[Whole, Field(description="Height in pixels.")] = 512
+    num_inference_steps: Annotated[Whole, Field(description="Denoising steps.")] = 20
+    guidance_scale: Annotated[
+        Number, Field(description="Strength of classifier-free guidance; at 1 or less it is off.")
+    ] = 5.0
+    scheduler: Annotated[str, Field(description="One of the entry's `schedulers`.")] = "dpmpp_2m"
+    strength: Annotated[
+        Number, Field(description="How much of a start image is replaced, from 0 to 1.")
+    ] = 0.8
+    reproducible: Annotated[
+        Flag, Field(description="Whether the same request gives the same bytes in any group.")
+    ] = False
 
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """How the model is run. What is best depends on the device: `renderfarm doctor --tune` measures.
+    """How a worker runs the model. `renderfarm doctor --tune` measures what is best on a device."""
 
-    `decoder` is a folder, relative to the file, of a small autoencoder that decodes instead of the
-    model's own. Of LoRAs `loras_kept` stay in memory; of encoded prompts, `prompt_cache_mb`. `compile`
-    is one of `COMPILED`.
-    """
+    __pydantic_config__ = _CHECKED
 
-    dtype: str = "float32"
-    channels_last: bool = False
-    compile: str = ""
-    graphs: bool = False
-    attention: str = ""
-    vae_tiling: bool = False
-    decoder: str = ""
-    prompt_cache_mb: int = 256
-    loras_kept: int = 16
+    dtype: Annotated[Dtype, Field(description="The number format of weights and activations.")] = (
+        "float32"
+    )
+    channels_last: Annotated[
+        Flag, Field(description="Keep images with their channels last in memory.")
+    ] = False
+    compile: Annotated[
+        str,
+        BeforeValidator(_compiled),
+        Field(
+            description="How much of the denoiser `torch.compile` compiles: `blocks` (or `true`) "
+            "its repeated blocks, `whole` all of it, `false` nothing.",
+            examples=["blocks"],
+        ),
+    ] = ""
+    graphs: Annotated[Flag, Field(description="Capture CUDA graphs of forward passes.")] = False
+    attention: Annotated[
+        str,
+        Field(
+            description="An attention backend of diffusers; empty: its own.", examples=["native"]
+        ),
+    ] = ""
+    vae_tiling: Annotated[
+        Flag, Field(description="Encode and decode large images in tiles, which takes less memory.")
+    ] = False
+    decoder: Annotated[
+        str,
+        Field(
+            description="A folder, relative to the file, with an `AutoencoderTiny` that decodes "
+            "instead of the model's own autoencoder: quicker, a little softer.",
+            examples=["small-decoder"],
+        ),
+    ] = ""
+    prompt_cache_mb: Annotated[
+        Whole, Field(description="MiB of encoded prompts to keep on the device; 0 keeps none.")
+    ] = 256
+    loras_kept: Annotated[Whole, Field(description="LoRAs to keep in memory.")] = 16
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the model can draw. Sizes in pixels."""
+    """The sizes, in pixels, and the amounts that the model can draw."""
 
-    min_width: int = 64
-    max_width: int = 1024
-    min_height: int = 64
-    max_height: int = 1024
-    multiple_of: int = 8
-    max_steps: int = 100
-    max_images: int = 8
-    max_prompt_chars: int = 2000
+    __pydantic_config__ = _CHECKED
+
+    min_width: Annotated[Whole, Field(description="The least width in pixels.")] = 64
+    max_width: Annotated[Whole, Field(description="The greatest width in pixels.")] = 1024
+    min_height: Annotated[Whole, Field(description="The least height in pixels.")] = 64
+    max_height: Annotated[Whole, Field(description="The greatest height in pixels.")] = 1024
+    multiple_of: Annotated[
+        Whole, Field(description="Width and height are a multiple of this number of pixels.")
+    ] = 8
+    max_steps: Annotated[Whole, Field(description="The most denoising steps.")] = 100
+    max_images: Annotated[Whole, Field(description="The most images of one job.")] = 8
+    max_prompt_chars: Annotated[Whole, Field(description="The most characters of a prompt.")] = 2000
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
     """One entry of `models.toml`. `pipeline` is `diffusers`, or `null`: a fixed picture, no torch.
 
-    `revision` names all that its pictures are made from: see `app.catalog.revision`.
+    `revision` identifies everything that its pictures depend on: see `app.catalog.revision`.
     """
 
     name: str
@@ -92,7 +146,7 @@ class Model:
     controlnets: Mapping[str, Path] = field(default_factory=dict)
 
     def public(self) -> dict[str, Any]:
-        """The entry as `GET /v1/models` shows it."""
+        """The entry as `GET /v1/models` shows it: without folders and speed settings."""
         return {
             "name": self.name,
             "description": self.description,
@@ -108,17 +162,17 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """The served models by name. The first is the default of requests that name none."""
+    """The served models by name. The first is the default model."""
 
     models: Mapping[str, Model]
 
     @property
     def default(self) -> str:
-        """The name that a request without a model gets."""
+        """The model of a request that names none."""
         return next(iter(self.models))
 
     def preferring(self, name: str) -> Catalog:
-        """The same models with another default; raises `CatalogError` if it is not served."""
+        """The same models with another default. `CatalogError`: that model is not served."""
         if name not in self.models:
             raise CatalogError(
                 f"there is no model {name!r}; this farm serves {', '.join(self.models)}"

@@ -1,4 +1,4 @@
-"""Commands of whoever wants pictures: submit, jobs, job, cancel, models. They use the SDK alone."""
+"""Client commands: submit, jobs, job, cancel, models. They use only the SDK."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from renderfarm import Job, Model
     from renderfarm.types import Job as Snapshot
 
-RETRIES = 3  # a person sees what is wrong within two seconds, and can press the arrow key
+RETRIES = 3  # a user sees an error within two seconds, and can repeat the command
 MACHINE = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 OUTPUT = click.option(
     "-o",
@@ -38,28 +38,29 @@ TIMEOUT = click.option(
     type=click.FloatRange(min=0),
     default=600.0,
     show_default=True,
-    help="Seconds to wait at most.",
+    help="Longest wait in seconds.",
 )
 FIELDS: tuple[tuple[tuple[str, ...], Any, str], ...] = (
-    (("--model",), str, "What to render with (see `renderfarm models`)."),
-    (("--negative-prompt",), str, "What should not be in the picture."),
+    (("--model",), str, "The model (see `renderfarm models`)."),
+    (("--negative-prompt",), str, "What the picture must not show."),
     (("--width",), int, "Pixels."),
     (("--height",), int, "Pixels."),
     (("--steps", "--num-inference-steps", "num_inference_steps"), int, "Denoising steps."),
-    (("--guidance-scale",), float, "How closely to follow the prompt."),
-    (("--num-images",), int, "How many pictures."),
+    (("--guidance-scale",), float, "How closely the picture follows the prompt."),
+    (("--num-images",), int, "Number of pictures."),
     (("--seed",), int, "The same seed and request give the same picture."),
-    (("--scheduler",), str, "Which sampler."),
-    (("--output-format",), str, "Such as png."),
-    (("--priority",), int, "Higher goes first."),
-    (("--deadline", "deadline_s"), float, "Seconds after which the job may be dropped."),
+    (("--scheduler",), str, "The sampler."),
+    (("--output-format",), str, "File format: png, jpeg, webp or avif."),
+    (("--priority",), int, "Higher runs earlier."),
+    (("--deadline", "deadline_s"), float, "Seconds after which the job expires."),
 )
 
 
 def with_farm(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the farm, and say in one line what the farm or the network refuses.
+    """Connect a command to the farm, and print errors of farm and network in one line.
 
-    Tests put what connects into the context's `obj`. Exit codes: 1 failed, 2 a bad request.
+    Tests put the connecting function into the context's `obj`. Exit codes: 1 failed, 2 a bad
+    request.
     """
 
     @click.pass_obj
@@ -87,7 +88,7 @@ def with_fields(command: Callable[..., None]) -> Callable[..., None]:
 @OUTPUT
 @with_fields
 @TIMEOUT
-@click.option("--no-wait", is_flag=True, help="Print the job's id and go.")
+@click.option("--no-wait", is_flag=True, help="Print the job's id and return at once.")
 @MACHINE
 @with_farm
 def submit(
@@ -102,13 +103,13 @@ def submit(
 ) -> None:
     """Submit PROMPT, wait, and save the pictures."""
     if no_wait and output:
-        raise click.UsageError("--no-wait has nothing to save yet: leave out -o")
+        raise click.UsageError("--no-wait has nothing to save yet: remove -o")
     _check_folder(output)
     job = farm.submit(prompt, **fields)
     if no_wait:
         click.echo(_json(job.snapshot) if as_json else job.id)
         return
-    _bring(job, output, timeout_s, as_json=as_json)
+    _wait_and_save(job, output, timeout_s, as_json=as_json)
 
 
 @click.command()
@@ -137,7 +138,7 @@ def job(farm: Farm, job_id: str, *, output: Path | None, timeout_s: float, as_js
     found = farm.job(job_id)
     if output:
         _check_folder(output)
-        _bring(found, output, timeout_s, as_json=as_json)
+        _wait_and_save(found, output, timeout_s, as_json=as_json)
     elif as_json:
         click.echo(_json(found.snapshot))
     else:
@@ -165,13 +166,13 @@ def models(farm: Farm, *, as_json: bool) -> None:
     _show(columns, map(_model_row, served))
 
 
-def _bring(job: Job, output: Path | None, timeout_s: float, *, as_json: bool) -> None:
+def _wait_and_save(job: Job, output: Path | None, timeout_s: float, *, as_json: bool) -> None:
     try:
         _watch(job, timeout_s)
         paths = _save(job, output) if output else []
     except KeyboardInterrupt:
         click.echo(
-            f"\njob {job.id} goes on without you\n"
+            f"\njob {job.id} continues in the farm\n"
             f"  see it:     renderfarm job {job.id}\n"
             f"  get it:     renderfarm job {job.id} -o FILE\n"
             f"  cancel it:  renderfarm cancel {job.id}",
@@ -255,7 +256,7 @@ def _show(
     *,
     header: bool = True,
 ) -> None:
-    """Draw a table on a terminal; for programs, write lines of fields between tabs."""
+    """Draw a table on a terminal; for programs, write lines with tabs between the fields."""
     console = Console()
     if not console.is_terminal:
         for row in [columns, *rows] if header else rows:
@@ -268,7 +269,7 @@ def _show(
 
 
 def _plain(value: object) -> str:
-    """Write a value without what a stranger's prompt could do to a terminal."""
+    """Return a value without control characters, which a prompt could send to the terminal."""
     text = "" if value is None else str(value)
     return "".join(each if each.isprintable() else " " for each in text)
 

@@ -1,4 +1,4 @@
-"""`renderfarm deliveries`: what came of webhooks, and sending some once more."""
+"""`renderfarm deliveries`: the log of webhooks, and replay."""
 
 from __future__ import annotations
 
@@ -17,18 +17,22 @@ from app.webhooks.history import Filter, History
 if TYPE_CHECKING:
     from uuid import UUID
 
-TENANT = click.option("--tenant", default=DEFAULT_TENANT, show_default=True, help="Whose.")
+TENANT = click.option(
+    "--tenant", default=DEFAULT_TENANT, show_default=True, help="Name of the tenant."
+)
 
 
 @click.group()
 def deliveries() -> None:
-    """List webhooks and what came of them, and send some once more."""
+    """Show the log of webhooks, and replay deliveries."""
 
 
 @deliveries.command("list")
 @TENANT
-@click.option("--job", "job_id", type=click.UUID, help="Only those of one job.")
-@click.option("--endpoint", "endpoint_id", type=click.UUID, help="Only those to one endpoint.")
+@click.option("--job", "job_id", type=click.UUID, help="Only deliveries of this job.")
+@click.option(
+    "--endpoint", "endpoint_id", type=click.UUID, help="Only deliveries to this endpoint."
+)
 @click.option("--state", type=click.Choice(["pending", "delivered", "dead"]))
 @click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True)
 def list_deliveries(
@@ -51,7 +55,7 @@ def list_deliveries(
 @click.argument("delivery_id", type=click.UUID)
 @TENANT
 def show(delivery_id: UUID, tenant: str) -> None:
-    """Show each try of a delivery: how long it took, and the beginning of the answer."""
+    """Show each try of a delivery: its time, and the beginning of the answer."""
     engine = reach()
     row, tries = History(engine).find(find_by_name(engine, tenant).id, delivery_id)
     click.echo(f"{row['type']} of job {row['job_id']} to {row['url']}: {row['state']}")
@@ -73,9 +77,20 @@ def show(delivery_id: UUID, tenant: str) -> None:
 @deliveries.command("replay")
 @click.argument("delivery_ids", type=click.UUID, nargs=-1)
 @TENANT
-@click.option("--since", type=click.DateTime(), help="All since this time (UTC), and not by id.")
-@click.option("--endpoint", "endpoint_id", type=click.UUID, help="With --since: only those to it.")
-@click.option("--state", type=click.Choice(["delivered", "dead"]), help="With --since: only these.")
+@click.option(
+    "--since", type=click.DateTime(), help="All deliveries since this time (UTC), instead of by id."
+)
+@click.option(
+    "--endpoint",
+    "endpoint_id",
+    type=click.UUID,
+    help="With --since: only deliveries to this endpoint.",
+)
+@click.option(
+    "--state",
+    type=click.Choice(["delivered", "dead"]),
+    help="With --since: only deliveries in this state.",
+)
 def replay(
     *,
     delivery_ids: tuple[UUID, ...],
@@ -84,19 +99,19 @@ def replay(
     endpoint_id: UUID | None,
     state: str | None,
 ) -> None:
-    """Send deliveries once more, each under its own webhook-id, and say how many."""
+    """Send deliveries again, each with its own webhook-id, and print how many."""
     if bool(delivery_ids) == bool(since):
-        raise click.UsageError("name deliveries, or a time with --since")
+        raise click.UsageError("give delivery ids, or a time with --since")
     engine = reach()
-    history, whose = History(engine), find_by_name(engine, tenant).id
+    history, tenant_id = History(engine), find_by_name(engine, tenant).id
     if since:
         which = Filter(None, endpoint_id, state)
-        count = history.replay_since(whose, since.replace(tzinfo=UTC), which)
+        count = history.replay_since(tenant_id, since.replace(tzinfo=UTC), which)
     else:
-        count = sum(history.replay(whose, each) for each in delivery_ids)
+        count = sum(history.replay(tenant_id, each) for each in delivery_ids)
     click.echo(f"{count} will be sent again")
 
 
 def shown(at: datetime | None) -> str:
-    """A time for a table: none is empty."""
+    """Format a time for a table; no time is an empty cell."""
     return f"{at:%Y-%m-%d %H:%M:%S}" if at else ""

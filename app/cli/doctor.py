@@ -1,4 +1,4 @@
-"""`renderfarm doctor`: what this machine lacks to run a farm, and how its models run best here."""
+"""`renderfarm doctor`: check what a farm needs on this machine, and tune its models."""
 
 from __future__ import annotations
 
@@ -16,18 +16,24 @@ from app.catalog.load import load_catalog
 from app.config.settings import Settings, models_file
 from app.database import create_engine
 from app.dispatch import workers
-from app.errors import FarmError
+from app.errors import FarmError, first_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from app.config.settings import Server
+
 
 @click.command()
-@click.option("--tune", metavar="MODEL", help="Measure how the model runs best on this device.")
+@click.option("--tune", metavar="MODEL", help="Measure how this model runs best on this device.")
 @click.option("--dry-run", is_flag=True, help="With --tune: write nothing to models.toml.")
-@click.option("--skip", multiple=True, metavar="SWITCH", help="With --tune: a switch not to try.")
-@click.option("--steps", type=click.IntRange(1), help="With --tune: steps of each picture.")
-@click.option("--tolerance", type=float, help="With --tune: mean pixel error allowed, of 255.")
+@click.option(
+    "--skip", multiple=True, metavar="SWITCH", help="With --tune: do not try this switch."
+)
+@click.option(
+    "--steps", type=click.IntRange(1), help="With --tune: denoising steps of each picture."
+)
+@click.option("--tolerance", type=float, help="With --tune: largest mean pixel error, of 255.")
 def doctor(
     *,
     tune: str | None,
@@ -36,7 +42,7 @@ def doctor(
     steps: int | None,
     tolerance: float | None,
 ) -> None:
-    """Check that a farm's parts are in reach; exit 1 if one is not."""
+    """Check that the parts of a farm can be used; exit 1 if one cannot."""
     if tune:
         argv = [sys.executable, "-m", "workers.tune", tune, *(["--dry-run"] if dry_run else [])]
         argv += [f"--skip={switch}" for switch in skip]
@@ -45,7 +51,7 @@ def doctor(
         os.execv(sys.executable, argv)  # noqa: S606 - the control plane never imports torch
     checks: dict[str, Callable[[], str]] = {
         "models": _models,
-        "records": _records,
+        "database": _database,
         "broker": _broker,
     }
     failed = False
@@ -54,16 +60,20 @@ def doctor(
             click.echo(f"{name}: {check()}")
         except (FarmError, SQLAlchemyError, redis.RedisError) as error:
             failed = True
-            click.echo(f"{name}: FAILED: {str(error).strip().splitlines()[0]}")
+            click.echo(f"{name}: FAILED: {first_line(error)}")
     sys.exit(1 if failed else 0)
+
+
+def _settings(needed: Server) -> Settings:
+    return Settings.from_environment(os.environ, needs=(needed,))
 
 
 def _models() -> str:
     return ", ".join(load_catalog(models_file(os.environ), revised=False).models)
 
 
-def _records() -> str:
-    engine = create_engine(Settings.from_environment(os.environ).database_url, pool_size=1)
+def _database() -> str:
+    engine = create_engine(_settings("database_url").database_url, pool_size=1)
     try:
         with engine.connect() as connection:
             version = connection.execute(text("SHOW server_version")).scalar_one()
@@ -73,7 +83,7 @@ def _records() -> str:
 
 
 def _broker() -> str:
-    client = connect(Settings.from_environment(os.environ).broker_url)
+    client = connect(_settings("broker_url").broker_url)
     try:
         return f"Redis {client.info('server')['redis_version']}"
     finally:

@@ -1,4 +1,4 @@
-"""`renderfarm endpoints`: where webhooks go."""
+"""`renderfarm endpoints`: where webhooks are sent."""
 
 from __future__ import annotations
 
@@ -29,22 +29,25 @@ if TYPE_CHECKING:
 
 ENDPOINT = click.argument("endpoint_id", type=click.UUID)
 EVENTS = click.option(
-    "--event", "events", multiple=True, help="Such as job.failed; all final ones if none is named."
+    "--event",
+    "events",
+    multiple=True,
+    help="An event, such as job.failed. Default: all final events.",
 )
 
 
 @click.group()
 def endpoints() -> None:
-    """Where a tenant's webhooks go, whichever of its jobs they tell of."""
+    """Manage the endpoints that receive the webhooks of all jobs of a tenant."""
 
 
 @endpoints.command("add")
 @click.argument("url")
 @TENANT
 @EVENTS
-@click.option("--description", default="", help="For yourself.")
+@click.option("--description", default="", help="A note for yourself.")
 def add(url: str, tenant: str, events: tuple[str, ...], description: str) -> None:
-    """Add an endpoint, and print its id and the secret that signs its deliveries."""
+    """Add an endpoint; print its id and the secret that signs its deliveries."""
     engine = reach()
     fields = {"url": url, "events": list(events), "description": description}
     asked = _asked(EndpointRequest, fields)
@@ -81,7 +84,7 @@ def secret(endpoint_id: UUID, tenant: str) -> None:
 @TENANT
 @click.option(
     "--grace", "grace_s", type=click.FloatRange(0, MAX_GRACE_S), default=86_400,
-    show_default=True, help="Seconds for which the old secret signs, too.",
+    show_default=True, help="Seconds for which the old secret also signs.",
 )  # fmt: skip
 def rotate(endpoint_id: UUID, tenant: str, grace_s: float) -> None:
     """Make a new secret and print it."""
@@ -93,21 +96,26 @@ def rotate(endpoint_id: UUID, tenant: str, grace_s: float) -> None:
 @endpoints.command("change")
 @ENDPOINT
 @TENANT
-@click.option("--url", help="Where it is now; what waits is sent there at once.")
-@click.option("--event", "events", multiple=True, help="Such as job.failed, instead of all before.")
-@click.option("--all-final", is_flag=True, help="Let it hear of all final events.")
-@click.option("--description", help="For yourself.")
+@click.option("--url", help="The new URL; pending deliveries are sent there at once.")
+@click.option(
+    "--event",
+    "events",
+    multiple=True,
+    help="An event, such as job.failed; replaces all earlier ones.",
+)
+@click.option("--all-final", is_flag=True, help="Send all final events.")
+@click.option("--description", help="A note for yourself.")
 def change(
     *, endpoint_id: UUID, tenant: str, events: tuple[str, ...], all_final: bool, **named: str | None
 ) -> None:
-    """Change what is named; the rest stays."""
+    """Change the given settings; the others stay."""
     if events and all_final:
-        raise click.UsageError("name events, or --all-final")
+        raise click.UsageError("give --event or --all-final, not both")
     fields: dict[str, Any] = {name: value for name, value in named.items() if value is not None}
     if events or all_final:
         fields["events"] = list(events)
     if not fields:
-        raise click.UsageError("name at least one thing to change")
+        raise click.UsageError("give at least one thing to change")
     engine = reach()
     asked = _asked(EndpointChange, fields)
     Endpoints(engine).change(find_by_name(engine, tenant).id, endpoint_id, asked)
@@ -115,7 +123,7 @@ def change(
 
 
 def _asked(form: type[Form], fields: dict[str, Any]) -> Form:
-    allow = Settings.from_environment(os.environ).webhook_allow_private
+    allow = Settings.from_environment(os.environ, needs=()).webhook_allow_private
     return parse(json.dumps(fields).encode(), form, allow_private=allow)
 
 
@@ -125,24 +133,28 @@ def _switch(verb: str, says: str, *, enabled: bool) -> None:
     @TENANT
     def switch(endpoint_id: UUID, tenant: str) -> None:
         engine = reach()
-        whose = find_by_name(engine, tenant).id
-        Endpoints(engine).change(whose, endpoint_id, EndpointChange(enabled=enabled))
+        tenant_id = find_by_name(engine, tenant).id
+        Endpoints(engine).change(tenant_id, endpoint_id, EndpointChange(enabled=enabled))
         click.echo(f"{verb}d")
 
 
 _switch(
     "enable",
-    "Send to it again. What was given up meanwhile: `renderfarm deliveries replay`.",
+    "Enable it again. To send what was given up: `renderfarm deliveries replay`.",
     enabled=True,
 )
-_switch("disable", "Send nothing to it for now, and give up what waits.", enabled=False)
+_switch(
+    "disable",
+    "Disable it: nothing is sent there, and pending deliveries are given up.",
+    enabled=False,
+)
 
 
 @endpoints.command("remove")
 @ENDPOINT
 @TENANT
 def remove(endpoint_id: UUID, tenant: str) -> None:
-    """Forget it. The log of its deliveries stays."""
+    """Remove it. The log of its deliveries stays."""
     engine = reach()
     Endpoints(engine).remove(find_by_name(engine, tenant).id, endpoint_id)
     click.echo("removed")

@@ -1,4 +1,4 @@
-"""`renderfarm listen`: webhooks on a developer's own machine, verified and printed."""
+"""`renderfarm listen`: receives webhooks on a developer's machine, verifies and prints them."""
 
 from __future__ import annotations
 
@@ -25,9 +25,10 @@ LIMIT_BYTES = 1_048_576
 
 
 class Receiver(ThreadingHTTPServer):
-    """Answers 204 to what verifies and 400 to the rest, and says each in one line.
+    """Answers 204 to a verified webhook and 400 to others, and prints one line for each.
 
-    `say` gets the line; with `whole` the event's JSON follows. `secret` None: nothing is verified.
+    `say` prints the line; with `whole` the event's JSON follows. With `secret` None nothing is
+    verified.
     """
 
     daemon_threads = True
@@ -42,7 +43,7 @@ class Receiver(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """The URL on which it listens."""
         return f"http://127.0.0.1:{self.server_port}/"
 
 
@@ -50,7 +51,7 @@ class _Handler(BaseHTTPRequestHandler):
     server: Receiver
 
     def do_POST(self) -> None:
-        """Take one delivery."""
+        """Receive one delivery."""
         try:
             length = int(self.headers.get("content-length", 0))
             self._tell(self.rfile.read(max(0, min(length, LIMIT_BYTES))))
@@ -68,9 +69,9 @@ class _Handler(BaseHTTPRequestHandler):
             verify(body, dict(self.headers), self.server.secret)
         event = json.loads(body)
         data = event["data"]
-        how = "verified" if self.server.secret is not None else "NOT VERIFIED"
+        verdict = "verified" if self.server.secret is not None else "NOT VERIFIED"
         status = data.get("status") or data.get("reason", "")
-        self.server.say(f"{how}  {event['type']}  {data.get('id')}  {status}")
+        self.server.say(f"{verdict}  {event['type']}  {data.get('id')}  {status}")
         if self.server.whole:
             self.server.say(json.dumps(event, indent=2, ensure_ascii=False))
 
@@ -80,23 +81,28 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, *_: Any) -> None:
-        """Only `say` speaks."""
+        """Print nothing but `say`."""
 
 
 @click.command()
-@click.option("--port", type=click.IntRange(0, 65535), default=0, help="0: a free one.")
-@click.option("--tenant", default=DEFAULT_TENANT, show_default=True, help="Whose webhooks.")
-@click.option("--event", "events", multiple=True, help="Such as job.started; else all final ones.")
-@click.option("--secret", help="Only verify by this secret; register nothing at the farm.")
-@click.option("--json", "whole", is_flag=True, help="Print each event whole.")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="0: any free port.")
+@click.option("--tenant", default=DEFAULT_TENANT, show_default=True, help="Name of the tenant.")
+@click.option(
+    "--event",
+    "events",
+    multiple=True,
+    help="An event, such as job.started. Default: all final events.",
+)
+@click.option("--secret", help="Verify with this secret only; add no endpoint to the farm.")
+@click.option("--json", "whole", is_flag=True, help="Print the whole event as JSON.")
 def listen(
     *, port: int, tenant: str, events: tuple[str, ...], secret: str | None, whole: bool
 ) -> None:
     """Receive webhooks on this machine until Ctrl-C, verify and print them.
 
-    It adds an endpoint for itself to the farm, and removes it at the end. The farm must be on this
-    machine and have RENDERFARM_WEBHOOK_ALLOW_PRIVATE=1; for one elsewhere, bring its deliveries
-    here with a tunnel of your own, and give that endpoint's --secret.
+    The command adds an endpoint for itself to the farm, and removes it at the end. The farm must be
+    on this machine and have RENDERFARM_WEBHOOK_ALLOW_PRIVATE=1. For a remote farm, forward its
+    deliveries through a tunnel, and give that endpoint's --secret.
     """
     with Receiver(port, secret, click.echo, whole=whole) as server:
         if secret is not None:
@@ -104,21 +110,23 @@ def listen(
             _serve(server)
             return
         engine = reach()
-        whose = find_by_name(engine, tenant).id
+        tenant_id = find_by_name(engine, tenant).id
         fields = {"url": server.url, "events": list(events), "description": "renderfarm listen"}
-        if not Settings.from_environment(os.environ).webhook_allow_private:
+        if not Settings.from_environment(os.environ, needs=()).webhook_allow_private:
             raise click.ClickException(
                 "this farm posts to public addresses only: set RENDERFARM_WEBHOOK_ALLOW_PRIVATE=1 "
                 "for it and here"
             )
         asked = parse(json.dumps(fields).encode(), EndpointRequest, allow_private=True)
-        row, server.secret = Endpoints(engine).add(whose, asked)
+        row, server.secret = Endpoints(engine).add(tenant_id, asked)
         click.echo(f"listening on {server.url} as endpoint {row['id']}", err=True)
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # else the endpoint would stay
+        signal.signal(
+            signal.SIGTERM, signal.default_int_handler
+        )  # otherwise the endpoint would stay
         try:
             _serve(server)
         finally:
-            Endpoints(engine).remove(whose, row["id"])
+            Endpoints(engine).remove(tenant_id, row["id"])
 
 
 def _serve(server: Receiver) -> None:

@@ -1,4 +1,4 @@
-"""Commands of whoever runs the farm: keys, workers, audit, migrate."""
+"""Operator commands: keys, workers, audit, migrate."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from sqlalchemy.exc import OperationalError
 from app.config.settings import Settings
 from app.database import create_engine
 from app.dispatch import workers as records
+from app.errors import first_line
 from app.jobs.audit import INVARIANTS
 from app.jobs.audit import audit as find_breaches
+from app.tenants import keys as key_store
 from app.tenants import tenants
 
 if TYPE_CHECKING:
@@ -27,40 +29,45 @@ SHOWN = 10
 
 
 def _settings() -> Settings:
-    return Settings.from_environment(os.environ)
+    return Settings.from_environment(os.environ, needs=("database_url",))
 
 
 def reach() -> Engine:
-    """The records, seen to be in reach."""
+    """Return an engine whose database answers."""
     engine = create_engine(_settings().database_url, pool_size=1)
     try:
         engine.connect().close()
     except OperationalError as error:
-        cause = str(error.orig).strip().splitlines()[0]
-        raise click.ClickException(f"the database is not in reach: {cause}") from error
+        cause = first_line(error.orig)
+        raise click.ClickException(f"cannot connect to the database: {cause}") from error
     return engine
 
 
 @click.group()
 def keys() -> None:
-    """Make, list and revoke API keys."""
+    """Create, list and revoke API keys."""
 
 
 @keys.command("create")
 @click.argument("name")
-@click.option("--tenant", default=tenants.DEFAULT_TENANT, show_default=True, help="Made if new.")
+@click.option(
+    "--tenant",
+    default=tenants.DEFAULT_TENANT,
+    show_default=True,
+    help="Name of the tenant; created if it is new.",
+)
 def keys_create(name: str, tenant: str) -> None:
-    """Make a key and print it. It is shown this once: the farm keeps only its hash."""
-    engine, key = reach(), tenants.new_key()
-    tenants.add_key(engine, tenants.ensure_tenant(engine, tenant), key, name)
+    """Create a key and print it. It is shown only once: the farm stores its hash."""
+    engine, key = reach(), key_store.new_key()
+    key_store.add_key(engine, tenants.ensure_tenant(engine, tenant), key, name)
     click.echo(key)
 
 
 @keys.command("list")
 def keys_list() -> None:
-    """List the keys, without the keys themselves."""
+    """List the keys, without the secret part."""
     table = Table("id", "tenant", "name", "made", "revoked")
-    for row in tenants.list_keys(reach()):
+    for row in key_store.list_keys(reach()):
         revoked = f"{row['revoked_at']:%Y-%m-%d %H:%M}" if row["revoked_at"] else ""
         table.add_row(
             str(row["id"]),
@@ -75,8 +82,8 @@ def keys_list() -> None:
 @keys.command("revoke")
 @click.argument("key_id", type=click.UUID)
 def keys_revoke(key_id: UUID) -> None:
-    """Make a key useless from now on."""
-    if not tenants.revoke_key(reach(), key_id):
+    """Revoke a key: it is invalid from now on."""
+    if not key_store.revoke_key(reach(), key_id):
         raise click.ClickException(f"there is no valid key with the id {key_id}")
     click.echo("revoked")
 
@@ -96,7 +103,7 @@ def workers() -> None:
 
 @click.command()
 def audit() -> None:
-    """Check every invariant of the records; exit 1 on a breach."""
+    """Check every invariant of the database; exit 1 on a breach."""
     breaches = find_breaches(reach())
     for breach in breaches:
         shown = ", ".join(breach.job_ids[:SHOWN])
@@ -109,7 +116,7 @@ def audit() -> None:
 
 @click.command()
 def migrate() -> None:
-    """Bring the database to the newest schema."""
+    """Migrate the database to the newest schema."""
     from app.database import migrate as upgrade  # noqa: PLC0415 - imports Alembic
 
     upgrade(_settings().database_url)

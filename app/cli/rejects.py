@@ -1,4 +1,4 @@
-"""`renderfarm rejects`: messages that intake could not accept."""
+"""`renderfarm rejects`: queue messages that intake could not accept."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ MOST = 10_000
 
 @click.group()
 def rejects() -> None:
-    """List, show and replay messages that could not be accepted."""
+    """List, show and replay rejected queue messages."""
 
 
 @rejects.command("list")
-@click.option("--code", help="Only those refused for this reason, such as unknown_model.")
-@click.option("--source", help="Only those of this source, as the list names it.")
-@click.option("--all", "everything", is_flag=True, help="Those that were replayed, too.")
+@click.option("--code", help="Only messages with this code, such as unknown_model.")
+@click.option("--source", help="Only messages of this source, by its name in the list.")
+@click.option("--all", "everything", is_flag=True, help="Include messages that were replayed.")
 @click.option("--limit", type=click.IntRange(1, MOST), default=50, show_default=True)
 def rejects_list(*, code: str | None, source: str | None, everything: bool, limit: int) -> None:
-    """List refused messages, newest first."""
+    """List rejected messages, newest first."""
     found = Rejects(reach()).page(code=code, source=source, unmended=not everything, limit=limit)
     table = Table("id", "at", "tenant", "source", "code", "detail", "job")
     for row in found:
@@ -52,9 +52,9 @@ def rejects_list(*, code: str | None, source: str | None, everything: bool, limi
 
 @rejects.command("show")
 @click.argument("reject_id", type=click.UUID)
-@click.option("--body", "only_body", is_flag=True, help="Only the body, byte for byte.")
+@click.option("--body", "only_body", is_flag=True, help="Print only the body, unchanged.")
 def rejects_show(reject_id: UUID, *, only_body: bool) -> None:
-    """Show one refused message, with its body: `show ID --body > mended.json`."""
+    """Show one rejected message with its body: `show ID --body > mended.json`."""
     row = Rejects(reach()).find(reject_id)
     if not only_body:
         for name in ("id", "at", "tenant", "source", "message_id", "code", "detail", "trace"):
@@ -68,18 +68,18 @@ def rejects_show(reject_id: UUID, *, only_body: bool) -> None:
 
 @rejects.command("replay")
 @click.argument("reject_ids", type=click.UUID, nargs=-1)
-@click.option("--code", help="Every one refused for this reason that was not replayed yet.")
-@click.option("--body", type=click.File("rb"), help="The mended body of the one message; -: stdin.")
+@click.option("--code", help="Every message with this code that was not replayed yet.")
+@click.option("--body", type=click.File("rb"), help="The corrected body of one message; -: stdin.")
 def rejects_replay(
     reject_ids: tuple[UUID, ...], *, code: str | None, body: IO[bytes] | None
 ) -> None:
-    """Submit refused messages again, and print the jobs they became.
+    """Submit rejected messages again, and print the ids of their jobs.
 
-    For what was mended since: a model that is served by now, a limit that was raised. A message
-    whose own body is at fault needs a mended one.
+    Use this after a correction: a model that is served now, a limit that was raised. A message with
+    a bad body needs a corrected body.
     """
     if bool(reject_ids) == bool(code) or (body and len(reject_ids) != 1):
-        raise click.UsageError("name messages or a --code; and just one message with --body")
+        raise click.UsageError("give message ids or a --code; with --body exactly one id")
     engine = reach()
     records = Rejects(engine)
     rows = (
@@ -88,14 +88,14 @@ def rejects_replay(
         else [records.find(each) for each in reject_ids]
     )
     mended = body.read() if body else None
-    desk = _Desk(Settings.from_environment(os.environ), engine, records)
+    desk = _Desk(Settings.from_environment(os.environ, needs=()), engine, records)
     refused = sum(not desk.replay(row, mended) for row in rows)
     if refused:
-        raise click.ClickException(f"{refused} of {len(rows)} are still refused")
+        raise click.ClickException(f"{refused} of {len(rows)} are still rejected")
 
 
 class _Desk:
-    """Replays messages, each through a door like that of its source."""
+    """Replays messages, each with the accept context of its source."""
 
     def __init__(self, settings: Settings, engine: Engine, records: Rejects) -> None:
         self._settings = settings
@@ -105,8 +105,8 @@ class _Desk:
         self._sources = {source.name: source for source in settings.sources}
 
     def replay(self, row: dict[str, Any], body: bytes | None) -> bool:
-        """Replay one, and say what came of it; whether it was accepted."""
-        # A source that is set no more has no defaults of its own.
+        """Replay one message and print the result. Return whether it was accepted."""
+        # A source that is not configured any more has no defaults.
         source = self._sources.get(row["source"], Source("", row["tenant"]))
         try:
             door = door_of(self._settings, self._engine, self._catalog, source)

@@ -1,4 +1,4 @@
-"""The roles, each a process of its own: what `up` starts here, a cluster starts one by one."""
+"""Role commands: each role is one process. `up` starts them all here; a cluster starts each one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from app import log
-from app.config.settings import Settings
+from app.config.settings import Settings, servers_of
 from app.errors import FarmError
 
 if TYPE_CHECKING:
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 
 def _role(run: Callable[[Settings], None]) -> Callable[[], None]:
-    """A role's common frame: settings from the environment, errors in one line."""
+    """Run a role: settings from the environment, errors in one line."""
 
     @functools.wraps(run)
     def framed() -> None:
         log.configure(times=os.environ.get("RENDERFARM_LOG_TIMES") != "0")
         try:
-            run(Settings.from_environment(os.environ))
+            run(Settings.from_environment(os.environ, needs=servers_of(run.__name__)))
         except FarmError as error:
             raise click.ClickException(str(error)) from error
 
@@ -34,7 +34,7 @@ def _role(run: Callable[[Settings], None]) -> Callable[[], None]:
 
 
 def stop_on_signals() -> threading.Event:
-    """An event that SIGTERM and SIGINT set."""
+    """Return an event that SIGTERM and SIGINT set."""
     stop = threading.Event()
 
     def handle(*_: Any) -> None:
@@ -59,7 +59,7 @@ def api(settings: Settings) -> None:
 @click.command()
 @_role
 def intake(settings: Settings) -> None:
-    """Run intake, which brings in jobs from RENDERFARM_SOURCES. Any number may run."""
+    """Run intake, which turns messages of RENDERFARM_SOURCES into jobs. Any number may run."""
     from app.intake import role  # noqa: PLC0415
 
     role.run(settings, stop_on_signals())
@@ -68,7 +68,7 @@ def intake(settings: Settings) -> None:
 @click.command()
 @_role
 def dispatcher(settings: Settings) -> None:
-    """Run the dispatcher and the reaper. Several may run; one leads."""
+    """Run the dispatcher, with reaper and janitor. Several may run; one leads."""
     from app.dispatch import dispatcher as role  # noqa: PLC0415
 
     role.run(settings, stop_on_signals())

@@ -1,4 +1,4 @@
-"""Tenants: who they are, what is allowed them, and what they have used."""
+"""Tenant commands: list, limits, secrets, usage."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from app.api.usage import groups_of
 from app.cli.operate import reach
 from app.tenants import tenants as records
 from app.tenants import usage as used
-from app.tenants.usage import FIGURES, Span
+from app.tenants.usage import FIGURES, Span, groups_of
+from app.tenants.webhook_secrets import rotate_secret, webhook_secret
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -32,7 +32,7 @@ class Limit(click.ParamType[Any]):
         self._least = least
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
-        """The number; None for `none`."""
+        """Return the number; NO_LIMIT for `none`."""
         if value == "none":
             return records.NO_LIMIT
         try:
@@ -47,7 +47,7 @@ class Limit(click.ParamType[Any]):
 @click.group(invoke_without_command=True)
 @click.pass_context
 def tenants(context: click.Context) -> None:
-    """List the tenants; `set` changes what is allowed one of them."""
+    """List the tenants; `set` changes a tenant's limits."""
     if context.invoked_subcommand is not None:
         return
     rows = records.list_tenants(reach())
@@ -59,19 +59,31 @@ def tenants(context: click.Context) -> None:
 
 @tenants.command("set")
 @click.argument("name")
-@click.option("--max-queued", type=click.IntRange(0, 2**31 - 1), help="Jobs that may wait.")
-@click.option("--max-running", type=Limit(int), help="Jobs at work at the same time.")
-@click.option("--max-requests-per-s", type=Limit(float, 0.001), help="Calls of the API.")
-@click.option("--max-gpu-seconds-per-day", type=Limit(float), help="A day is UTC's.")
-@click.option("--cache/--no-cache", default=None, help="Answer repeats from the result cache.")
-@click.option("--keep-jobs-days", type=Limit(float, 0.001), help="After their end.")
-@click.option("--keep-images-days", type=Limit(float, 0.001), help="After their job's end.")
-@click.option("--url-expiry-s", type=Limit(int, 1), help="How long URLs of images last.")
 @click.option(
-    "--embed-prompt/--no-embed-prompt", default=None, help="Whether files may hold the prompt."
+    "--max-queued", type=click.IntRange(0, 2**31 - 1), help="Largest number of queued jobs."
+)
+@click.option("--max-running", type=Limit(int), help="Largest number of running jobs.")
+@click.option("--max-requests-per-s", type=Limit(float, 0.001), help="API requests per second.")
+@click.option("--max-gpu-seconds-per-day", type=Limit(float), help="GPU-seconds per UTC day.")
+@click.option(
+    "--cache/--no-cache", default=None, help="Answer repeated requests from the result cache."
+)
+@click.option(
+    "--keep-jobs-days", type=Limit(float, 0.001), help="Delete jobs this many days after their end."
+)
+@click.option(
+    "--keep-images-days",
+    type=Limit(float, 0.001),
+    help="Delete images this many days after their job's end.",
+)
+@click.option("--url-expiry-s", type=Limit(int, 1), help="Seconds for which image URLs are valid.")
+@click.option(
+    "--embed-prompt/--no-embed-prompt",
+    default=None,
+    help="Whether image files may contain the prompt.",
 )
 def tenants_set(name: str, **wanted: Any) -> None:
-    """Allow a tenant so much; what is not named stays. `none` takes a limit away."""
+    """Set a tenant's limits; options that are not given stay. `none` removes a limit."""
     changes = {key: value for key, value in wanted.items() if value is not None}
     for kept in ("jobs", "images"):
         days = changes.pop(f"keep_{kept}_days", None)
@@ -79,7 +91,7 @@ def tenants_set(name: str, **wanted: Any) -> None:
             no_limit = days is records.NO_LIMIT
             changes[f"keep_{kept}_s"] = days if no_limit else days * DAY_S
     if not changes:
-        raise click.UsageError("name at least one thing to set")
+        raise click.UsageError("give at least one thing to set")
     records.change(reach(), name, changes)
     click.echo(f"{name}: {', '.join(sorted(changes))} set")
 
@@ -87,29 +99,29 @@ def tenants_set(name: str, **wanted: Any) -> None:
 @tenants.command("secret")
 @click.argument("name")
 def secret(name: str) -> None:
-    """Print the secret that signs webhooks to URLs that the tenant's jobs name themselves."""
+    """Print the secret that signs webhooks to URLs in the tenant's own jobs."""
     engine = reach()
-    click.echo(records.webhook_secret(engine, records.find_by_name(engine, name)))
+    click.echo(webhook_secret(engine, records.find_by_name(engine, name).id))
 
 
 @tenants.command("rotate")
 @click.argument("name")
 @click.option(
     "--grace", "grace_s", type=click.FloatRange(0, MAX_GRACE_S), default=86_400,
-    show_default=True, help="Seconds for which the old secret signs, too.",
+    show_default=True, help="Seconds for which the old secret also signs.",
 )  # fmt: skip
 def rotate(name: str, grace_s: float) -> None:
     """Make a new secret and print it."""
     engine = reach()
-    click.echo(records.rotate_secret(engine, records.find_by_name(engine, name), grace_s))
+    click.echo(rotate_secret(engine, records.find_by_name(engine, name).id, grace_s))
 
 
 @click.command()
-@click.option("--from", "since", type=DAY, help="The first day, as 2026-01-31.")
+@click.option("--from", "since", type=DAY, help="The first day, such as 2026-01-31.")
 @click.option("--to", "until", type=DAY, help="The day after the last.")
 @click.option("--by", default="tenant,model,day", show_default=True)
 def usage(since: datetime | None, until: datetime | None, by: str) -> None:
-    """Show what was used: images, GPU-seconds and cost by tenant, model and day (UTC)."""
+    """Show usage: images, GPU-seconds and cost by tenant, model and day (UTC)."""
     groups = groups_of(by)
     span = Span(since.date() if since else None, until.date() if until else None)
     table = Table(*groups, *(name.replace("_", " ") for name in FIGURES))

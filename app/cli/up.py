@@ -1,4 +1,4 @@
-"""`renderfarm up`: the whole farm on this machine, with one command."""
+"""`renderfarm up`: starts the whole farm on this machine, with one command."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import click
 from app.catalog.load import load_catalog
 from app.config.settings import Settings
 from app.errors import FarmError
-from app.local.farm import Access, Farm, Options
+from app.local.farm import Access, LocalFarm, Options
 from app.local.lock import only_farm
 from app.local.output import Output, wants_colour
 
@@ -49,19 +49,25 @@ BANNER = """
     type=click.Path(file_okay=False, path_type=Path),
     default=DEFAULT_DIRECTORY,
     show_default=True,
-    help="Where the farm keeps its data, logs and secrets.",
+    help="Folder for the farm's data, logs and secrets.",
 )
-@click.option("--port", type=PORT, default=8000, show_default=True, help="Of the API; 0: any.")
+@click.option(
+    "--port", type=PORT, default=8000, show_default=True, help="Port of the API; 0: any free port."
+)
 @click.option("--workers", type=click.IntRange(0, 64), default=1, show_default=True)
-@click.option("--models", default="", help="Comma-separated; default: all but those for tests.")
+@click.option(
+    "--models",
+    default="",
+    help="Comma-separated names; default: all models except those for tests.",
+)
 @click.option(
     "--slots",
     type=click.IntRange(1, 1024),
     default=16,
     show_default=True,
-    help="Jobs that one worker holds at a time.",
+    help="Jobs that one worker carries at a time.",
 )
-@click.option("--flower-port", type=PORT, default=None, help="Default: 5555, or a free one.")
+@click.option("--flower-port", type=PORT, default=None, help="Default: 5555, or a free port.")
 def up(
     *,
     directory: Path,
@@ -73,7 +79,7 @@ def up(
 ) -> None:
     """Start the whole farm here, with its own Postgres and Redis.
 
-    Everything listens on the loopback address only and stops with Ctrl-C.
+    All servers listen on the loopback address only. Ctrl-C stops everything.
     """
     options = Options(directory.resolve(), port, workers, models, slots, flower_port)
     try:
@@ -84,27 +90,27 @@ def up(
 
 
 def _run(options: Options) -> None:
-    """Hold the directory, check the settings before anything starts, and run the farm."""
+    """Lock the directory, check the settings before anything starts, and run the farm."""
     options.directory.mkdir(mode=0o711, parents=True, exist_ok=True)
     with only_farm(options.directory):
-        farm = Farm(options)
+        farm = LocalFarm(options)
         _check(farm)
         colour = wants_colour(sys.stdout, os.environ)
         output = Output(sys.stdout, options.directory / "log", colour=colour)
         asyncio.run(farm.run(output, _announcer(options.directory)))
 
 
-def _check(farm: Farm) -> None:
-    """Raise what would stop a role at its start: bad settings, models that are not there.
+def _check(farm: LocalFarm) -> None:
+    """Raise the errors that would stop a role at its start: bad settings, missing models.
 
-    Their weights are not read: a file that cannot be is told by the role that needs it.
+    Weights are not read: the role that needs a broken file reports it.
     """
     settings = Settings.from_environment({**os.environ, **farm.environment()})
     load_catalog(settings.models_file, settings.serve, revised=False)
 
 
 def _announcer(directory: Path) -> Callable[[Access], None]:
-    """Tells how to use the farm, once it is ready."""
+    """Return a function that prints how to use the farm, once it is ready."""
 
     def announce(access: Access) -> None:
         click.echo(banner(access, directory))
@@ -113,7 +119,7 @@ def _announcer(directory: Path) -> Callable[[Access], None]:
 
 
 def banner(access: Access, directory: Path) -> str:
-    """What a newcomer needs to know of a farm that is ready."""
+    """Return what a new user must know of a farm that is ready."""
     return BANNER.format(
         url=access.url,
         api_key=access.api_key,
@@ -126,7 +132,7 @@ def banner(access: Access, directory: Path) -> str:
 
 
 def _command(directory: Path) -> str:
-    """How the reader's shell finds `renderfarm`, and how that finds a farm elsewhere than ./var."""
+    """Return how the user's shell finds `renderfarm`, and a farm that is not in ./var."""
     installed = Path(sys.executable).with_name("renderfarm")
     by_name = shutil.which("renderfarm") is not None or not installed.exists()
     command = "renderfarm" if by_name else _short(installed)
@@ -136,6 +142,6 @@ def _command(directory: Path) -> str:
 
 
 def _short(path: Path) -> str:
-    """The path from here when it lies below, else whole."""
+    """Return the path relative to the current folder if it is below it, otherwise whole."""
     here = Path.cwd()
     return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)

@@ -1,36 +1,38 @@
-"""`RENDERFARM_CDN`: the CDN in front of the store, and the key that signs its URLs.
+"""`RENDERFARM_CDN`: the CDN in front of the object store, and the key that signs its URLs.
 
-A JSON object: `kind`, the `url` that stands before an object's key, and what its kind needs.
+The setting is a JSON object with the `kind` of CDN, the `url` that precedes an object's key, and
+the keys of that kind.
 """
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from typing import Annotated, Literal, TypeAlias
 
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+)
+
+from app.config.types import Text, decoded, scheme
+from app.config.validation import Location, dotted, problems
 from app.errors import SettingsError
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
 VARIABLE = "RENDERFARM_CDN"
-NEEDS: dict[str, tuple[str, ...]] = {
-    "cloudfront": ("key_id", "key_file"),
-    "cloudcdn": ("key_name", "key_file"),
-    "frontdoor": (),
-}
-MAY = {"cloudfront": ("policy",), "cloudcdn": ("policy",), "frontdoor": ()}
-POLICIES = {"cloudfront": ("canned", "custom"), "cloudcdn": ("url", "prefix")}
 
 
 @dataclass(frozen=True, slots=True)
 class Cdn:
-    """What `RENDERFARM_CDN` says. `policy` is the first of its kind's `POLICIES` unless given.
+    """The CDN of `RENDERFARM_CDN`. CloudFront's `policy` is `canned` by default, Cloud CDN's `url`.
 
-    With `custom` (CloudFront) and `prefix` (Cloud CDN) one signature opens all pictures of a job.
+    With `custom` (CloudFront) and `prefix` (Cloud CDN) one signature is valid for all images
+    of a job.
     """
 
     kind: str
@@ -40,38 +42,78 @@ class Cdn:
     policy: str = ""
 
 
-def read_cdn(text: str) -> Cdn | None:
-    """Read the setting; raises `SettingsError` naming the variable and what is wrong with it."""
+def _https(url: str) -> str:
+    if scheme(url) != "https":
+        raise ValueError("must begin with https://")
+    return url.rstrip("/")
+
+
+class _Form(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    url: Annotated[Text, AfterValidator(_https)]
+
+
+class _CloudFront(_Form):
+    kind: Literal["cloudfront"]
+    key_id: Text
+    key_file: Text
+    policy: Literal["canned", "custom"] = "canned"
+
+    def cdn(self) -> Cdn:
+        return Cdn(self.kind, self.url, self.key_id, Path(self.key_file), self.policy)
+
+
+class _CloudCdn(_Form):
+    kind: Literal["cloudcdn"]
+    key_name: Text
+    key_file: Text
+    policy: Literal["url", "prefix"] = "url"
+
+    def cdn(self) -> Cdn:
+        return Cdn(self.kind, self.url, self.key_name, Path(self.key_file), self.policy)
+
+
+class _FrontDoor(_Form):
+    kind: Literal["frontdoor"]
+
+    def cdn(self) -> Cdn:
+        return Cdn(self.kind, self.url)
+
+
+_Kind: TypeAlias = _CloudFront | _CloudCdn | _FrontDoor
+KINDS: dict[str, type[BaseModel]] = {
+    "cloudfront": _CloudFront,
+    "cloudcdn": _CloudCdn,
+    "frontdoor": _FrontDoor,
+}
+_FORM: TypeAdapter[_Kind] = TypeAdapter(Annotated[_Kind, Field(discriminator="kind")])
+
+
+def _parsed(text: str) -> Cdn | None:
     if not text:
         return None
+    form = decoded(text)
+    if not isinstance(form, dict) or str(form.get("kind")) not in KINDS:
+        raise ValueError(f"must be a JSON object whose kind is one of {', '.join(KINDS)}")
+    return _FORM.validate_python(form).cdn()
+
+
+CdnSetting = Annotated[Cdn | None, BeforeValidator(_parsed)]
+"""The type of the setting: a text of JSON becomes a CDN."""
+
+
+def keys(location: Location) -> tuple[str, ...]:
+    """The known keys of the CDN whose kind is at the end of `location`."""
+    return tuple(KINDS[str(location[-1])].model_fields)
+
+
+def read_cdn(text: str) -> Cdn | None:
+    """Read the setting. `SettingsError` names the variable and each wrong key, but no value."""
+    reader: TypeAdapter[Cdn | None] = TypeAdapter(CdnSetting)
     try:
-        said = json.loads(text)
-    except ValueError as error:
-        raise SettingsError(f"{VARIABLE} must be a JSON object: {error}") from None
-    kind = said.get("kind") if isinstance(said, dict) else None
-    if kind not in NEEDS:
-        raise SettingsError(f"{VARIABLE}: kind must be one of {', '.join(NEEDS)}")
-    needed = ("url", *NEEDS[kind])
-    if unknown := said.keys() - {"kind", *needed, *MAY[kind]}:
-        raise SettingsError(f"{VARIABLE}: {kind} has no {', '.join(sorted(unknown))}")
-    for name in needed:
-        if not isinstance(said.get(name), str) or not said[name]:
-            raise SettingsError(f"{VARIABLE}: {kind} needs {name}")
-    return _checked(kind, said)
-
-
-def _checked(kind: str, said: Mapping[str, Any]) -> Cdn:
-    if urlsplit(said["url"]).scheme != "https":
-        raise SettingsError(f"{VARIABLE}: url must begin with https://")
-    policies = POLICIES.get(kind, ("",))
-    policy = said.get("policy", policies[0])
-    if policy not in policies:
-        raise SettingsError(f"{VARIABLE}: policy must be {' or '.join(policies)}")
-    file = said.get("key_file")
-    return Cdn(
-        kind=kind,
-        url=said["url"].rstrip("/"),
-        key_id=said.get("key_id") or said.get("key_name") or "",
-        key_file=Path(file) if file else None,
-        policy=policy,
-    )
+        return reader.validate_python(text)
+    except ValidationError as error:
+        found = problems(error, keys, shown=lambda _: False, tags=KINDS)
+        lines = [f"{dotted((VARIABLE, *place))} {text}" for place, text in found]
+        raise SettingsError("\n".join(lines)) from None

@@ -1,4 +1,4 @@
-"""Where the checkout is: the folder that holds `bin/`, `migrations/` and `models/`."""
+"""The folder of the checkout, which holds `bin/`, `migrations/` and `models/`."""
 
 from __future__ import annotations
 

@@ -1,160 +1,141 @@
-"""Settings: read once from the environment into one frozen object.
+"""Settings (configuration): read once from the environment by pydantic-settings, then frozen.
 
-Every variable has the prefix `RENDERFARM_`. A bad value stops the start and names the variable.
-What is not set comes from an embedded farm that runs under `RENDERFARM_DIR` (`./var`), if one does.
+Every variable has the prefix `RENDERFARM_`. A process with a wrong value does not start; the
+message names every wrong variable. Servers that are not set are those of the embedded farm that
+runs under `RENDERFARM_DIR` (`./var`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
-from app.config.cdn import Cdn, read_cdn
-from app.config.environment import Reader
-from app.config.repository import REPOSITORY
-from app.config.sources import Source, read_sources
+from pydantic import ValidationError, ValidationInfo, field_validator
+from pydantic_settings import BaseSettings, InitSettingsSource
+
+from app.config import renamed
+from app.config.cdn import KINDS
+from app.config.cdn import keys as cdn_keys
+from app.config.environment import farm_directory, running_farm, source, variable
+from app.config.sources import KEYS as SOURCE_KEYS
+from app.config.table import MODELS_FILE, SettingsTable
+from app.config.validation import Location, dotted, problems
+from app.errors import SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
-DAY_S = 86_400.0
+    from pydantic_settings import PydanticBaseSettingsSource
+
+Server: TypeAlias = Literal["database_url", "broker_url"]
+SERVERS: tuple[Server, ...] = ("database_url", "broker_url")
+"""The settings without a default. A process needs only those that it uses."""
+NOT_SET = "is not set, and no embedded farm runs in {} (start one with `renderfarm up`)"
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(SettingsTable):
     """One farm's settings. Times in seconds, sizes in bytes."""
 
-    database_url: str
-    broker_url: str
-    storage_url: str
-    storage_class: str
-    storage_tags: tuple[tuple[str, str], ...]
-    storage_verify: str
-    cdn: Cdn | None
-    c2pa: tuple[Path, Path] | None
-    moderation: str
-    public_url: str
-    secret: str
-    models_file: Path
-    serve: frozenset[str] | None
-    host: str
-    port: int
-    slots: int
-    max_rows: int
-    device_memory_mb: int
-    lease_s: float
-    renew_s: float
-    watchdog_s: float
-    hint_again_s: float
-    max_failures: int
-    max_crashes: int
-    url_expiry_s: int
-    sweep_s: float
-    keep_uploads_s: float
-    usd_per_gpu_hour: float
-    prices: tuple[tuple[str, float], ...]
-    webhook_allow_private: bool
-    flower_port: int
-    flower_user: str
-    flower_password: str
-    sources: tuple[Source, ...]
+    def __init__(self, environ: Mapping[str, str], needs: tuple[Server, ...] = SERVERS) -> None:
+        BaseSettings.__init__(self, environ=environ, needs=needs)
 
     @classmethod
-    def from_environment(cls, environ: Mapping[str, str]) -> Settings:
-        """Read the settings; raises `SettingsError` naming the first bad variable."""
-        read = Reader(environ)
-        return cls(
-            models_file=models_file(environ),
-            serve=read.names("SERVE"),
-            **_backing(read),
-            **_pictures(read),
-            **_doors(read),
-            **_work(read),
-            **_keeping(read),
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        *_: PydanticBaseSettingsSource,
+        **__: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read the environment first, then the running farm, then blanks for servers not needed."""
+        given = cast("InitSettingsSource", init_settings).init_kwargs
+        environ, needs = given["environ"], given["needs"]
+        blank = {variable(name): "" for name in SERVERS if name not in needs}
+        return (
+            source(settings_cls, environ),
+            InitSettingsSource(settings_cls, running_farm(farm_directory(environ))),
+            InitSettingsSource(settings_cls, blank),
         )
 
-    def usd_per_hour(self, device: str) -> float:
-        """What an hour of a worker on that device costs.
+    @classmethod
+    def from_environment(
+        cls, environ: Mapping[str, str], needs: tuple[Server, ...] = SERVERS
+    ) -> Settings:
+        """Read the settings; raises `SettingsError` with a line for each wrong variable.
 
-        The price of the longest name that its device's name begins with, or `usd_per_gpu_hour`.
+        Of the two servers only those in `needs` must be set; the URL of the other may be empty.
         """
-        fitting = [(len(name), usd) for name, usd in self.prices if device.startswith(name)]
-        return max(fitting)[1] if fitting else self.usd_per_gpu_hour
+        filled = {name: value for name, value in environ.items() if value}
+        current, used, conflicts = renamed.current_names(filled, renamed.VARIABLES)
+        lines = [f"{old} {text}" for old, text in conflicts.items()]
+        try:
+            settings = cls(current, needs)
+        except ValidationError as error:  # not the cause of ours: its text repeats secrets
+            lines += _lines(error, farm_directory(current))
+        if lines:
+            raise SettingsError("\n".join(lines))
+        renamed.warn(used)
+        return settings
+
+    @field_validator("renew_s")
+    @classmethod
+    def _renewed_in_time(cls, renew_s: float, info: ValidationInfo) -> float:
+        """One renewal may fail, and the lease is still valid."""
+        lease_s = info.data.get("lease_s", float("inf"))
+        if renew_s > lease_s / 2:
+            raise ValueError(
+                f"must be at most {lease_s / 2:g}, half of {variable('LEASE_S')}, not {renew_s:g}"
+            )
+        return renew_s
+
+    @field_validator("c2pa_key")
+    @classmethod
+    def _paired(cls, c2pa_key: Path | None, info: ValidationInfo) -> Path | None:
+        if (c2pa_key is None) != (info.data.get("c2pa_cert") is None):
+            raise ValueError(f"must be set together with {variable('C2PA_CERT')}, or not at all")
+        return c2pa_key
+
+    @property
+    def c2pa(self) -> tuple[Path, Path] | None:
+        """The files of the certificate and of its key; None without content credentials."""
+        return (self.c2pa_cert, self.c2pa_key) if self.c2pa_cert and self.c2pa_key else None
+
+    def usd_per_hour(self, device: str) -> float:
+        """The price of an hour of a worker on that device, in US dollars.
+
+        Of the names in `prices` that begin the device's name, the longest counts. Without one the
+        price is `usd_per_gpu_hour`.
+        """
+        matches = [(len(name), usd) for name, usd in self.prices if device.startswith(name)]
+        return max(matches)[1] if matches else self.usd_per_gpu_hour
+
+
+def servers_of(role: str) -> tuple[Server, ...]:
+    """The servers whose URLs a role reads, for `Settings.from_environment`."""
+    roles = {name: field.json_schema_extra for name, field in Settings.model_fields.items()}
+    return tuple(name for name in SERVERS if role in cast("Any", roles[name])["roles"])
 
 
 def models_file(environ: Mapping[str, str]) -> Path:
-    """The registry of models, which has a place whether or not a farm runs."""
-    return Path(environ.get("RENDERFARM_MODELS") or REPOSITORY / "models" / "models.toml")
+    """The path of the registry of models; it is known without any other setting."""
+    return Path(environ.get(variable("MODELS")) or MODELS_FILE)
 
 
-def _backing(read: Reader) -> dict[str, Any]:
-    """Where the farm keeps what it knows."""
-    return {
-        "database_url": read.url("DATABASE_URL", {"postgresql", "postgresql+psycopg"}),
-        "broker_url": read.url("BROKER_URL", {"redis", "rediss"}),
-        "storage_url": read.url(
-            "STORAGE_URL",
-            {"file", "s3", "gs", "az"},
-            (read.directory / "objects").as_uri(),
-        ),
-        "storage_class": read.text("STORAGE_CLASS", ""),
-        "storage_tags": read.tags("STORAGE_TAGS"),
-        "storage_verify": read.choice("STORAGE_VERIFY", ("read", "size")),
+def _lines(error: ValidationError, directory: Path) -> list[str]:
+    """A line for each problem, which begins with the variable."""
+    fields = Settings.model_fields.items()
+    aliases = {name: cast("str", field.validation_alias) for name, field in fields}
+    secret = {
+        aliases[name] for name, field in fields if cast("Any", field.json_schema_extra)["secret"]
     }
 
+    def known(location: Location) -> Collection[str]:
+        return SOURCE_KEYS if location[0] == aliases["sources"] else cdn_keys(location)
 
-def _pictures(read: Reader) -> dict[str, Any]:
-    """What is done with pictures, and how they are reached."""
-    return {
-        "cdn": read_cdn(read.text("CDN", "")),
-        "c2pa": read.both("C2PA_CERT", "C2PA_KEY"),
-        "moderation": read.text("MODERATION", ""),
-        "url_expiry_s": read.whole("URL_EXPIRY_S", 86_400, 1, 7 * 86_400),
-    }
-
-
-def _doors(read: Reader) -> dict[str, Any]:
-    """Where others come in, and where webhooks may go out."""
-    return {
-        "public_url": read.url("PUBLIC_URL", {"http", "https"}, "http://127.0.0.1:8000").rstrip(
-            "/"
-        ),
-        "secret": read.secret("SECRET"),
-        "host": read.text("HOST", "127.0.0.1"),
-        "port": read.whole("PORT", 8000, 0, 65535),
-        "webhook_allow_private": read.flag("WEBHOOK_ALLOW_PRIVATE"),
-        "flower_port": read.whole("FLOWER_PORT", 5555, 0, 65535),
-        "flower_user": read.text("FLOWER_USER", "farm"),
-        "flower_password": read.text("FLOWER_PASSWORD", ""),
-        "sources": read_sources(read.text("SOURCES", "")),
-    }
-
-
-def _work(read: Reader) -> dict[str, Any]:
-    """How workers work, and when the farm gives up on one or on a job."""
-    lease_s = read.number("LEASE_S", 30.0, 1.0)
-    return {
-        "slots": read.whole("SLOTS", 16, 1, 1024),
-        "max_rows": read.whole("MAX_ROWS", 16, 1, 1024),
-        # 0: all that is free on an accelerator, and no bound on a CPU.
-        "device_memory_mb": read.whole("DEVICE_MEMORY_MB", 0, 0, 2**24),
-        "lease_s": lease_s,
-        # One renewal may fail and the lease still holds.
-        "renew_s": read.number("RENEW_S", min(5.0, lease_s / 3), 0.1, lease_s / 2),
-        "watchdog_s": read.number("WATCHDOG_S", 60.0, 1.0),
-        "hint_again_s": read.number("HINT_AGAIN_S", 5.0, 0.1),
-        "max_failures": read.whole("MAX_FAILURES", 3, 1, 100),
-        # Given up only after a crash in which the job was alone, which the first never is.
-        "max_crashes": read.whole("MAX_CRASHES", 3, 2, 100),
-    }
-
-
-def _keeping(read: Reader) -> dict[str, Any]:
-    """For how long things are kept, and what work costs."""
-    return {
-        "sweep_s": read.number("SWEEP_S", 21_600.0, 1.0),
-        "keep_uploads_s": read.number("KEEP_UPLOADS_S", DAY_S, 3600.0),
-        "usd_per_gpu_hour": read.number("USD_PER_GPU_HOUR", 0.0, 0.0),
-        "prices": read.prices("PRICES"),
-    }
+    lines = []
+    for place, text in problems(error, known, shown=lambda at: at[0] not in secret, tags=KINDS):
+        # Pydantic names the field, not its alias, where it checks a default.
+        subject = dotted((aliases.get(str(place[0]), place[0]), *place[1:]))
+        unset = len(place) == 1 and text == "is missing"
+        lines.append(f"{subject} {NOT_SET.format(directory) if unset else text}")
+    return lines

@@ -1,8 +1,9 @@
-"""The dispatcher: tells the workers which jobs are next, and keeps the backlog in Postgres.
+"""Dispatcher: chooses which jobs run next and publishes hints; the backlog stays in Postgres.
 
-Each round looks at the free slots of the workers and at the hints that still lie in the broker,
-picks the next jobs fairly, and publishes their ids. A hint that leads nowhere is sent again. Only
-one dispatcher works at a time: it holds an advisory lock, and another takes over when it dies.
+Each round counts the free slots of the workers and the hints in the broker, chooses the next jobs
+fairly, and publishes their ids. It never publishes more hints than the slots can use soon
+(backpressure). A hint that leads to no claim is sent again. One dispatcher leads at a time (leader
+election): it holds an advisory lock, and another one takes over when it dies.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from app.dispatch import workers
 from app.dispatch.fairness import Candidate, choose, window
 from app.dispatch.janitor import Janitor
 from app.dispatch.reaper import Reaper
+from app.errors import summary
 from app.jobs.store import Store
 from app.notify import Listener
 from app.storage.objects import ObjectStorage
@@ -40,8 +42,8 @@ log = structlog.get_logger("app.dispatch.dispatcher")
 POLL_S = 1.0
 WAITING = frozenset({"queued", "retried", "rescued", "released"})
 ENDED = frozenset({"succeeded", "failed", "cancelled", "expired"})
-LEADERS_LOCK = 7_236_002  # any fixed number, the same for all dispatchers of a farm
-PAUSES_S = (0.1, 0.5, 1.0, 2.0)
+LEADERS_LOCK = 7_236_002  # any fixed number; all dispatchers of a farm use the same
+BACKOFF_S = (0.1, 0.5, 1.0, 2.0)
 CONNECTION_ERRORS = (BrokerError, redis.RedisError, DBAPIError, *database.CONNECTION_ERRORS)
 
 _DUE = """
@@ -51,9 +53,10 @@ WHERE status = 'queued' AND model = :model AND tenant_id = waiting.tenant
   AND run_after <= now() AND deadline_at > now()
   AND (hinted_at IS NULL OR hinted_at < now() - make_interval(secs => :again_s))
 """
-# A bounded number of candidates for each tenant that waits: the cost grows neither with the backlog
-# nor with the tenants that have none. The oldest are among them whatever their priority, or a stream
-# of urgent jobs would keep them from ageing. The first part finds the tenants by leaps in the index.
+# The query reads a bounded number of candidates per tenant, so its cost grows neither with the
+# backlog nor with the number of tenants without jobs. The oldest jobs are always among the
+# candidates; otherwise a stream of urgent jobs would keep them from ageing. The recursive part
+# finds the tenants by an index skip scan.
 CANDIDATES = f"""
 WITH RECURSIVE waiting AS (
     (SELECT tenant_id AS tenant FROM jobs WHERE status = 'queued' AND model = :model
@@ -70,7 +73,7 @@ SELECT head.* FROM waiting CROSS JOIN LATERAL (
 ) AS head WHERE waiting.tenant IS NOT NULL
 """  # noqa: S608 - both parts are ours
 _RUNNING = "SELECT model, tenant_id, count(*) FROM jobs WHERE status = 'running' GROUP BY 1, 2"
-# How many more of a limited tenant's jobs may go: none if its day's GPU-seconds are used up.
+# How many more jobs of a limited tenant may run: none if the day's GPU-seconds are used up.
 _ALLOWED = """
 SELECT t.id, CASE
     WHEN max_gpu_seconds_per_day <= coalesce((SELECT sum(gpu_seconds) FROM usage
@@ -81,13 +84,18 @@ SELECT t.id, CASE
             AND status = 'queued' AND hinted_at IS NOT NULL) END AS room
 FROM tenants t WHERE max_running IS NOT NULL OR max_gpu_seconds_per_day IS NOT NULL
 """
-SENT_MOST = 10_000
+MAX_SENT = 10_000
 
 
 class Dispatcher:
-    """One round at a time; holds nothing that a restart would miss for longer than `again_s`."""
+    """Runs one round at a time.
 
-    def __init__(self, engine: Engine, celery: Celery, client: redis.Redis, again_s: float) -> None:
+    Its state may be lost at a restart; hints repeat after `again_s`.
+    """
+
+    def __init__(
+        self, *, engine: Engine, celery: Celery, client: redis.Redis, again_s: float
+    ) -> None:
         self._engine = autocommit(engine)
         self._store = Store(engine)
         self._celery = celery
@@ -95,10 +103,10 @@ class Dispatcher:
         self._again_s = again_s
         self._crowded = False
         self._allowed: dict[UUID, int] = {}
-        self._sent: deque[tuple[float, UUID]] = deque(maxlen=SENT_MOST)
+        self._sent: deque[tuple[float, UUID]] = deque(maxlen=MAX_SENT)
 
     def round(self) -> int:
-        """Hint what there is room for; how many jobs were hinted."""
+        """Publish hints for the free slots. Return how many jobs were hinted."""
         slots = _slots(workers.living(self._engine))
         if not slots:
             return 0
@@ -113,15 +121,15 @@ class Dispatcher:
         )  # fmt: skip
 
     def calls_for_a_round(self, notice: str) -> bool:
-        """Whether a notice can mean work: a job that waits, or a free slot while others wait."""
+        """Whether a notification calls for a round: a job waits, or a slot is free while jobs wait."""
         event = notice.rpartition(" ")[2]
         return event in WAITING or (self._crowded and event in ENDED)
 
-    def _hint(self, model: str, room: int, under_way: Mapping[UUID, int]) -> int:
+    def _hint(self, model: str, room: int, in_progress: Mapping[UUID, int]) -> int:
         if room <= 0:
             self._crowded = True
             return 0
-        ids = choose(self._candidates(model, room), under_way, room, self._allowed)
+        ids = choose(self._candidates(model, room), in_progress, room, self._allowed)
         for row in self._store.hint(ids) if ids else ():
             self._sent.append((time.monotonic(), row["id"]))
             if row["tenant_id"] in self._allowed:
@@ -136,7 +144,7 @@ class Dispatcher:
             return [Candidate(*row) for row in connection.execute(text(CANDIDATES), values)]
 
     def _limits(self) -> dict[UUID, int]:
-        """How many more jobs of each limited tenant may go, those that were sent counted in."""
+        """Return how many more jobs of each limited tenant may run. Hints that were sent count."""
         while self._sent and self._sent[0][0] < time.monotonic() - self._again_s:
             self._sent.popleft()
         values = {"sent": [job_id for _, job_id in self._sent]}
@@ -160,21 +168,27 @@ def _slots(living: list[Any]) -> dict[str, int]:
 
 
 def run(settings: Settings, stop: threading.Event) -> None:
-    """Dispatch and reap until told to stop. Waits, and says so, while Postgres or Redis is away."""
+    """Dispatch and reap until `stop` is set.
+
+    Wait, and log it, while Postgres or Redis is unavailable.
+    """
     engine = create_engine(settings.database_url, pool_size=4)
     client = broker.connect(settings.broker_url)
     celery = broker.create_app(settings.broker_url)
-    dispatcher = Dispatcher(engine, celery, client, settings.hint_again_s)
+    dispatcher = Dispatcher(
+        engine=engine, celery=celery, client=client, again_s=settings.hint_again_s
+    )
     listener = Listener(settings.database_url, "jobs", LEADERS_LOCK)
-    Reaper(Store(engine), engine, settings).start(stop)
-    Janitor(Store(engine), engine, ObjectStorage(settings), settings).start(stop)
+    store, storage = Store(engine), ObjectStorage(settings)
+    Reaper(store=store, engine=engine, settings=settings).start(stop)
+    Janitor(store=store, engine=engine, storage=storage, settings=settings).start(stop)
     failures, leading = 0, False
-    log.info("started")
+    log.info("dispatcher_started")
     while not stop.is_set():
         try:
-            led, leading = leading, listener.leads()
-            if leading and not led:
-                log.info("leading")
+            was_leading, leading = leading, listener.leads()
+            if leading and not was_leading:
+                log.info("leader_elected")
             if leading:
                 dispatcher.round()
                 listener.wait(POLL_S, dispatcher.calls_for_a_round)
@@ -184,12 +198,8 @@ def run(settings: Settings, stop: threading.Event) -> None:
         except CONNECTION_ERRORS as error:
             listener.close()
             failures += 1
-            log.warning("waiting", cause=_cause(error))
-            stop.wait(PAUSES_S[min(failures, len(PAUSES_S)) - 1])
+            log.warning("dependency_unavailable", cause=summary(error))
+            stop.wait(BACKOFF_S[min(failures, len(BACKOFF_S)) - 1])
     listener.close()
     engine.dispose()
-    log.info("stopped")
-
-
-def _cause(error: BaseException) -> str:
-    return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"
+    log.info("dispatcher_stopped")

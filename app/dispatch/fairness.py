@@ -1,12 +1,12 @@
-"""Who goes next. Pure: candidates and counts in, an order out.
+"""Fair scheduling: which jobs run next. Plain Python: candidates and counts in, an order out.
 
-Priority first, raised by waiting so that nothing starves; among equals the tenant that is served
-least now, which is the one with the fewest jobs under way; then the oldest. Each pick counts at
-once, so equal tenants alternate.
+The order is: priority, which rises with waiting (ageing) so that no job starves; then the tenant
+with the fewest jobs in progress; then the oldest job. Each choice counts at once, so equal tenants
+alternate.
 
-Jobs of one shape share forward passes, so once somebody's turn has come, others of the same shape
-may come along, from no further back than `LOOK_AHEAD` places and only past jobs of their own rank.
-So nobody is overtaken by more than `LOOK_AHEAD`, and never by a job of lower rank.
+Jobs of one shape share forward passes. After a job is chosen, other jobs of its shape may come
+along, from at most `LOOK_AHEAD` places behind it and only past jobs of their own rank. So a job is
+overtaken by at most `LOOK_AHEAD` others, and never by a job of lower rank.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ LOOK_AHEAD = 8
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A queued job that is due. `waited_s` since it was accepted; `shape` as others must have it."""
+    """A queued job that is due. `waited_s` counts from its acceptance; `shape` is its batch key."""
 
     id: UUID
     tenant_id: UUID
@@ -42,35 +42,35 @@ class Candidate:
 
 def choose(
     candidates: Iterable[Candidate],
-    under_way: Mapping[UUID, int],
+    in_progress: Mapping[UUID, int],
     room: int,
     allowed: Mapping[UUID, int] | None = None,
 ) -> list[UUID]:
-    """Up to `room` job ids in the order in which they should go.
+    """Return up to `room` job ids in the order in which they should run.
 
-    `allowed` is how many more of a tenant's jobs may go; tenants that are not in it are not limited.
+    `allowed` is how many more jobs of a tenant may run; a tenant without an entry has no limit.
     """
-    turns = list(_turns(candidates, under_way, room, allowed or {}))
+    turns = list(_turns(candidates, in_progress, room, allowed or {}))
     return [candidate.id for candidate in _by_shape(turns)]
 
 
 def window(slots: int, running: int) -> int:
-    """How many hints may lie in the broker: twice the free slots, and never less than half of all.
+    """Return how many hints may be in the broker: twice the free slots, at least half of all slots.
 
-    That half keeps a busy farm's slots from waiting for the next round of the dispatcher. More would
-    make who comes next wait behind them: a hint that was sent is not overtaken. No workers, no
-    hints: the backlog stays in Postgres.
+    With fewer than half, the slots of a busy farm would wait for the next round. With more, a job
+    that comes later would wait longer, because a published hint is not overtaken. Without workers
+    there are no hints, and the backlog stays in Postgres.
     """
     return max(2 * (slots - running), (slots + 1) // 2)
 
 
 def _turns(
     candidates: Iterable[Candidate],
-    under_way: Mapping[UUID, int],
+    in_progress: Mapping[UUID, int],
     room: int,
     allowed: Mapping[UUID, int],
 ) -> Iterator[Candidate]:
-    """The fair order. Each tenant's own order is fixed; the heap holds the head of each."""
+    """Yield the fair order. Each tenant's own order is fixed; the heap holds the head of each."""
     queues: defaultdict[UUID, list[Candidate]] = defaultdict(list)
     for candidate in candidates:
         queues[candidate.tenant_id].append(candidate)
@@ -79,7 +79,7 @@ def _turns(
         waiting.reverse()
         if tenant in allowed:
             del waiting[: max(0, len(waiting) - max(0, allowed[tenant]))]
-    busy = Counter(dict(under_way))
+    busy = Counter(dict(in_progress))
     heap = [_entry(waiting[-1], busy) for waiting in queues.values() if waiting]
     heapq.heapify(heap)
     for _ in range(room):
@@ -99,7 +99,7 @@ def _entry(head: Candidate, busy: Mapping[UUID, int]) -> tuple[float, int, float
 
 
 def _by_shape(turns: Sequence[Candidate]) -> Iterator[Candidate]:
-    """Each in its turn, followed by those of its shape and rank that wait close behind it."""
+    """Yield each job in its turn, followed by close jobs of its shape and rank."""
     gone: set[int] = set()
     for place, head in enumerate(turns):
         if place in gone:

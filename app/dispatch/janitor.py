@@ -1,9 +1,10 @@
-"""The janitor: adds up what was used, and clears away what nobody keeps any more.
+"""Janitor: adds up usage and deletes expired data (retention, garbage collection).
 
-Jobs and images age out as their tenant has it. Objects that no record names are collected: those of
-attempts that did not finish, and those whose deletion failed. So are uploads that may be named no
-more, once no open job needs them. Records go first and objects after them, so that no job ever
-shows a picture that is gone. Any number may run.
+Jobs and images are deleted when their tenant's retention time is over. Objects that no database row
+names are deleted: those of unfinished attempts, and those whose deletion failed. Uploads are
+deleted when requests may no longer name them and no open job needs them. Rows are deleted first and
+objects after them, so that no job shows an image that does not exist. Any number of janitors may
+run.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.database import autocommit
+from app.errors import first_line
 from app.storage import uploads
 from app.storage.objects import StorageError
 from app.tenants import usage
@@ -34,17 +36,17 @@ if TYPE_CHECKING:
 log = structlog.get_logger("app.dispatch.janitor")
 ROUND_S = 5.0
 FIRST_SWEEP_S = 600.0
-SPARED_S = 3600.0
-"""Objects younger than this are not looked at: their job may still be on its way."""
+MIN_AGE_S = 3600.0
+"""Objects younger than this are skipped: their job may not be committed yet."""
 ENTRIES = 10_000
 MANY = 500
-SWEEPERS_LOCK = 7_236_004
+SWEEP_LOCK = 7_236_004
 _NAMED = text("SELECT DISTINCT key FROM images WHERE key = ANY(:keys)")
-# An attempt that runs has written objects that nothing names yet; one that was drained has left a
-# checkpoint for the next.
+# A running attempt has written objects that no row names yet. A drained attempt has left a
+# checkpoint for the next one.
 _OPEN = text("""SELECT id, attempt, status, checkpoint FROM jobs
                 WHERE id = ANY(:ids) AND status IN ('queued', 'running')""")
-# Which uploads the open jobs name, by their keys in the store.
+# The uploads that open jobs name, by their keys in the store.
 _NEEDED = text("""SELECT DISTINCT jobs.tenant_id || '/' || named.upload
                   FROM jobs CROSS JOIN LATERAL (VALUES (request->>'image'), (request->>'mask'),
                                                        (request->>'control_image')) AS named(upload)
@@ -52,10 +54,11 @@ _NEEDED = text("""SELECT DISTINCT jobs.tenant_id || '/' || named.upload
 
 
 class Janitor:
-    """One round every few seconds, in a thread of its own."""
+    """Runs one round every few seconds, in its own thread."""
 
     def __init__(
         self,
+        *,
         store: Store,
         engine: Engine,
         storage: ObjectStorage,
@@ -71,43 +74,46 @@ class Janitor:
         self._sweep_at = clock() + min(FIRST_SWEEP_S, settings.sweep_s)
 
     def start(self, stop: threading.Event) -> None:
-        """Run rounds until told to stop."""
+        """Start the thread. It runs rounds until `stop` is set."""
         threading.Thread(target=self._run, args=(stop,), name="janitor", daemon=True).start()
 
     def round(self) -> bool:
-        """Do a bounded part of everything that is due; whether there may be more of it."""
+        """Do a bounded part of all work that is due. Return whether there may be more."""
         added = usage.add_up(self._engine, ENTRIES)
         keys = self._store.age_images(MANY)
         jobs, more = self._store.age_jobs(MANY)
         gone = self._delete([*keys, *more])
         if gone:
-            log.info("aged", jobs=jobs, objects=gone)
+            log.info("images_expired", jobs=jobs, objects=gone)
         if self._clock() >= self._sweep_at:
             self._sweep_at = self._clock() + self._sweep_s
             self.sweep()
         return added == ENTRIES or jobs == MANY or len(keys) >= MANY
 
     def sweep(self) -> int:
-        """Collect the objects that no record names or needs; how many. One at a time in a farm."""
+        """Delete the objects that no row names and no job needs. Return how many.
+
+        One sweep runs at a time.
+        """
         swept = 0
         with autocommit(self._engine).connect() as connection:
-            lock = {"lock": SWEEPERS_LOCK}
+            lock = {"lock": SWEEP_LOCK}
             if not connection.scalar(text("SELECT pg_try_advisory_lock(:lock)"), lock):
                 return 0
             try:
-                # No job is accepted that names an upload this old, so none comes to need one now.
-                before = time.time() - self._keep_uploads_s - SPARED_S
+                # No accepted job can name an upload this old, so no new job needs one now.
+                before = time.time() - self._keep_uploads_s - MIN_AGE_S
                 needed = set(connection.execute(_NEEDED).scalars())
-                for keys in self._storage.old_keys(SPARED_S):
-                    stale = _uploads_from_before(before, keys)
+                for keys in self._storage.old_keys(MIN_AGE_S):
+                    stale = _expired_uploads(before, keys)
                     swept += self._delete([*self._orphans(keys), *(stale - needed)])
             finally:
                 connection.execute(text("SELECT pg_advisory_unlock(:lock)"), lock)
-        log.info("swept", objects=swept)
+        log.info("orphans_deleted", objects=swept)
         return swept
 
     def _delete(self, keys: Sequence[str]) -> int:
-        """Delete the objects that no record names; jobs may share them."""
+        """Delete the objects that no row names; several jobs may share an object."""
         if not keys:
             return 0
         with autocommit(self._engine).connect() as connection:
@@ -116,12 +122,14 @@ class Janitor:
         try:
             self._storage.delete(gone)
         except StorageError as error:
-            log.warning("not deleted", objects=len(gone), cause=str(error))  # a sweep finds them
+            log.warning(
+                "deletion_failed", objects=len(gone), cause=str(error)
+            )  # the next sweep finds them
             return 0
         return len(gone)
 
     def _orphans(self, keys: Sequence[str]) -> list[str]:
-        """Those keys that no open job is to read or write. What is not named like ours stays."""
+        """Return the keys that no open job will read or write. Keys of an unknown form stay."""
         attempts = {key: attempt for key in keys if (attempt := _attempt_of(key))}
         ids = [job_id for job_id, _ in attempts.values()]
         with autocommit(self._engine).connect() as connection:
@@ -138,19 +146,19 @@ class Janitor:
                 while self.round() and not stop.is_set():
                     pass
             except (SQLAlchemyError, StorageError) as error:
-                log.warning("waiting", cause=str(error).partition("\n")[0])
-            except Exception:  # the next round may well do
-                log.exception("bug")
+                log.warning("dependency_unavailable", cause=first_line(error))
+            except Exception:  # the next round may succeed
+                log.exception("unexpected_error")
 
 
-def _uploads_from_before(before: float, keys: Sequence[str]) -> set[str]:
-    """Those keys that hold uploads whose places were made before that Unix second."""
+def _expired_uploads(before: float, keys: Sequence[str]) -> set[str]:
+    """Return the keys of uploads that were created before this Unix second."""
     names = {key: name for key in keys if (name := uploads.name_of(key))}
     return {key for key, name in names.items() if uploads.made_at(name) < before}
 
 
 def _attempt_of(key: str) -> tuple[UUID, int] | None:
-    """The job and attempt of an object's key `{tenant}/{job}/{attempt}/{n}.{ext}`, or none."""
+    """Return job and attempt of a key `{tenant}/{job}/{attempt}/{n}.{ext}`; None for other keys."""
     parts = key.split("/")
     try:
         _, job_id, attempt, _ = parts

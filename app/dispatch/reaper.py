@@ -1,7 +1,8 @@
-"""The reaper: takes jobs back from workers that are lost, and ends those whose time is over.
+"""Reaper: takes jobs back from lost workers, and ends jobs whose deadline has passed.
 
-Any number may run; each takes rows that no other holds. While the records were out of reach nobody
-could renew a lease, so after such a gap the holders are given time to do so before any is taken back.
+Any number may run; each one takes rows that no other one has locked. While the database was
+unavailable, no worker could renew its leases. After such a gap the reaper gives the holders time to
+renew before it takes any job back.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.database import uptime_s
 from app.dispatch import workers
+from app.errors import first_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,14 +29,15 @@ if TYPE_CHECKING:
 log = structlog.get_logger("app.dispatch.reaper")
 ROUND_S = 1.0
 GAP_S = 3.0
-"""Between two rounds: the records, or this process, stood still meanwhile."""
+"""A longer pause between two rounds means that the database or this process stood still."""
 
 
 class Reaper:
-    """One round a second, in a thread of its own."""
+    """Runs one round a second, in its own thread."""
 
     def __init__(
         self,
+        *,
         store: Store,
         engine: Engine,
         settings: Settings,
@@ -43,36 +46,37 @@ class Reaper:
         self._store = store
         self._engine = engine
         self._max_crashes = settings.max_crashes
-        self._patience_s = min(settings.lease_s, 2 * settings.renew_s)
+        self._grace_s = min(settings.lease_s, 2 * settings.renew_s)
         self._clock = clock
         self._round_at: float | None = None
-        self._in_reach_since = 0.0
+        self._available_since = 0.0
 
     def start(self, stop: threading.Event) -> None:
-        """Run rounds until told to stop."""
+        """Start the thread. It runs rounds until `stop` is set."""
         threading.Thread(target=self._run, args=(stop,), name="reaper", daemon=True).start()
 
     def round(self) -> int:
-        """Rescue and expire what is due; how many jobs were moved."""
+        """Rescue and expire the jobs that are due. Return how many jobs were moved."""
         expired = self._store.expire()
-        rescued = self._store.rescue(self._max_crashes) if self._in_reach() else []
-        for event, ids in (("rescued", rescued), ("expired", expired)):
-            if ids:
-                log.info(event, jobs=len(ids), first=str(ids[0]))
+        rescued = self._store.rescue(self._max_crashes) if self._database_settled() else []
+        if rescued:
+            log.info("jobs_rescued", jobs=len(rescued), first=str(rescued[0]))
+        if expired:
+            log.info("jobs_expired", jobs=len(expired), first=str(expired[0]))
         for worker in workers.forget(self._engine):
-            log.info("worker forgotten", worker=worker)
+            log.info("worker_removed", worker=worker)
         return len(rescued) + len(expired)
 
-    def _in_reach(self) -> bool:
-        """Whether the records have been in reach for long enough that every holder has renewed."""
+    def _database_settled(self) -> bool:
+        """Whether the database has been available long enough for every holder to renew."""
         now = self._clock()
         if self._round_at is None:
-            self._in_reach_since = now - uptime_s(self._engine)
+            self._available_since = now - uptime_s(self._engine)
         elif now - self._round_at > GAP_S:
-            self._in_reach_since = now
-            log.warning("gap", seconds=round(now - self._round_at, 1))
+            self._available_since = now
+            log.warning("renewal_gap_detected", seconds=round(now - self._round_at, 1))
         self._round_at = now
-        return now - self._in_reach_since >= self._patience_s
+        return now - self._available_since >= self._grace_s
 
     def _run(self, stop: threading.Event) -> None:
         while not stop.wait(ROUND_S):
@@ -80,6 +84,6 @@ class Reaper:
                 while self.round() and not stop.is_set():
                     pass
             except SQLAlchemyError as error:
-                log.warning("waiting", cause=str(error).partition("\n")[0])
-            except Exception:  # without this thread no job would ever come back
-                log.exception("bug")
+                log.warning("database_unavailable", cause=first_line(error))
+            except Exception:  # without this thread no lost job would ever come back
+                log.exception("unexpected_error")

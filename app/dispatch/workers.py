@@ -1,4 +1,4 @@
-"""The workers that have said they live, and what they serve."""
+"""The registry of workers: which ones are alive (heartbeat), and which models they serve."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 ALIVE_S = 15.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Worker:
-    """One worker process: `slots` jobs at a time on one device."""
+    """One worker process: `slots` concurrent jobs on one device."""
 
     id: str
     host: str
@@ -29,7 +29,7 @@ class Worker:
 
 
 def register(engine: Engine, worker: Worker) -> None:
-    """Write the worker down as alive; again after a restart under the same id."""
+    """Record the worker as alive; also after a restart under the same id."""
     statement = text("""
         INSERT INTO workers (id, host, pid, device, models, slots)
         VALUES (:id, :host, :pid, :device, :models, :slots)
@@ -49,7 +49,7 @@ def register(engine: Engine, worker: Worker) -> None:
 
 
 def beat(engine: Engine, worker_id: str, stats: Mapping[str, Any]) -> bool:
-    """Say that the worker lives, and what it has done so far; false if it is not on the list."""
+    """Record a heartbeat with statistics. Return False if the worker is not in the registry."""
     statement = text(
         "UPDATE workers SET seen_at = now(), stats = CAST(:stats AS jsonb) WHERE id = :id"
     )
@@ -59,13 +59,13 @@ def beat(engine: Engine, worker_id: str, stats: Mapping[str, Any]) -> bool:
 
 
 def leave(engine: Engine, worker_id: str) -> None:
-    """Take the worker off the list at a clean stop."""
+    """Remove the worker at a clean stop."""
     with engine.begin() as connection:
         connection.execute(text("DELETE FROM workers WHERE id = :id"), {"id": worker_id})
 
 
 def living(engine: Engine) -> list[RowMapping]:
-    """The workers seen in the last seconds."""
+    """Return the workers that were seen in the last seconds."""
     query = text("""SELECT * FROM workers WHERE seen_at > now() - make_interval(secs => :alive_s)
                     ORDER BY id""")
     with autocommit(engine).connect() as connection:
@@ -73,12 +73,12 @@ def living(engine: Engine) -> list[RowMapping]:
 
 
 def alive(engine: Engine) -> int:
-    """How many workers were seen in the last seconds."""
+    """Return how many workers were seen in the last seconds."""
     return len(living(engine))
 
 
 def forget(engine: Engine, after_s: float = 3600.0) -> Sequence[str]:
-    """Drop workers that were not seen for so long; their ids."""
+    """Remove workers that were not seen for this long. Return their ids."""
     statement = text("""DELETE FROM workers
         WHERE seen_at < now() - make_interval(secs => :after_s) RETURNING id""")
     with engine.begin() as connection:

@@ -1,5 +1,7 @@
-"""Intake: brings messages of cloud queues in as jobs. Any number may run; one that dies loses nothing.
+"""Intake: turns messages of cloud queues into jobs.
 
-`sorting` and `pacing` decide, in plain Python; `hand` keeps leases; `reader` is the loop of one
-source; `role` runs one reader for each.
+Any number may run; no message is lost if one dies.
+
+`triage` and `pacing` decide, in plain Python; `in_flight` extends leases; `reader` is the loop of
+one source; `role` runs one reader for each source.
 """

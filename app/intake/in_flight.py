@@ -1,4 +1,4 @@
-"""The messages of one source that intake has in hand, and the thread that keeps their leases."""
+"""Messages in flight: extends their leases (visibility timeout) until they are settled."""
 
 from __future__ import annotations
 
@@ -16,16 +16,18 @@ if TYPE_CHECKING:
 
     from renderfarm.queues import Message, Queue
 
-CLOSE_TIMEOUT_S = 5.0  # a service that is away may hold an extension up
+CLOSE_TIMEOUT_S = 5.0  # an extension may hang while the service is unavailable
 
 log = structlog.get_logger("app.intake")
 
 
 class InFlightMessages:
-    """Knows since when each message is leased, and extends what is due. Safe from any thread.
+    """Knows when each message was leased, and extends the leases that are due.
 
-    A message whose lease was lost is kept no more: it comes again, and what was done with it by
-    then makes the second delivery a repeat.
+    Safe from any thread.
+
+    A message whose lease was lost is dropped: it comes again, and if its job was committed
+    meanwhile, the second delivery is a repeat.
     """
 
     def __init__(self, queue: Queue, source: str) -> None:
@@ -36,35 +38,37 @@ class InFlightMessages:
         self._leased_at: dict[int, float] = {}
         self._closed = False
         self._failures = 0
-        self._thread = threading.Thread(target=self._keep, name=f"lease {source}", daemon=True)
+        self._thread = threading.Thread(
+            target=self._extend_due, name=f"lease {source}", daemon=True
+        )
         self._thread.start()
 
     def take(self, messages: Sequence[Message]) -> None:
-        """Hold messages that were received just now."""
+        """Hold messages that were just received."""
         with self._changed:
             self._messages |= {id(message): message for message in messages}
             self._leased_at |= dict.fromkeys(map(id, messages), time.monotonic())
             self._changed.notify()
 
     def drop(self, messages: Sequence[Message]) -> None:
-        """Hold messages no more: they are settled, or left to their leases."""
+        """Drop messages: they are settled, or their leases may run out."""
         with self._changed:
             for message in messages:
-                self._forget(id(message))
+                self._drop(id(message))
 
     def close(self) -> list[Message]:
-        """Extend nothing more; what was still in hand, to be handed back."""
+        """Stop extending. Return the messages that were still held, to be handed back."""
         with self._changed:
             self._closed = True
             self._changed.notify()
         self._thread.join(CLOSE_TIMEOUT_S)
         with self._changed:
-            left = list(self._messages.values())
+            unsettled = list(self._messages.values())
             self._messages.clear()
             self._leased_at.clear()
-        return left
+        return unsettled
 
-    def _keep(self) -> None:
+    def _extend_due(self) -> None:
         while due := self._await_due():
             now = time.monotonic()
             try:
@@ -72,15 +76,15 @@ class InFlightMessages:
                 self._failures = 0
             except QueueError as error:
                 self._failures += 1
-                log.warning("not extended", source=self._source, cause=str(error))
+                log.warning("lease_extension_failed", source=self._source, cause=str(error))
             except Exception:  # without this thread every lease would run out
                 self._failures += 1
-                log.exception("not extended", source=self._source)
+                log.exception("lease_extension_failed", source=self._source)
             else:
-                self._note(due, lost, now)
+                self._record(due, lost, now)
 
     def _await_due(self) -> list[Message]:
-        """Wait for leases that are due; none: it is over."""
+        """Wait for leases that are due; an empty list means the end."""
         with self._changed:
             if self._failures:
                 self._changed.wait_for(lambda: self._closed, pacing.pause_s(self._failures))
@@ -91,15 +95,15 @@ class InFlightMessages:
                 self._changed.wait(pacing.next_due_s(self._leased_at, lease_s, now))
         return []
 
-    def _note(self, due: Sequence[Message], lost: set[int], now: float) -> None:
+    def _record(self, due: Sequence[Message], lost: set[int], now: float) -> None:
         with self._changed:
             held = [key for key in map(id, due) if key in self._leased_at]  # not settled meanwhile
             gone = [key for key in held if key in lost]
             self._leased_at |= dict.fromkeys(held, now)
             for key in gone:
-                self._forget(key)
-        log.info("extended", source=self._source, messages=len(held), lost=len(gone))
+                self._drop(key)
+        log.info("leases_extended", source=self._source, messages=len(held), lost=len(gone))
 
-    def _forget(self, key: int) -> None:
+    def _drop(self, key: int) -> None:
         self._messages.pop(key, None)
         self._leased_at.pop(key, None)

@@ -1,4 +1,4 @@
-"""Messages that could not be accepted: the record of each, and its second chance."""
+"""Rejects (poison messages): the record of each message that became no job, and its replay."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ ORDER BY rejects.id DESC LIMIT :limit
 
 @dataclass(frozen=True, slots=True)
 class NewReject:
-    """A message that was refused: whose, from where, why, and what it was."""
+    """A rejected message: whose, from where, why, and its content."""
 
     tenant_id: UUID
     source: str
@@ -53,13 +53,13 @@ class NewReject:
 
 
 class Rejects:
-    """The records of refused messages. Safe from any thread."""
+    """The table of rejected messages. Safe from any thread."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
     def record(self, refused: Sequence[NewReject]) -> None:
-        """Write them down, all or none. One that was written before is not written again."""
+        """Record them, all or none. A message that was recorded before is not recorded again."""
         if not refused:
             return
         with self._engine.begin() as connection:
@@ -73,18 +73,18 @@ class Rejects:
         unmended: bool = False,
         limit: int = 50,
     ) -> list[Row]:
-        """Up to `limit` of them, newest first; `unmended`: those that no replay has accepted."""
+        """Return up to `limit` rejects, newest first; `unmended`: those without a replay."""
         return self._rows(id=None, code=code, source=source, open=unmended, limit=limit)
 
     def find(self, reject_id: UUID) -> Row:
-        """One of them; raises `NotFound`."""
+        """Return one reject. Raises `NotFound`."""
         found = self._rows(id=reject_id, code=None, source=None, open=False, limit=1)
         if not found:
             raise NotFound(f"there is no reject {reject_id}")
         return found[0]
 
     def note_replay(self, reject_id: UUID, job_id: UUID) -> None:
-        """Write down that the message has become a job after all."""
+        """Record that the message has become a job after all."""
         statement = text("""UPDATE rejects SET replayed_at = now(), job_id = :job_id
                             WHERE id = :id AND replayed_at IS NULL""")
         with self._engine.begin() as connection:
@@ -96,7 +96,7 @@ class Rejects:
 
 
 def name_of(message_id: str) -> str:
-    """A message's id as the records keep it: a service may give it any length and any character."""
+    """Shorten a message's id for the table: a service may use any length and any character."""
     if len(message_id) <= MAX_ID_CHARS and message_id.isprintable():
         return message_id
     return hashlib.sha256(message_id.encode(errors="replace")).hexdigest()

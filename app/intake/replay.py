@@ -1,4 +1,4 @@
-"""A refused message's second chance: through the same checks, as the same job."""
+"""Replay of a rejected message: through the same checks, as the same job."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from app import trace
 from app.errors import Refused
-from app.intake.sorting import submission
+from app.intake.triage import submission
 from app.jobs.accept import accept
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Incomplete(Refused):
-    """The message was larger than what is kept of one: its whole body must be given."""
+    """The stored body is incomplete because the message was too large: give its whole body."""
 
     code = "incomplete"
 
@@ -31,10 +31,10 @@ def replay(
     row: Mapping[str, Any],
     body: bytes | None = None,
 ) -> UUID:
-    """Submit a refused message again, mended as `body` or as it was; the job's id.
+    """Submit a rejected message again, as `body` or unchanged. Return the job's id.
 
-    A message without an id of its own keeps the name it had, so a second replay makes no second
-    job, and neither does a second delivery of the message. Raises `Refused` if it still is.
+    A message without its own id keeps the name it had. So a second replay, or a second delivery of
+    the message, makes no second job. Raises `Refused` if it is still bad.
     """
     if body is None:
         if len(row["body"]) < row["body_bytes"]:

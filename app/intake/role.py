@@ -1,4 +1,4 @@
-"""The intake role: one reader for each source, each in a thread of its own."""
+"""The intake role: one reader for each source, each in its own thread."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from app.catalog.load import load_catalog
 from app.config.sources import VARIABLE
 from app.database import create_engine
 from app.errors import CatalogError, SettingsError
+from app.intake.database import IntakeDatabase
 from app.intake.reader import WAIT_S, Reader
-from app.intake.records import Records
 from app.jobs.accept import AcceptContext
 from app.jobs.store import Store
 from renderfarm.queues import QueueError, open_queue
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("app.intake")
 STOP_S = 5.0
-"""How long readers may take to end by themselves: one may wait for a database that is stuck."""
+"""How long readers may take to end by themselves: one may wait for a database that hangs."""
 
 
 def run(settings: Settings, stop: threading.Event) -> None:
-    """Bring messages in until told to stop. Waits, and says so, while Postgres or a queue is away."""
+    """Run until `stop` is set. Wait, and log it, while Postgres or a queue is unavailable."""
     if not settings.sources:
         raise SettingsError(f"{VARIABLE} is not set: it names the queues that intake reads")
     engine = create_engine(settings.database_url, pool_size=len(settings.sources))
@@ -42,27 +42,33 @@ def run(settings: Settings, stop: threading.Event) -> None:
     threads = [threading.Thread(target=each.serve, daemon=True) for each in readers]
     for thread in threads:
         thread.start()
-    log.info("started", sources=[source.name for source in settings.sources])
+    log.info("intake_started", sources=[source.name for source in settings.sources])
     stop.wait()
     finish(readers, threads)
-    log.info("stopped")
+    log.info("intake_stopped")
 
 
 def open_readers(
     settings: Settings, engine: Engine, stop: threading.Event, *, wait_s: float = WAIT_S
 ) -> list[Reader]:
-    """A reader for each source; raises `SettingsError` naming the one that cannot be."""
+    """Return a reader for each source.
+
+    Raises `SettingsError` naming the source that cannot be opened.
+    """
     catalog = load_catalog(settings.models_file, settings.serve)
     doors = [door_of(settings, engine, catalog, source) for source in settings.sources]
     queues = [_open(source) for source in settings.sources]
     return [
-        Reader(source.name, queue, Records(engine, door, source), stop, wait_s=wait_s)
+        Reader(source.name, queue, IntakeDatabase(engine, door, source), stop, wait_s=wait_s)
         for source, queue, door in zip(settings.sources, queues, doors, strict=True)
     ]
 
 
 def door_of(settings: Settings, engine: Engine, catalog: Catalog, source: Source) -> AcceptContext:
-    """The way in for a source, with its defaults; raises `SettingsError` for its model."""
+    """Return the accept context of a source, with its defaults.
+
+    Raises `SettingsError` for its model.
+    """
     try:
         preferred = catalog.preferring(source.model) if source.model else catalog
     except CatalogError as error:
@@ -77,7 +83,7 @@ def door_of(settings: Settings, engine: Engine, catalog: Catalog, source: Source
 
 
 def finish(readers: Sequence[Reader], threads: Sequence[threading.Thread]) -> None:
-    """Give the readers `STOP_S` to end; then hand back what those hold that have not."""
+    """Give the readers `STOP_S` to end; then hand back the messages of those that have not."""
     give_up_at = time.monotonic() + STOP_S
     for thread in threads:
         thread.join(max(0.0, give_up_at - time.monotonic()))

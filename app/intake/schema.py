@@ -1,7 +1,7 @@
 """The JSON Schema of a queue message: `python -m app.intake.schema` prints it.
 
-It says all that can be said of a message alone. What depends on the farm, such as which models it
-serves and which sizes they draw, the farm says itself, at `GET /v1/models`.
+It covers everything that can be checked in a message alone. Limits that depend on the farm, such as
+its models and their sizes, are at `GET /v1/models`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ EXAMPLES: list[dict[str, Any]] = [
 
 
 def queue_message() -> dict[str, Any]:
-    """The schema, made of the very form that intake reads messages with."""
+    """Return the schema, made from the same form with which intake reads messages."""
     form = QueueMessage.model_json_schema()
     form["description"] = (
         "A job on a queue: the body of POST /v1/jobs and, optionally, the job's id. "
@@ -38,5 +38,10 @@ def queue_message() -> dict[str, Any]:
     return {"$schema": DIALECT, **form, "examples": EXAMPLES}
 
 
+def document() -> str:
+    """Return the schema as the text of a JSON file."""
+    return json.dumps(queue_message(), indent=2) + "\n"
+
+
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps(queue_message(), indent=2) + "\n")
+    sys.stdout.write(document())

@@ -1,1 +1,1 @@
-"""The life of a job: its words and legal moves (pure), its records, and the statements that move it."""
+"""Jobs: submission, state machine, job store, transactional outbox, result cache and audit."""

@@ -1,7 +1,7 @@
-"""accept: the one function behind both doors, HTTP and queues.
+"""Submission (idempotency, validation): the one use case that HTTP and the queues share.
 
-It checks, deduplicates and stores. A message or request may be acknowledged once it has returned:
-the job is committed.
+`accept` checks, deduplicates and stores. When it has returned, the jobs are committed, and the
+caller may acknowledge the request or message.
 """
 
 from __future__ import annotations
@@ -34,10 +34,11 @@ PICTURES = ("image", "mask", "control_image")
 
 @dataclass(frozen=True, slots=True)
 class AcceptContext:
-    """What accepting needs: the records, the catalog, and whether webhooks may go to private hosts.
+    """The store, the catalog and the settings that `accept` needs.
 
-    A request that names no model gets the catalog's default, one that names no priority, `priority`.
-    An upload may be named for `keep_uploads_s` after its place was made.
+    `webhook_allow_private` allows URLs on private networks. A request without a model gets the
+    catalog's default model, and a request without a priority gets `priority`. A request may use an
+    upload for `keep_uploads_s` after the upload's id was made.
     """
 
     store: Store
@@ -49,7 +50,7 @@ class AcceptContext:
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """A request with its idempotency key and the W3C traceparent it came with, if it has them."""
+    """A request, with its idempotency key and its W3C traceparent if it came with them."""
 
     request: JobRequest
     key: str | None = None
@@ -57,30 +58,30 @@ class Submission:
 
 
 def accept(
-    door: AcceptContext,
+    context: AcceptContext,
     tenant: Tenant,
     submissions: Sequence[Submission],
     *,
     within: str = "",
 ) -> list[Stored]:
-    """Store submissions of one tenant, all or none; each answers with its job, new or old.
+    """Store submissions of one tenant, all or none; returns the job of each, new or existing.
 
-    `within` is what a caller calls the list, in which a refusal then names the place. Raises
-    `InvalidRequest`, `IdempotencyConflict` (same key, other body) or `OverQuota`; then nothing is
-    stored. A repeat of what was accepted before counts towards no quota.
+    `within` is the caller's name for the list; an error then names the place in it (`jobs.3.seed`).
+    Raises `InvalidRequest`, `IdempotencyConflict` (same key, other body) or `OverQuota`, and stores
+    nothing then. A repeat of an accepted submission does not count towards `max_queued`.
     """
     new = []
     for n, submission in enumerate(submissions):
         try:
-            new.append(check(door, tenant, submission))
+            new.append(check(context, tenant, submission))
         except InvalidRequest as error:
             raise (error.within(f"{within}.{n}") if within else error) from None
-    door.store.check_day(tenant)
-    return door.store.insert(new, tenant.max_queued)
+    context.store.check_day(tenant)
+    return context.store.insert(new, tenant.max_queued)
 
 
-def check(door: AcceptContext, tenant: Tenant, submission: Submission) -> NewJob:
-    """What the records are to hold for a submission; raises `InvalidRequest`. Stores nothing."""
+def check(context: AcceptContext, tenant: Tenant, submission: Submission) -> NewJob:
+    """The job that a submission asks for; raises `InvalidRequest`. Stores nothing."""
     request, key = submission.request, submission.key
     if key is not None and not 0 < len(key) <= MAX_KEY_CHARS:
         raise InvalidRequest(
@@ -88,19 +89,21 @@ def check(door: AcceptContext, tenant: Tenant, submission: Submission) -> NewJob
             (FieldError("Idempotency-Key", f"must have 1 to {MAX_KEY_CHARS} characters"),),
         )
     if request.webhook:
-        _check_url("webhook.url", request.webhook.url, door)
+        _check_url("webhook.url", request.webhook.url, context)
     own_id = request.id if isinstance(request, QueueMessage) else None
     job_id: UUID = own_id or new_id()
     for name in PICTURES:
-        where = getattr(request, name) or ""
-        _check_picture(name, where, door)
-        # A repeat is answered for as long as its job is kept, whatever became of the upload.
-        if _too_old(where, door) and not door.store.holds(tenant.id, key or str(job_id)):
-            message = "names an upload that is kept no longer: upload the picture again"
+        source = getattr(request, name) or ""
+        _check_picture(name, source, context)
+        # A repeat returns its job as long as the job is kept, even if the upload is deleted.
+        if _upload_expired(source, context) and not context.store.holds(
+            tenant.id, key or str(job_id)
+        ):
+            message = "names an upload that has expired: upload the picture again"
             raise InvalidRequest(f"{name} {message}", (FieldError(name, message),))
-    full = complete(request, door.catalog, door.priority)
+    full = complete(request, context.catalog, context.priority)
     shared = tenant.cache and request.cache and repeatable(full)
-    revision = door.catalog.models[full["model"]].revision
+    revision = context.catalog.models[full["model"]].revision
     return NewJob(
         id=job_id,
         tenant_id=tenant.id,
@@ -113,17 +116,19 @@ def check(door: AcceptContext, tenant: Tenant, submission: Submission) -> NewJob
     )
 
 
-def _check_picture(field: str, where: str, door: AcceptContext) -> None:
-    if where.startswith(("http://", "https://")):
-        _check_url(field, where, door)
+def _check_picture(field: str, source: str, context: AcceptContext) -> None:
+    if source.startswith(("http://", "https://")):
+        _check_url(field, source, context)
 
 
-def _too_old(where: str, door: AcceptContext) -> bool:
-    return uploads.is_name(where) and uploads.made_at(where) + door.keep_uploads_s < time.time()
+def _upload_expired(source: str, context: AcceptContext) -> bool:
+    return (
+        uploads.is_name(source) and uploads.made_at(source) + context.keep_uploads_s < time.time()
+    )
 
 
-def _check_url(field: str, url: str, door: AcceptContext) -> None:
+def _check_url(field: str, url: str, context: AcceptContext) -> None:
     try:
-        check_url(url, allow_private=door.webhook_allow_private)
+        check_url(url, allow_private=context.webhook_allow_private)
     except ForbiddenUrl as error:
         raise InvalidRequest(f"{field} {error}", (FieldError(field, str(error)),)) from error

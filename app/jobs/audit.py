@@ -1,4 +1,4 @@
-"""The invariants of the records, each as a query that finds its breaches. No rows: all is well."""
+"""Audit (consistency check): invariants of the database, each a query that finds its violations."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from sqlalchemy import text
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
-# The reaper looks once a second; half a minute late is a breach.
+# The reaper looks once a second. A lease or a deadline that ended 30 s ago is a breach.
 INVARIANTS: dict[str, str] = {
-    "a final job has exactly one final event, and it is its status": """
+    "a final job has exactly one final event, equal to its status": """
         SELECT j.id FROM jobs j LEFT JOIN events e ON e.job_id = j.id
           AND e.type IN ('succeeded', 'failed', 'cancelled', 'expired')
         WHERE j.status IN ('succeeded', 'failed', 'cancelled', 'expired')
@@ -21,7 +21,7 @@ INVARIANTS: dict[str, str] = {
         SELECT j.id FROM jobs j JOIN events e ON e.job_id = j.id
         WHERE j.status IN ('queued', 'running')
           AND e.type IN ('succeeded', 'failed', 'cancelled', 'expired')""",
-    "every job began with one queued event": """
+    "every job has exactly one queued event": """
         SELECT j.id FROM jobs j LEFT JOIN events e ON e.job_id = j.id AND e.type = 'queued'
         GROUP BY j.id HAVING count(e.id) <> 1""",
     "each attempt has exactly one running event": """
@@ -32,19 +32,19 @@ INVARIANTS: dict[str, str] = {
         SELECT job_id FROM events
         WHERE type IN ('retried', 'rescued', 'released', 'succeeded', 'failed')
         GROUP BY job_id, attempt HAVING count(*) > 1""",
-    "a succeeded job has every image it was asked for, of its last attempt": """
+    "a succeeded job has every image that its request asks for, of its last attempt": """
         SELECT j.id FROM jobs j LEFT JOIN images i ON i.job_id = j.id
           AND i.key LIKE '%/' || j.id || '/' || j.attempt || '/%'
         WHERE j.status = 'succeeded' AND NOT j.cached AND j.images_gone_at IS NULL
         GROUP BY j.id, j.request HAVING count(i.n) <> (j.request->>'num_images')::integer""",
-    "a job that was answered from the cache has every image it was asked for": """
+    "a job answered from the cache has every image that its request asks for": """
         SELECT j.id FROM jobs j LEFT JOIN images i ON i.job_id = j.id
         WHERE j.cached AND j.images_gone_at IS NULL
         GROUP BY j.id, j.request HAVING count(i.n) <> (j.request->>'num_images')::integer""",
-    "images that aged out are gone": """
+    "a job whose images aged out has no images": """
         SELECT DISTINCT j.id FROM jobs j JOIN images i ON i.job_id = j.id
         WHERE j.images_gone_at IS NOT NULL""",
-    "what succeeded was counted as used": """
+    "every succeeded job is counted in the usage": """
         SELECT max(j.id::text) FROM jobs j LEFT JOIN (
             SELECT tenant_id, day, model, sum(jobs) AS jobs FROM (
                 SELECT tenant_id, day, model, jobs FROM usage
@@ -55,7 +55,7 @@ INVARIANTS: dict[str, str] = {
         WHERE j.status = 'succeeded'
         GROUP BY j.tenant_id, j.model, (j.finished_at AT TIME ZONE 'UTC')::date, used.jobs
         HAVING count(*) > coalesce(used.jobs, 0)""",
-    "a tenant runs no more jobs than it may": """
+    "a tenant has at most max_running jobs running": """
         SELECT max(j.id::text) FROM jobs j JOIN tenants t ON t.id = j.tenant_id
         WHERE j.status = 'running' GROUP BY t.id HAVING count(*) > t.max_running""",
     "only succeeded jobs have images": """
@@ -69,13 +69,13 @@ INVARIANTS: dict[str, str] = {
             OR count(*) FILTER (WHERE e.type = 'retried') > j.failures
             OR count(*) FILTER (WHERE e.type IN ('rescued', 'retried', 'failed'))
                <> j.crashes + j.failures""",
-    "no lease is long gone": """
+    "no running job's lease ended more than 30 s ago": """
         SELECT id FROM jobs WHERE status = 'running'
           AND lease_until < now() - interval '30 s'""",
-    "no deadline is long gone": """
+    "no deadline of a job that is not final passed more than 30 s ago": """
         SELECT id FROM jobs WHERE status IN ('queued', 'running')
           AND deadline_at < now() - interval '30 s'""",
-    "a final job's webhook was put in the outbox": """
+    "the webhook of a final job is in the outbox": """
         SELECT j.id FROM jobs j LEFT JOIN outbox o ON o.job_id = j.id
           AND o.type = 'job.' || j.status AND o.endpoint_id IS NULL
         WHERE j.status IN ('succeeded', 'failed', 'cancelled', 'expired')
@@ -88,14 +88,14 @@ INVARIANTS: dict[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Breach:
-    """An invariant that does not hold, and the jobs of which it does not."""
+    """A violated invariant, and the ids of the jobs that violate it."""
 
     invariant: str
     job_ids: tuple[str, ...]
 
 
 def audit(engine: Engine) -> list[Breach]:
-    """Check every invariant in one snapshot; the breaches, none if all is well."""
+    """Check every invariant in one snapshot; returns the breaches, an empty list if none."""
     breaches = []
     with engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
         for invariant, query in INVARIANTS.items():

@@ -1,4 +1,4 @@
-"""What a picture depends on, as one hash: jobs with the same one draw the same picture. Pure."""
+"""Result cache: the key is a hash of everything that a job's pictures depend on. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-DRAWN_FROM = (
+KEY_FIELDS = (
     "model", "prompt", "negative_prompt", "width", "height", "num_inference_steps",
     "guidance_scale", "num_images", "seed", "scheduler", "image", "mask", "strength",
     "loras", "controlnet", "control_image", "controlnet_conditioning_scale", "reproducible",
@@ -18,12 +18,15 @@ DRAWN_FROM = (
 
 
 def key_of(request: Mapping[str, Any], revision: str) -> bytes:
-    """SHA-256 over a completed request's part in the picture, and the weights that draw it."""
-    drawn = [request.get(name) for name in DRAWN_FROM]
-    return hashlib.sha256(json.dumps([revision, drawn]).encode()).digest()
+    """The cache key, 32 bytes: SHA-256 over `KEY_FIELDS` and the revision of the model's weights.
+
+    `request` is complete: every default is filled in.
+    """
+    fields = [request.get(name) for name in KEY_FIELDS]
+    return hashlib.sha256(json.dumps([revision, fields]).encode()).digest()
 
 
 def repeatable(request: Mapping[str, Any]) -> bool:
-    """Whether the same request draws the same picture: not where it starts from somebody's URL."""
-    starts = (request.get(name) for name in ("image", "mask", "control_image"))
-    return not any(text and text.startswith(("https://", "http://")) for text in starts)
+    """Whether the same request makes the same picture: false if an input picture is at a URL."""
+    sources = (request.get(name) for name in ("image", "mask", "control_image"))
+    return not any(source and source.startswith(("https://", "http://")) for source in sources)

@@ -1,6 +1,6 @@
-"""What a job's webhook asked to hear of, written in the transaction that made it true.
+"""Transactional outbox: webhooks are written in the transaction that changes the job.
 
-The payload names each image by its object key; the courier puts a freshly signed URL in its place
+The payload names each image by its object key. The courier replaces the key by a freshly signed URL
 at each delivery, because a delivery may happen hours later and URLs expire.
 """
 
@@ -15,7 +15,7 @@ from app.ids import new_id
 from app.jobs import present
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from uuid import UUID
 
 WEBHOOK_TYPES = {
@@ -33,7 +33,7 @@ INSERT INTO outbox (id, job_id, tenant_id, type, url, payload, endpoint_id)
 VALUES (:id, :job_id, :tenant_id, :type, :url, CAST(:payload AS jsonb), :endpoint_id)
 """)
 
-_LISTENING = text("""
+_ENDPOINTS = text("""
 SELECT id, tenant_id, url FROM endpoints
 WHERE tenant_id = ANY(CAST(:tenants AS uuid[])) AND state = 'enabled'
   AND (:type = ANY(events) OR (events = '{}' AND :final))
@@ -44,51 +44,61 @@ ORDER BY id
 def announce(
     connection: Connection, rows: Iterable[Mapping[str, Any]], event: str
 ) -> list[tuple[str, str]]:
-    """Write the outbox rows that `event` calls for, and return the notices to send of them.
+    """Write the webhooks for an event of these jobs, and return the notices for the couriers.
 
-    To the URL that the job names itself, and to each endpoint of its tenant that listens. Call
-    after the images are written.
+    A webhook goes to the URL in the job's request and to each endpoint of its tenant, if they
+    subscribe to the event. Call this after the job's images are written. Send the notices after the
+    commit.
     """
     kind = WEBHOOK_TYPES.get(event)
-    moved = list(rows)
-    if kind is None or not moved:
+    jobs = list(rows)
+    if kind is None or not jobs:
         return []
-    listening = _listening(connection, {row["tenant_id"] for row in moved}, kind)
-    told = []
-    for row in moved:
-        targets = [*_own(row, kind), *listening.get(row["tenant_id"], ())]
+    endpoints = _endpoints(connection, {row["tenant_id"] for row in jobs}, kind)
+    webhooks: list[dict[str, Any]] = []
+    for row in jobs:
+        targets = [*_own_target(row, kind), *endpoints.get(row["tenant_id"], ())]
         if targets:
-            told += _write(connection, row, kind, targets)
-    return told
+            webhooks += _webhooks(connection, row, kind, targets)
+    write(connection, webhooks)
+    return [("outbox", "")] * len(webhooks)
+
+
+def write(connection: Connection, webhooks: Sequence[Mapping[str, Any]]) -> None:
+    """Insert webhooks, each under a new id.
+
+    Each has a `job_id`, `tenant_id`, `type`, `url`, `payload` (JSON as text) and `endpoint_id`.
+    """
+    if webhooks:
+        connection.execute(_INSERT, [{**webhook, "id": new_id()} for webhook in webhooks])
 
 
 Target = tuple["UUID | None", str]
-"""An endpoint's id, none for the URL that the job itself named; and the URL."""
+"""An endpoint's id (none for the URL in the job's own request), and the URL."""
 
 
-def _own(row: Mapping[str, Any], kind: str) -> list[Target]:
+def _own_target(row: Mapping[str, Any], kind: str) -> list[Target]:
     hook = row["request"].get("webhook")
     wanted = hook and kind in (hook.get("events") or FINAL_TYPES)
     return [(None, hook["url"])] if wanted else []
 
 
-def _listening(connection: Connection, tenants: set[UUID], kind: str) -> dict[UUID, list[Target]]:
+def _endpoints(connection: Connection, tenants: set[UUID], kind: str) -> dict[UUID, list[Target]]:
     values = {"tenants": list(tenants), "type": kind, "final": kind in FINAL_TYPES}
     found: dict[UUID, list[Target]] = {}
-    for row in connection.execute(_LISTENING, values):
+    for row in connection.execute(_ENDPOINTS, values):
         found.setdefault(row.tenant_id, []).append((row.id, row.url))
     return found
 
 
-def _write(
+def _webhooks(
     connection: Connection, row: Mapping[str, Any], kind: str, targets: list[Target]
-) -> list[tuple[str, str]]:
+) -> list[dict[str, Any]]:
     job = present.job(row, present.images_of(connection, row["id"]), url_for=None)
     at = row["finished_at"] or row["started_at"] or row["created_at"]
     payload = json.dumps({"type": kind, "timestamp": at.isoformat(), "data": job})
-    values = [
+    return [
         {
-            "id": new_id(),
             "job_id": row["id"],
             "tenant_id": row["tenant_id"],
             "type": kind,
@@ -98,5 +108,3 @@ def _write(
         }
         for endpoint_id, url in targets
     ]
-    connection.execute(_INSERT, values)
-    return [("outbox", "")] * len(values)

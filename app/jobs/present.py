@@ -1,4 +1,4 @@
-"""A job as the world sees it: the JSON of the public contract, built from its records."""
+"""Serialization: the public JSON of a job, made from its rows in the database."""
 
 from __future__ import annotations
 
@@ -26,7 +26,11 @@ def job(
     url_for: Callable[[str], str] | None,
     position: int | None = None,
 ) -> dict[str, Any]:
-    """The public form of a job. `url_for` signs an object key; without it images carry the `key`."""
+    """The public JSON of a job. `url_for` gives an object key's signed URL.
+
+    Without `url_for`, each image has its object `key` in place of a `url`. `position` is the number
+    of jobs ahead in the queue.
+    """
     request = dict(row["request"])
     return {
         "id": str(row["id"]),
@@ -56,7 +60,7 @@ def job(
 def with_urls(payload: dict[str, Any], url_for: Callable[[str], str]) -> dict[str, Any]:
     """A webhook's payload with each image's `key` replaced by a fresh URL."""
     data = payload["data"]
-    if "images" not in data:  # it tells of an endpoint, not of a job
+    if "images" not in data:  # an event of an endpoint, not of a job
         return payload
     images = [
         {"url": url_for(image["key"]), **{k: v for k, v in image.items() if k != "key"}}
@@ -66,9 +70,9 @@ def with_urls(payload: dict[str, Any], url_for: Callable[[str], str]) -> dict[st
 
 
 def _image(image: Mapping[str, Any], url_for: Callable[[str], str] | None) -> dict[str, Any]:
-    where = {"url": url_for(image["key"])} if url_for else {"key": image["key"]}
+    location = {"url": url_for(image["key"])} if url_for else {"key": image["key"]}
     names = ("width", "height", "content_type", "bytes", "sha256", "seed")
-    return where | {name: image[name] for name in names}
+    return location | {name: image[name] for name in names}
 
 
 def _time(at: datetime | None) -> str | None:

@@ -1,4 +1,4 @@
-"""What is read of jobs. Nothing here changes a row."""
+"""Reads (queries) of jobs for the API. Nothing here changes a row."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ SELECT count(*) FROM (
 
 
 class Queries:
-    """Reads jobs. Safe from any thread."""
+    """Reads jobs from the database. Safe from any thread."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = autocommit(engine)
 
     def job(self, tenant_id: UUID, job_id: UUID) -> tuple[Row, list[Row]] | None:
-        """The job's row and its images', or none if the tenant has no such job."""
+        """The job's row and its image rows, or none if the tenant has no such job."""
         rows = self._rows(
             "SELECT * FROM jobs WHERE id = :id AND tenant_id = :tenant_id",
             id=job_id,
@@ -47,8 +47,8 @@ class Queries:
         )
         if not rows:
             return None
-        drawn = rows[0]["status"] == "succeeded"  # no other job has images
-        return rows[0], self.images([job_id]).get(job_id, []) if drawn else []
+        has_images = rows[0]["status"] == "succeeded"
+        return rows[0], self.images([job_id]).get(job_id, []) if has_images else []
 
     def page(
         self,
@@ -59,12 +59,12 @@ class Queries:
         before: UUID | None = None,
         limit: int = 50,
     ) -> list[Row]:
-        """Up to `limit` jobs of a tenant, newest first, those before the id `before`."""
+        """Up to `limit` jobs of a tenant, newest first; with `before`, jobs older than that id."""
         values = {"status": status, "model": model, "before": before, "limit": limit}
         return self._rows(_LIST, tenant_id=tenant_id, **values)
 
     def images(self, job_ids: Sequence[UUID]) -> dict[UUID, list[Row]]:
-        """The image rows of these jobs, in order."""
+        """The image rows of each of these jobs, in order; jobs without images are left out."""
         query = "SELECT * FROM images WHERE job_id = ANY(:ids) ORDER BY job_id, n"
         found: dict[UUID, list[Row]] = {}
         for row in self._rows(query, ids=list(job_ids)) if job_ids else ():
@@ -72,14 +72,17 @@ class Queries:
         return found
 
     def position(self, row: Row) -> int | None:
-        """How many jobs of the model go first; none if it does not wait. Counts to a limit."""
+        """How many queued jobs of the model are ahead; none if the job is not queued.
+
+        Counts by priority and age, no further than `POSITION_LIMIT`.
+        """
         if row["status"] != "queued":
             return None
         values = {name: row[name] for name in ("model", "priority", "created_at")}
         return int(self._rows(_POSITION, limit=POSITION_LIMIT, **values)[0]["count"])
 
     def counts(self) -> dict[tuple[str, str], int]:
-        """Jobs that wait or run, by (model, status)."""
+        """The number of queued and running jobs, by (model, status)."""
         query = """SELECT model, status, count(*) FROM jobs
                    WHERE status IN ('queued', 'running') GROUP BY model, status"""
         return {(r["model"], r["status"]): r["count"] for r in self._rows(query)}

@@ -1,4 +1,4 @@
-"""The values that pass between the records and the rest: what goes in, what comes out."""
+"""Values of the job store: the arguments and results of `Store`, as frozen dataclasses."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class NewJob:
-    """A request that passed every check, ready to be stored. `request` has every default filled in.
+    """A request that passed every check. `request` has every default filled in.
 
-    `trace` is the W3C traceparent that it came with. `cache_key` is what the picture depends on, if
-    others may be answered with it; `reuse`: this one may be answered with another's.
+    `trace` is the W3C traceparent of the submission. With a `cache_key`, the job's images may
+    answer later jobs. With `reuse`, an earlier job's images may answer this job.
     """
 
     id: UUID
@@ -32,25 +32,26 @@ class NewJob:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What the records hold for a submission: the row, and whether this submission made it."""
+    """The job's row for a submission, and whether this submission created it."""
 
     row: Row
     created: bool
 
 
 def attempt_name(job_id: UUID, attempt: int) -> str:
-    """What an attempt is called in the engine and in Celery.
+    """The name of an attempt in the engine and in Celery.
 
-    Not by the job's id alone: a lost attempt may still be in a worker that claims the next one.
+    The job's id is not enough: a worker may claim a job while it still renders a lost attempt of it.
     """
     return f"{job_id}.{attempt}"
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A worker's hold on a job: `attempt` is the fence that each later statement carries.
+    """A worker's claim on a job. Each later statement carries `attempt` as its fencing token.
 
-    `checkpoint` is the key of the object that an earlier attempt left to go on from.
+    `exclusive`: no other job may be in flight with it. `checkpoint` is the object key of the state
+    that an earlier attempt saved, from which this attempt resumes.
     """
 
     id: UUID
@@ -63,7 +64,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class NewImage:
-    """One object that was stored for a job. `n` counts from 0 within the job."""
+    """One image of a job, stored as an object under `key`. `n` counts from 0 within the job."""
 
     n: int
     key: str
@@ -76,8 +77,11 @@ class NewImage:
 
 
 @dataclass(frozen=True, slots=True)
-class Costs:
-    """What one attempt took: seconds of rendering, of storing, and of the device's own time."""
+class AttemptCosts:
+    """The cost of one attempt: seconds of rendering, of storing and of the device, and US dollars.
+
+    `gpu_seconds` is the attempt's share of the device's time.
+    """
 
     render_s: float
     store_s: float
@@ -87,7 +91,7 @@ class Costs:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why an attempt failed. `code` is stable; `transient`: another attempt may well succeed."""
+    """Why an attempt failed. `code` is stable; if `transient`, another attempt may succeed."""
 
     code: str
     message: str

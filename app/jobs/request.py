@@ -1,7 +1,7 @@
-"""A submission's fields: what may be in it, checked strictly, and what the model's defaults add.
+"""The request schema: the fields of a submission, their strict validation, the model's defaults.
 
-Strict means: no unknown field, no NaN or infinity, no `"20"` for 20, no `true` for 1. The same
-rules hold for both doors, HTTP and queues, because both call `parse`.
+Strict means: no unknown field, no NaN or infinity, no `"20"` for 20, no `true` for 1. HTTP and the
+queues have the same rules, because both call `parse`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 LIMIT_BYTES = 262_144
 LIMIT_METADATA_BYTES = 16_384
 MAX_SEED = 2**63 - 1
-_PICTURE = "must be a data URL (data:image/png;base64,...), an upload or an https URL"
+_PICTURE_SOURCE = "must be a data URL (data:image/png;base64,...), an upload or an https URL"
 
 EventName = Literal[
     "job.queued", "job.started", "job.succeeded", "job.failed", "job.cancelled", "job.expired"
@@ -38,21 +38,21 @@ class _Strict(BaseModel):
 
 
 class Webhook(_Strict):
-    """Where to tell of this job, and of which events; all final ones if none is named."""
+    """A URL that receives the job's events; without `events`, it receives the final events."""
 
     url: Annotated[str, Field(min_length=1, max_length=2048)]
     events: list[EventName] = Field(default_factory=list)
 
 
 class Lora(_Strict):
-    """One of the model's LoRAs, and how strongly it is worn."""
+    """One of the model's LoRAs, and the scale of its weights."""
 
     name: Annotated[str, Field(min_length=1, max_length=100)]
     scale: Annotated[float, Field(ge=-4, le=4)] = 1.0
 
 
 class JobRequest(_Strict):
-    """The body of `POST /v1/jobs`. Only `prompt` is required; the model's defaults fill the rest."""
+    """The body of `POST /v1/jobs`. Only `prompt` is required; the rest has defaults."""
 
     prompt: Annotated[str, Field(min_length=1, pattern=r"\S")]
     model: Annotated[str, Field(min_length=1, max_length=100)] | None = None
@@ -82,20 +82,23 @@ class JobRequest(_Strict):
 
 
 class QueueMessage(JobRequest):
-    """The same body on a queue, where the producer may name the job itself."""
+    """The same body as a queue message, in which the producer may choose the job's id."""
 
     id: Annotated[UUID, Field(strict=False)] | None = None
 
 
 def parse(body: bytes, form: type[JobRequest] = JobRequest) -> JobRequest:
-    """Read one submission; raises `TooLarge`, `InvalidJson`, or `InvalidRequest` naming each field."""
+    """Parse and validate one submission, without the model's limits (see `complete`).
+
+    Raises `TooLarge`, `InvalidJson`, or `InvalidRequest` with each wrong field.
+    """
     if len(body) > LIMIT_BYTES:
-        raise TooLarge(f"the body has {len(body)} bytes; at most {LIMIT_BYTES} are read")
+        raise TooLarge(f"the body has {len(body)} bytes; the limit is {LIMIT_BYTES}")
     try:
         request = form.model_validate_json(body)
     except ValidationError as error:
-        raise _refusal(error) from None
-    if wrong := tuple(_unstorable(request)):
+        raise _parse_error(error) from None
+    if wrong := tuple(_storage_errors(request)):
         raise InvalidRequest(_summary(wrong), wrong)
     if len(json.dumps(request.metadata)) > LIMIT_METADATA_BYTES:
         raise InvalidRequest(
@@ -105,14 +108,14 @@ def parse(body: bytes, form: type[JobRequest] = JobRequest) -> JobRequest:
     return request
 
 
-def _unstorable(request: JobRequest) -> list[FieldError]:
-    message = "must have no NUL character, no NaN and no infinity in it"
+def _storage_errors(request: JobRequest) -> list[FieldError]:
+    message = "must contain no NUL character, no NaN and no infinity"
     fields = request.model_dump().items()
     return [FieldError(name, message) for name, value in fields if not _storable(value)]
 
 
 def _storable(value: object) -> bool:
-    """Whether Postgres can hold the value as JSON."""
+    """Whether Postgres can store the value as JSON."""
     match value:
         case str():
             return "\0" not in value
@@ -126,15 +129,19 @@ def _storable(value: object) -> bool:
 
 
 def digest(request: JobRequest) -> bytes:
-    """SHA-256 over what was asked, in canonical JSON: equal for equal bodies, however written."""
-    asked = request.model_dump(mode="json", exclude={"id"}, exclude_unset=True)
-    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).digest()
+    """SHA-256 over the fields that are set, in canonical JSON, 32 bytes.
+
+    Bodies that differ only in white space, order of fields or form of numbers have the same digest.
+    """
+    fields = request.model_dump(mode="json", exclude={"id"}, exclude_unset=True)
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).digest()
 
 
 def complete(request: JobRequest, catalog: Catalog, priority: int = 0) -> dict[str, Any]:
-    """The request with the model's defaults and a seed, within the model's limits.
+    """The request with the model's defaults and a seed filled in, within the model's limits.
 
-    `priority` is that of requests that name none. Raises `InvalidRequest` naming each field that the model cannot serve.
+    A request without a priority gets `priority`. Raises `UnknownModel`, or `InvalidRequest` with
+    each field that the model cannot serve.
     """
     name = request.model or catalog.default
     model = catalog.models.get(name)
@@ -147,7 +154,7 @@ def complete(request: JobRequest, catalog: Catalog, priority: int = 0) -> dict[s
     full = _with_defaults(request, model)
     if "priority" not in request.model_fields_set:
         full["priority"] = priority
-    if wrong := tuple(_over_limits(full, model)):
+    if wrong := tuple(_limit_errors(full, model)):
         raise InvalidRequest(_summary(wrong), wrong)
     return full
 
@@ -168,7 +175,7 @@ def _with_defaults(request: JobRequest, model: Model) -> dict[str, Any]:
     return full
 
 
-def _over_limits(full: Mapping[str, Any], model: Model) -> list[FieldError]:
+def _limit_errors(full: Mapping[str, Any], model: Model) -> list[FieldError]:
     limits = model.limits
     wrong = []
     for side in ("width", "height"):
@@ -193,64 +200,64 @@ def _over_limits(full: Mapping[str, Any], model: Model) -> list[FieldError]:
     if full["scheduler"] not in model.schedulers:
         wrong.append(FieldError("scheduler", f"must be one of {', '.join(model.schedulers)}"))
     if full["quality"] is not None and full["output_format"] == "png":
-        wrong.append(FieldError("quality", "is for jpeg, webp and avif: png loses nothing"))
+        wrong.append(FieldError("quality", "is for jpeg, webp and avif, because png is lossless"))
     if full["seed"] + full["num_images"] > MAX_SEED:
         wrong.append(FieldError("seed", "seed + num_images must stay below 2**63"))
-    wrong += _image_rules(full)
-    wrong += _extras_rules(full, model)
+    wrong += _image_errors(full)
+    wrong += _adapter_errors(full, model)
     return wrong
 
 
-def _extras_rules(full: Mapping[str, Any], model: Model) -> list[FieldError]:
+def _adapter_errors(full: Mapping[str, Any], model: Model) -> list[FieldError]:
     wrong = []
     names = [lora["name"] for lora in full["loras"]]
     if unknown := sorted(set(names) - set(model.loras)):
-        wrong.append(FieldError("loras", _has(model, "LoRA", unknown, model.loras)))
+        wrong.append(FieldError("loras", _unknown(model, "LoRA", unknown, model.loras)))
     if len(set(names)) < len(names):
         wrong.append(FieldError("loras", "must name each LoRA once"))
     if full["controlnet"] is not None and full["controlnet"] not in model.controlnets:
-        message = _has(model, "ControlNet", [full["controlnet"]], model.controlnets)
+        message = _unknown(model, "ControlNet", [full["controlnet"]], model.controlnets)
         wrong.append(FieldError("controlnet", message))
     if (full["controlnet"] is None) != (full["control_image"] is None):
         missing = "controlnet" if full["controlnet"] is None else "control_image"
-        wrong.append(FieldError(missing, "a controlnet and its control_image go together"))
-    elif full["control_image"] is not None and not _names_a_picture(full["control_image"]):
-        wrong.append(FieldError("control_image", _PICTURE))
+        wrong.append(FieldError(missing, "is required: controlnet and control_image go together"))
+    elif full["control_image"] is not None and not _is_picture_source(full["control_image"]):
+        wrong.append(FieldError("control_image", _PICTURE_SOURCE))
     return wrong
 
 
-def _has(model: Model, kind: str, unknown: list[str], known: Mapping[str, Any]) -> str:
-    has = ", ".join(known) or "none"
-    return f"{model.name} has no {kind} {', '.join(unknown)}; it has {has}"
+def _unknown(model: Model, kind: str, unknown: list[str], known: Mapping[str, Any]) -> str:
+    available = ", ".join(known) or "none"
+    return f"{model.name} has no {kind} {', '.join(unknown)}; it has {available}"
 
 
-def _image_rules(full: Mapping[str, Any]) -> list[FieldError]:
+def _image_errors(full: Mapping[str, Any]) -> list[FieldError]:
     if full["image"] is None:
-        needless = [name for name in ("mask", "strength") if full[name] is not None]
-        return [FieldError(name, "needs an image to work on") for name in needless]
+        useless = [name for name in ("mask", "strength") if full[name] is not None]
+        return [FieldError(name, "requires an image") for name in useless]
     return [
-        FieldError(name, _PICTURE)
+        FieldError(name, _PICTURE_SOURCE)
         for name in ("image", "mask")
-        if full[name] is not None and not _names_a_picture(full[name])
+        if full[name] is not None and not _is_picture_source(full[name])
     ]
 
 
-def _names_a_picture(text: str) -> bool:
+def _is_picture_source(text: str) -> bool:
     return text.startswith(("data:image/", "https://", "http://")) or is_name(text)
 
 
-def _refusal(error: ValidationError) -> InvalidJson | InvalidRequest:
+def _parse_error(error: ValidationError) -> InvalidJson | InvalidRequest:
     details = error.errors(include_url=False, include_input=False)
     if any(detail["type"] == "json_invalid" for detail in details):
         return InvalidJson(f"the body is not valid JSON: {details[0]['ctx']['error']}")
     fields = tuple(
-        FieldError(".".join(str(part) for part in detail["loc"]) or "body", _words(detail))
+        FieldError(".".join(str(part) for part in detail["loc"]) or "body", _message(detail))
         for detail in details
     )
     return InvalidRequest(_summary(fields), fields)
 
 
-def _words(detail: Any) -> str:
+def _message(detail: Any) -> str:
     match detail["type"]:
         case "extra_forbidden":
             return "is not a known field"

@@ -1,9 +1,9 @@
-"""The statements that change a job: one for each move, guarded, with its event beside it.
+"""The SQL of the state machine (optimistic locking): one guarded statement for each move of a job.
 
-Nothing else in the program changes a job's state, and only `store` runs these. Each is built on
-`_MOVE`: the guarded UPDATE, its event, and the moved rows. A guard that does not hold changes
-nothing, and the statement answers with no row. Leases and deadlines are read off the database's
-clock alone.
+Nothing else in the program changes a job's state, and only `store` runs these statements. Each is
+built on `_MOVE`: the guarded UPDATE, the event that logs it, and the moved rows. If the guard does
+not hold, the statement changes nothing and returns no row. Leases and deadlines depend on the
+database's clock alone.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ FROM jsonb_to_recordset(CAST(:images AS jsonb))
             bytes bigint, sha256 text, seed bigint)
 """
 
-# The images of the newest job that drew the same for the same tenant. The lock keeps them from
+# The images of the tenant's newest succeeded job with the same cache key. The lock keeps them from
 # ageing out until the job that shares them is committed.
 EARLIER_IMAGES = """
 SELECT images.* FROM images WHERE job_id = (
@@ -172,13 +172,13 @@ EXPIRE = _move(
     "'expired'",
 )
 
-# A hint changes no state: it only notes when the workers were last told.
+# A hint changes no state. It only records when the workers last got a message about the job.
 HINT = """
 UPDATE jobs SET hinted_at = now() WHERE id = ANY(CAST(:ids AS uuid[])) AND status = 'queued'
 RETURNING id, tenant_id, attempt, request
 """
 
-# Jobs and images that their tenant keeps no longer. Nothing that is not final ages.
+# Retention: images and jobs that are older than their tenant keeps them. Only final jobs age.
 AGED_IMAGES = """
 WITH aged AS (
     SELECT jobs.id FROM jobs JOIN tenants ON tenants.id = tenant_id

@@ -1,7 +1,19 @@
-"""The legal moves of a job, and who may make each. Pure: the rules that `store` and Postgres hold.
+"""The state machine of a job: its states, the legal moves, and who may make each move. Pure.
 
-A job begins `queued` and ends in exactly one final state. Waiting for a retry is `queued` with
-`run_after` in the future. Every move writes one event whose type is named here.
+    queued     gets in by submission, or from running: retried, released (holder), rescued (reaper)
+               leaves by a claim (worker), the result cache (accept), cancel (tenant), its deadline
+               (reaper)
+    running    gets in by a claim (worker), for one attempt with a lease
+               leaves by success, failure, retry, release (holder), cancel (tenant), the end of its
+               lease or its deadline (reaper)
+    succeeded  all images are stored; final
+    failed     an error that no retry corrects, or the budget of retries or crashes is spent; final
+    cancelled  its tenant cancelled it; final
+    expired    its deadline passed; final
+
+A job begins `queued` and ends in exactly one final state. A job that waits for a retry is `queued`
+with `run_after` in the future. Every move writes one event, whose type is in `MOVES`. `store` makes
+the moves; the database refuses illegal ones with triggers and CHECKs.
 """
 
 from __future__ import annotations
@@ -13,18 +25,23 @@ from renderfarm.types import Status
 
 
 class Actor(StrEnum):
-    """Who asks for a move."""
+    """Who makes a move."""
 
     ACCEPT = "accept"
+    """The submission itself, in its own transaction."""
     HOLDER = "holder"
+    """The worker that holds the job's present attempt."""
     REAPER = "reaper"
+    """The background task that looks for leases and deadlines that have passed."""
     TENANT = "tenant"
+    """Any client with an API key of the job's tenant."""
     WORKER = "worker"
+    """Any worker that has a hint for the job."""
 
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """One line of the table: `event` names the move in the log of the job."""
+    """One legal move: `event` is the type of the event that it writes."""
 
     before: Status | None
     after: Status
@@ -50,10 +67,10 @@ MOVES: tuple[Move, ...] = (
 
 
 def legal(before: Status | None, after: Status, actor: Actor) -> bool:
-    """Whether `actor` may take a job from `before` to `after`."""
+    """Whether `actor` may move a job from `before` to `after`; `before` is None for a new job."""
     return any((m.before, m.after, m.actor) == (before, after, actor) for m in MOVES)
 
 
 def retry_delay_s(failures: int) -> float:
-    """How long a job waits after its n-th transient failure: 1, 2, 4 ... seconds, a minute at most."""
+    """Exponential backoff: the wait after the n-th transient failure, 1, 2, 4 ... up to 60 s."""
     return float(min(2 ** max(0, failures - 1), 60))

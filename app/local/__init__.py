@@ -1,1 +1,1 @@
-"""The embedded farm: a Postgres and a Redis of its own, and the supervisor that keeps all running."""
+"""The embedded farm: Postgres, Redis, and the supervisor that keeps all processes running."""

@@ -1,4 +1,4 @@
-"""Run one server without the supervisor: for tests and tools that need a database and no farm."""
+"""Run one server without the supervisor: for tests and tools that need a database but no farm."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ POLL_S = 0.02
 
 
 class Child:
-    """A running program with its output in a file. Ends with this process at the latest."""
+    """A running program with its output in a file. It ends with this process at the latest."""
 
     def __init__(self, program: Program, log: Path) -> None:
         self.program, self.log = program, log
@@ -27,12 +27,12 @@ class Child:
 
     @property
     def pid(self) -> int | None:
-        """The process, or none when it does not run."""
+        """The process, or None if it does not run."""
         running = self._process is not None and self._process.poll() is None
         return self._process.pid if self._process is not None and running else None
 
     def start(self) -> None:
-        """Start the program and return when it is ready; a StartError carries the reason."""
+        """Start the program and return when it is ready. A StartError has the reason."""
         if self.program.before is not None:
             self.program.before()
         with self.log.open("ab") as output:
@@ -48,7 +48,7 @@ class Child:
         self._await_ready(time.monotonic() + self.program.start_timeout_s)
 
     def stop(self) -> None:
-        """Ask the program to end, and kill it when it does not in time. Harmless when it has."""
+        """Ask the program to end, and kill it if it does not end in time. Safe to repeat."""
         process, self._process = self._process, None
         if process is None:
             return
@@ -79,7 +79,7 @@ class Child:
 class Server(ABC):
     """A server of the embedded farm. As a context manager it is a child of this process.
 
-    Its data and its log lie in `directory`.
+    Its data and its log are in `directory`.
     """
 
     directory: Path
@@ -87,7 +87,7 @@ class Server(ABC):
 
     @abstractmethod
     def program(self) -> Program:
-        """How to run the server."""
+        """Return how to run the server."""
 
     def start(self) -> Self:
         """Run the server as a child of this process; return when it answers."""
@@ -109,6 +109,6 @@ class Server(ABC):
 
 
 def reason(lines: list[str]) -> str:
-    """The line of a dead program's output that says best why: the last fatal one, or the last."""
+    """Return the best explanation in a dead program's output: the last fatal line, or the last."""
     fatal = [line for line in lines if "FATAL" in line]
-    return (fatal or [line for line in lines if line.strip()] or ["it wrote nothing"])[-1]
+    return (fatal or [line for line in lines if line.strip()] or ["it wrote no output"])[-1]

@@ -1,11 +1,11 @@
-"""Become another program that ends when its parent does: `python die_with_parent.py SIGNAL PARENT PROGRAM...`.
+"""Become another program that ends with its parent: `die_with_parent.py SIGNAL PARENT PROGRAM...`.
 
-The kernel sends SIGNAL (a number) to this process when PARENT (a pid) ends, however it ends: also
-under `kill -9`, which no handler sees. Linux keeps that wish over exec, so PROGRAM runs in this
-very process. "Parent" is the thread that started us: start programs from the main thread. On
-systems without prctl the program runs untethered.
+The kernel sends SIGNAL (a number) to this process when PARENT (a pid) ends in any way, also by
+`kill -9`, which no handler sees (PR_SET_PDEATHSIG). Linux keeps this setting over exec, so PROGRAM
+runs in this very process. "Parent" is the thread that started this one: start programs from the
+main thread. On systems without prctl the program runs without this guard.
 
-This file runs on its own, before anything of ours is imported.
+This file runs on its own, before anything of the farm is imported.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ PARENT_IS_GONE = 1
 
 
 def main(argv: list[str]) -> None:
-    """Tie this process to its parent, then become the program."""
+    """Set the parent-death signal, then become the program."""
     number, parent, *program = argv
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(number), 0, 0, 0)
-    if os.getppid() != int(parent):  # it ended before the tie was made
+    if os.getppid() != int(parent):  # the parent ended before the signal was set
         sys.exit(PARENT_IS_GONE)
     os.execvp(program[0], program)  # noqa: S606 - a list from our own supervisor, no shell
 

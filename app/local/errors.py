@@ -1,4 +1,4 @@
-"""What can go wrong when a farm runs on one machine; each message is one line for its user."""
+"""Errors of a farm on one machine; each message is one line for its user."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ class LocalError(FarmError):
 
 
 class ProgramMissingError(LocalError):
-    """A program that the farm brings along is not installed."""
+    """A program that the farm includes is not installed."""
 
 
 class StartError(LocalError):
@@ -18,8 +18,8 @@ class StartError(LocalError):
 
 
 class PortTakenError(LocalError):
-    """Another process listens on a port that was asked for by number."""
+    """Another process listens on a port that was requested by number."""
 
 
 class InUseError(LocalError):
-    """Another farm or server already runs on the directory."""
+    """Another farm or server already runs in the directory."""

@@ -1,4 +1,4 @@
-"""A whole farm on one machine: what it is made of, its start in order, and what it says of itself."""
+"""A whole farm on one machine: its parts, its start in order, and its `farm.json`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from app.local.redis import Redis
 from app.local.roles import Roles
 from app.local.secret import kept, private_json
 from app.local.supervisor import Supervisor
-from app.tenants.tenants import ensure_default
+from app.tenants.keys import ensure_default
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,7 +28,7 @@ FLOWER_PORT = 5555
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the user asks of `renderfarm up`. A port of 0 stands for any free one."""
+    """The options of `renderfarm up`. A port of 0 means any free port."""
 
     directory: Path
     port: int = 8000
@@ -40,7 +40,7 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """How to reach the farm: what `farm.json` holds beside the processes."""
+    """How to reach the farm: what `farm.json` holds in addition to the processes."""
 
     url: str
     api_key: str
@@ -51,8 +51,8 @@ class Access:
     broker_url: str
 
 
-class Farm:
-    """The parts of one embedded farm. Building it picks ports and secrets; `run` starts it."""
+class LocalFarm:
+    """The parts of one embedded farm. The constructor picks ports and secrets; `run` starts it."""
 
     def __init__(self, options: Options) -> None:
         self.options = options
@@ -75,7 +75,7 @@ class Farm:
         )
 
     def environment(self) -> dict[str, str]:
-        """The settings of the roles, as they read them."""
+        """Return the settings of the roles as environment variables."""
         chosen = {"RENDERFARM_SERVE": self.options.models} if self.options.models else {}
         return {
             "RENDERFARM_DIR": str(self.options.directory),
@@ -94,7 +94,7 @@ class Farm:
         }
 
     async def run(self, output: Output, announce: Callable[[Access], None]) -> None:
-        """Start all in order, announce it, keep it until a signal, stop all in reverse."""
+        """Start everything in order, announce it, run until a signal, stop everything in reverse."""
         self._file.unlink(missing_ok=True)  # of a farm that was killed
         supervisor = Supervisor(output, changed=lambda: self._publish(supervisor))
         try:
@@ -118,20 +118,20 @@ class Farm:
         announce(self.access)
 
     def _publish(self, supervisor: Supervisor) -> None:
-        """Write `farm.json`; again when a process was replaced. Not before all is ready."""
+        """Write `farm.json` once all processes are ready, and again when one was replaced."""
         if self._announced:
             private_json(self._file, {**asdict(self.access), "processes": supervisor.pids})
 
 
 def _flower_port(wanted: int | None) -> int:
-    """The port asked for; if none was, the usual one unless it is taken."""
+    """Return the requested port; without a request, the usual one unless it is in use."""
     if wanted is None:
         return FLOWER_PORT if ports.is_free(FLOWER_PORT) else ports.free()
     return ports.claim(wanted, option="--flower-port")
 
 
 def _prepare_records(access: Access) -> None:
-    """The newest schema, and the first tenant with its key."""
+    """Migrate the database, and create the first tenant with its key."""
     migrate(access.database_url)
     engine = create_engine(access.database_url, pool_size=1)
     ensure_default(engine, access.api_key)

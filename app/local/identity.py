@@ -1,12 +1,12 @@
-"""Under which user Postgres runs. It refuses to run as root, and a checkout may belong to root.
+"""The operating system user of Postgres, which refuses to run as root.
 
-- Not root: as we are.
-- Root: in a user namespace of its own. The server sees uid 1000 while its files stay root's, so no
-  system user is made and a home with mode 0700 is no obstacle.
+- Not root: the current user.
+- Root: in its own user namespace. The server sees uid 1000 while its files stay root's. So no
+  system user is created, and a home with mode 0700 is no obstacle.
 - Root where user namespaces are forbidden (most containers): as `nobody`, which must then be able
-  to reach the data directory. Server programs that it can't read are copied beside the data.
+  to reach the data directory. Server programs that it cannot read are copied next to the data.
 
-Data stays with whom it was made for.
+Existing data stay with the user for whom they were created.
 """
 
 from __future__ import annotations
@@ -24,12 +24,15 @@ if TYPE_CHECKING:
 
 NAMESPACE = ("unshare", "--user", "--map-user=1000", "--map-group=1000")
 NOBODY = ("setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups")
-DIES_WITH_US = ("--pdeathsig", "INT")  # a change of user forgets the die_with_parent: tie again
+DIES_WITH_US = (
+    "--pdeathsig",
+    "INT",
+)  # a change of user clears the parent-death signal: set it again
 NOBODY_UID = 65534
 
 
 class Identity(StrEnum):
-    """Who the server is to the operating system."""
+    """The user of the server process."""
 
     OURSELVES = "ourselves"
     NAMESPACE = "namespace"
@@ -37,7 +40,7 @@ class Identity(StrEnum):
 
     @property
     def prefix(self) -> tuple[str, ...]:
-        """What goes in front of a command line to run it so."""
+        """The command line prefix that runs a program as this user."""
         return {
             Identity.OURSELVES: (),
             Identity.NAMESPACE: NAMESPACE,
@@ -46,7 +49,7 @@ class Identity(StrEnum):
 
 
 def choose(uid: int, *, namespaces: bool, reachable: bool) -> Identity:
-    """Decide: `namespaces` says whether the kernel allows one, `reachable` whether nobody gets in."""
+    """Decide, by whether the kernel allows `namespaces` and whether nobody has access."""
     if uid != 0:
         return Identity.OURSELVES
     if namespaces:
@@ -60,7 +63,7 @@ def choose(uid: int, *, namespaces: bool, reachable: bool) -> Identity:
 
 
 def detect(directory: Path) -> Identity:
-    """Choose for this process and a server whose data lies in `directory` (which exists)."""
+    """Choose for this process and a server whose data is in `directory` (which exists)."""
     owner, uid = directory.stat().st_uid, os.geteuid()
     if uid == 0 and owner == NOBODY_UID:
         return Identity.NOBODY
@@ -73,13 +76,13 @@ def detect(directory: Path) -> Identity:
     return choose(0, namespaces=namespaces, reachable=reachable)
 
 
-def readable_copy(programs: Path, beside: Path) -> Path:
-    """The folder `programs`, or a copy of it in `beside` when nobody can't run what lies there."""
+def readable_copy(programs: Path, copies: Path) -> Path:
+    """Return the folder `programs`, or a copy of it in `copies` if nobody cannot run it."""
     if _works((*NOBODY, "test", "-x", str(programs / "bin" / "postgres"))):
         return programs
-    copy = beside / programs.name
+    copy = copies / programs.name
     if not copy.exists():
-        partial = beside / f"{programs.name}.partial"
+        partial = copies / f"{programs.name}.partial"
         shutil.rmtree(partial, ignore_errors=True)
         shutil.copytree(programs, partial, symlinks=True)
         partial.rename(copy)

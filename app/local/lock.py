@@ -1,4 +1,4 @@
-"""One farm per directory: a lock that the kernel gives back when its holder ends, however it ends."""
+"""One farm per directory: a lock (flock) that the kernel releases when its holder ends in any way."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 @contextmanager
 def only_farm(directory: Path) -> Iterator[None]:
-    """Hold `directory/farm.lock`; an InUseError names the process that holds it already.
+    """Hold `directory/farm.lock`. An InUseError names the process that holds it already.
 
-    The file stays: to remove it would let two farms lock two files of the same name.
+    The file stays: if it were removed, two farms could lock two files of the same name.
     """
     with (directory / "farm.lock").open("a+", encoding="ascii") as file:
         try:

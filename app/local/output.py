@@ -1,4 +1,4 @@
-"""One log out of many processes: a line each, with the time and the name of who wrote it."""
+"""One log for many processes: one line each, with the time and the name of the process."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-LINE_LIMIT = 16_384  # characters; a longer line is cut in pieces
+LINE_LIMIT = 16_384  # characters; a longer line is split
 FILE_LIMIT_BYTES = 10_000_000  # then NAME.log becomes NAME.log.1
 COLOURS = (36, 32, 33, 35, 34, 96, 92, 93, 95, 94)
 DIM, RED, RESET = "\x1b[2m", "\x1b[31m", "\x1b[0m"
@@ -23,14 +23,14 @@ CONTROLS = dict.fromkeys((*range(9), *range(10, 32), *range(127, 160)), "�")
 
 
 class Lines:
-    """Cuts a stream of bytes into lines."""
+    """Splits a stream of bytes into lines."""
 
     def __init__(self) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._rest = ""
 
     def feed(self, data: bytes) -> list[str]:
-        """The lines that `data` completes."""
+        """Return the lines that `data` completes."""
         *lines, self._rest = (self._rest + self._decoder.decode(data)).split("\n")
         while len(self._rest) > LINE_LIMIT:
             lines.append(self._rest[:LINE_LIMIT])
@@ -38,18 +38,18 @@ class Lines:
         return [clean(line) for line in lines]
 
     def end(self) -> list[str]:
-        """What is left when the stream ends without a line's end."""
+        """Return the rest of a stream that ends without a line break."""
         rest, self._rest = self._rest + self._decoder.decode(b"", final=True), ""
         return [clean(rest)] if rest else []
 
 
 def clean(line: str) -> str:
-    """The line without colours and control characters: a prompt in a log can't steer a terminal."""
+    """Return the line without control characters: a prompt in a log cannot control a terminal."""
     return ESCAPES.sub("", line.rstrip("\r")).translate(CONTROLS)
 
 
 def wants_colour(stream: TextIO, environ: Mapping[str, str]) -> bool:
-    """Colour for a person at a terminal, unless NO_COLOR is set (https://no-color.org)."""
+    """Whether to use colour: for a terminal, unless NO_COLOR is set (https://no-color.org)."""
     return stream.isatty() and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
 
 
@@ -63,7 +63,7 @@ class Output:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def line(self, name: str, text: str, *, quiet: bool = False) -> None:
-        """Keep one line, and show it: if it is not blank, and of quiet processes only alarms."""
+        """Store one line, and show it if it is not blank; of quiet processes only alarms are shown."""
         now = datetime.now().astimezone()
         self._keep(name, f"{now.isoformat(timespec='milliseconds')} {text}\n")
         if text.strip() and (not quiet or ALARM.search(text)):
@@ -83,7 +83,9 @@ class Output:
         try:
             self._screen.write(text)
             self._screen.flush()
-        except OSError:  # the reader has gone, as in `renderfarm up | head`: the farm goes on
+        except (
+            OSError
+        ):  # the reader has closed, as in `renderfarm up | head`: the farm keeps running
             self._screen = None
 
     def _keep(self, name: str, text: str) -> None:
@@ -94,5 +96,5 @@ class Output:
                 full = file.tell() > FILE_LIMIT_BYTES
             if full:
                 path.replace(path.with_suffix(".log.1"))
-        except OSError as error:  # a full disk must not stop the farm for the sake of its log
+        except OSError as error:  # a full disk must not stop the farm because of its log
             self._show(f"{path}: {error.strerror}\n")

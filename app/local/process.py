@@ -1,4 +1,4 @@
-"""One program kept running: started, watched until ready, started again when it ends by itself."""
+"""One supervised program: started, watched until ready, and restarted when it ends by itself."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SPEAKER = "up"
 
 
 class Process:
-    """The life of one program under the supervisor. Only the event loop's thread touches it."""
+    """The life of one program under the supervisor. Only the event loop's thread uses it."""
 
     def __init__(self, program: Program, output: Output, changed: Callable[[], None]) -> None:
         self.program = program
@@ -52,12 +52,12 @@ class Process:
         self.first_ready.cancel()
 
     def kill(self) -> None:
-        """End the program and what it has started, at once; it does not start again."""
+        """End the program and everything that it has started, at once; it is not restarted."""
         self._stopping.set()
         self._signal(signal.SIGKILL)
 
     async def _keep(self) -> None:
-        """Start the program again and again, until it is stopped or found hopeless."""
+        """Run the program again and again, until it is stopped or cannot be started."""
         loop = asyncio.get_running_loop()
         while not self._stopping.is_set():
             started = loop.time()
@@ -74,7 +74,7 @@ class Process:
         self.state = State.STOPPED
 
     async def _live(self) -> str:
-        """One start to its end; returns how it ended, in words."""
+        """Run the program once; return how it ended, in words."""
         self.state = State.STARTING
         self._said = asyncio.Event()
         if not self.program.says:
@@ -89,23 +89,23 @@ class Process:
             self._last_lines.append(str(error))
             return f"could not be started: {error}"
         self.pid = process.pid
-        if self._stopping.is_set():  # stop() came while we were starting it and had no pid
+        if self._stopping.is_set():  # stop() was called during the start, before there was a pid
             self._signal(self.program.stop_signal)
         watch = asyncio.create_task(self._become_ready())
         pump = asyncio.create_task(self._pump(output))
         code = await process.wait()
         watch.cancel()
-        self._signal(signal.SIGKILL)  # whatever it started and left behind in its group
+        self._signal(signal.SIGKILL)  # remaining processes of its group
         self.pid = None
         await asyncio.wait({pump}, timeout=LAST_WORDS_S)
         pump.cancel()
         return describe_exit(code)
 
     async def _spawn(self) -> tuple[asyncio.subprocess.Process, asyncio.StreamReader]:
-        """Start the program in a session of its own: Ctrl-C at the terminal reaches only us.
+        """Start the program in its own session: Ctrl-C at the terminal reaches only the supervisor.
 
-        The pipe is ours, not asyncio's: that would wait for the pipe's end and so for any
-        grandchild that holds it, before it tells that the program has ended.
+        The pipe is our own, not asyncio's: asyncio would wait for the pipe's end, and so for any
+        grandchild that holds it, before it reports that the program has ended.
         """
         reading, writing = os.pipe()
         output = asyncio.StreamReader()
@@ -126,7 +126,7 @@ class Process:
         return process, output
 
     async def _pump(self, output: asyncio.StreamReader) -> None:
-        """Pass on what the program writes, line by line, until it has closed its output."""
+        """Pass on the program's output, line by line, until it has closed its output."""
         lines = Lines()
         while data := await output.read(READ_BYTES):
             self._write(lines.feed(data))
@@ -140,7 +140,7 @@ class Process:
                 self._said.set()
 
     async def _become_ready(self) -> None:
-        """Note when the program is ready; kill it when it is not in time."""
+        """Record when the program is ready; kill it if it is not ready in time."""
         loop = asyncio.get_running_loop()
         begin = loop.time()
         try:
@@ -175,7 +175,7 @@ class Process:
             self.first_ready.set_exception(error)
 
     def _signal(self, number: signal.Signals) -> None:
-        """Send a signal to the program alone, or SIGKILL to all in its group."""
+        """Send a signal to the program only, or SIGKILL to its whole group."""
         if self.pid is None:
             return
         try:

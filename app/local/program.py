@@ -1,4 +1,4 @@
-"""One program to run: what to execute, when it counts as ready, how it is told to end."""
+"""A program to run: its command line, when it is ready, how it is told to end."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """What the supervisor needs to know about one process. Calls may block: they run in a thread.
+    """What the supervisor must know of one process. The functions may block: they run in a thread.
 
-    `before` runs ahead of every start, also after a crash. A program is ready when its output
-    holds the text `says`, if there is one, and `ready`, which does not raise, answers yes. Of a
-    `quiet` program the screen shows alarms only; its log file has every line.
+    `before` runs before every start, also after a crash. A program is ready when its output
+    contains the text `says`, if there is one, and `ready`, which never raises, returns True. Of a
+    `quiet` program only alarms are shown on the screen; its log file has every line.
     """
 
     name: str
@@ -53,15 +53,15 @@ class Program:
 
     @property
     def variables(self) -> dict[str, str]:
-        """The program's whole environment: ours, then its own."""
+        """The program's whole environment: the current one, then its own variables."""
         return {**os.environ, **self.environment}
 
 
 def package_folder(package: str) -> Path:
-    """Where an installed package lies, found without importing it."""
+    """Return the folder of an installed package, without importing it."""
     spec = find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise ProgramMissingError(
-            f"{package} is not installed: run `make setup`, or point the farm at servers of yours"
+            f"{package} is not installed: run `make setup`, or configure your own servers"
         )
     return Path(spec.submodule_search_locations[0])

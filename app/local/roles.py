@@ -1,4 +1,4 @@
-"""The farm's own processes as programs: each is `renderfarm ROLE` with its settings by environment."""
+"""The farm's own processes as programs: each is `renderfarm ROLE` with its settings as environment."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 COMMAND = (sys.executable, str(REPOSITORY / "bin" / "renderfarm"))
 ANSWER_TIMEOUT_S = 2.0
-WORKER_START_TIMEOUT_S = 1800.0  # imports torch, loads the models, compiles what is to be, measures
+WORKER_START_TIMEOUT_S = 1800.0  # imports torch, loads the models, compiles, measures
 WORKER_STOP_TIMEOUT_S = 30.0  # hands its jobs back between two steps
 HTTP_OK = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Roles:
-    """What the roles of one farm have in common, and where those with a port listen."""
+    """What the roles of one farm have in common, and the ports of the servers."""
 
     environment: Mapping[str, str]
     api_port: int
@@ -33,7 +33,7 @@ class Roles:
     workers: int
 
     def programs(self) -> list[Program]:
-        """Every role, in the order in which the log and `farm.json` name them."""
+        """Return every role, in the order of the log and of `farm.json`."""
         return [
             self._role("api", ready=answers(self.api_port, "/readyz")),
             *([self._role("intake", says="started")] if os.environ.get(VARIABLE) else []),
@@ -44,11 +44,11 @@ class Roles:
         ]
 
     def _worker(self, number: int) -> Program:
-        """Worker `number`. Its record in the database may be that of the one before it."""
+        """Return worker `number`. After a restart it may use the earlier registry row."""
         return self._role(
             "worker",
             name=f"worker-{number}",
-            says="ready models=",
+            says="worker_ready models=",
             start_timeout_s=WORKER_START_TIMEOUT_S,
             stop_timeout_s=WORKER_STOP_TIMEOUT_S,
         )
@@ -77,7 +77,7 @@ class Roles:
 
 
 def answers(port: int, path: str) -> Callable[[], bool]:
-    """A check whether the server on that port answers 200 there; no proxy comes between."""
+    """Return a check whether the server on that port answers 200; no proxy is used."""
 
     def check() -> bool:
         connection = http.client.HTTPConnection(ports.LOOPBACK, port, timeout=ANSWER_TIMEOUT_S)

@@ -1,4 +1,4 @@
-"""Passwords and keys that a farm makes once and keeps in a file that only its owner can read."""
+"""Passwords and keys that a farm creates once and stores in a file that only its owner can read."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def kept(path: Path, name: str, *, prefix: str = "") -> str:
-    """The secret `name` out of the file `path`, made (256 random bits) when it is not there yet."""
+    """Return the secret `name` from the file `path`; create it (256 random bits) if it is missing."""
     known = _read(path)
     if name not in known:
         known[name] = prefix + secrets.token_urlsafe(32)
@@ -25,14 +25,16 @@ def kept(path: Path, name: str, *, prefix: str = "") -> str:
 
 
 def private_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Replace `path` with `content` as JSON, readable by its owner alone."""
+    """Replace `path` with `content` as JSON, readable only by its owner."""
     private_file(path, json.dumps(content, indent=2) + "\n")
 
 
 def private_file(path: Path, text: str) -> None:
-    """Replace `path` with `text`, mode 0600: a reader sees the old file or the new, never half."""
+    """Replace `path` with `text`, mode 0600. A reader sees the old or the new file, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # made 0600
+    handle, temporary = tempfile.mkstemp(
+        dir=path.parent, prefix=f".{path.name}."
+    )  # created with mode 0600
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
@@ -45,7 +47,7 @@ def private_file(path: Path, text: str) -> None:
 
 
 def _read(path: Path) -> dict[str, str]:
-    """The file's secrets; none when there is no file. A damaged file is never overwritten."""
+    """Return the file's secrets; none without a file. A damaged file is never overwritten."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -55,5 +57,5 @@ def _read(path: Path) -> dict[str, str]:
     except ValueError as error:
         raise LocalError(f"{path} is damaged: {error}; restore it, or remove the farm") from error
     if not isinstance(content, dict):
-        raise LocalError(f"{path} is damaged: it holds no JSON object")
+        raise LocalError(f"{path} is damaged: it does not hold a JSON object")
     return content

@@ -1,7 +1,7 @@
-"""Starts processes in tiers, keeps them running, and stops them in reverse.
+"""Supervisor: starts processes in tiers, keeps them running, and stops them in reverse.
 
-A tier is what was started together: it starts when the tier before it is ready, and stops when the
-tier after it has ended. If this process is killed, its children end too: see `die_with_parent`.
+A tier is a group of processes that start together, when the tier before is ready. A tier stops when
+the tier after it has ended. If this process is killed, its children end too: see `die_with_parent`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SAME_SIGNAL_S = 0.5
 
 
 class Supervisor:
-    """The processes of one farm. Make it inside a running event loop, in the main thread."""
+    """The processes of one farm. Create it inside a running event loop, in the main thread."""
 
     def __init__(self, output: Output, changed: Callable[[], None] = lambda: None) -> None:
         self._output, self._changed = output, changed
@@ -38,19 +38,19 @@ class Supervisor:
 
     @property
     def states(self) -> dict[str, State]:
-        """Where each program stands."""
+        """The state of each program."""
         return {p.program.name: p.state for p in self._processes()}
 
     async def start(self, *programs: Program) -> None:
-        """Start programs together; return when all are ready. A StartError names the hopeless one."""
+        """Start programs together; return when all are ready. A StartError names one that failed."""
         tier = [Process(program, self._output, self._changed) for program in programs]
         self._tiers.append(tier)
         await asyncio.gather(*(process.first_ready for process in tier))
 
     async def run(self, begin: Callable[[], Awaitable[None]]) -> None:
-        """Begin the farm, keep it until SIGINT or SIGTERM, then stop it. A second signal kills.
+        """Run the farm until SIGINT or SIGTERM, then stop it. A second signal kills.
 
-        Raises what `begin` raises, after everything has been stopped.
+        Raises the errors of `begin`, after everything has been stopped.
         """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -68,10 +68,10 @@ class Supervisor:
             await self.stop()
 
     def interrupt(self) -> None:
-        """Ask the farm to stop; asked again, it is killed.
+        """Ask the farm to stop. A second request kills it.
 
-        What comes within `SAME_SIGNAL_S` is the same wish: some tools signal a process and its
-        group at once.
+        A second signal within `SAME_SIGNAL_S` counts as the same request: some tools signal a
+        process and its group at once.
         """
         now = asyncio.get_running_loop().time()
         if not self._asked_to_stop.is_set():

@@ -1,4 +1,4 @@
-"""Which addresses are public: the only ones that a customer may make the farm connect to.
+"""SSRF guard, addresses: which IP addresses are public. Customers may name no others.
 
 `ipaddress` alone is not enough: its `is_global` is True for Azure's metadata service, 192.0.0.0/24,
 NAT64, 6to4 and multicast.
@@ -33,8 +33,9 @@ FORBIDDEN_V4 = tuple(
 )
 
 PUBLIC_V6 = ipaddress.IPv6Network("2000::/3")
-"""All that IANA gives out. Outside lie loopback, IPv4-mapped, NAT64 (64:ff9b::/96), private
-(fc00::/7), link-local (fe80::/10) and multicast (ff00::/8)."""
+"""All addresses that IANA has assigned. Outside are loopback, IPv4-mapped, NAT64 (64:ff9b::/96),
+private (fc00::/7), link-local (fe80::/10) and multicast (ff00::/8).
+"""
 
 FORBIDDEN_V6 = tuple(
     ipaddress.IPv6Network(network)
@@ -48,7 +49,7 @@ FORBIDDEN_V6 = tuple(
 
 
 def is_public(address: Address) -> bool:
-    """Whether the address is one of the open internet, reached directly and by its own name."""
+    """Whether the address belongs to the public internet and can be reached directly."""
     if isinstance(address, ipaddress.IPv4Address):
         return address.is_global and not any(address in network for network in FORBIDDEN_V4)
     return (

@@ -1,8 +1,8 @@
-"""Connections that a customer's URL makes the farm open: guarded where they are dialled.
+"""Outbound: the HTTP client for URLs that customers name, guarded against SSRF where it connects.
 
-A name is resolved once, every address that it has must be public, and the very address that was
-checked is dialled, so that DNS cannot change its answer in between. TLS still asks for the name.
-Nothing follows redirects, and no proxy is read from the environment.
+A name is resolved once. All of its addresses must be public, and the client connects to exactly the
+address that it has checked, so that DNS cannot change in between (DNS rebinding). TLS still
+verifies the name. The client follows no redirect and reads no proxy from the environment.
 """
 
 from __future__ import annotations
@@ -43,15 +43,15 @@ KEEPALIVE_S = 5.0
 USER_AGENT = "Renderfarm-Webhooks/1"
 
 Resolve = Callable[[str, int], Awaitable[list[str]]]
-"""The addresses of a host, for a port; raises OSError where there are none."""
+"""Return the addresses of a host, for a port. Raises OSError if there are none."""
 
 
 class OutboundError(FarmError):
-    """A request got no answer; the message says why, in words for the URL's owner."""
+    """A request got no answer. The message says why, in words for the URL's owner."""
 
 
 class ForbiddenAddress(OutboundError):
-    """The host has an address that is not public. Names no address: it may be an inside one."""
+    """The host has an address that is not public. The message does not show the address."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +64,9 @@ class Response:
 
 
 class GuardedBackend(httpcore.AsyncNetworkBackend):
-    """The network as httpcore sees it, with nothing in it but public addresses.
+    """The network backend of httpcore, limited to public addresses.
 
-    `allow_private` lifts that, for tests and for a farm of one's own.
+    `allow_private` lifts this limit, for tests and private networks.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        """Dial the checked addresses of `host`, one after the other, until one answers."""
+        """Connect to the checked addresses of `host`, one after the other, until one answers."""
         failed: Exception = httpcore.ConnectError(f"{host} has no address")
         for address in (await self._checked(host, port))[:MAX_DIALS]:
             try:
@@ -105,7 +105,7 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
         timeout: float | None = None,  # noqa: ARG002, ASYNC109
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,  # noqa: ARG002
     ) -> httpcore.AsyncNetworkStream:
-        """Refuse: no customer's URL leads to a socket file."""
+        """Refuse: no customer's URL leads to a Unix socket."""
         raise ForbiddenAddress(f"{path} is a socket file")
 
     async def sleep(self, seconds: float) -> None:
@@ -117,7 +117,7 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
             addresses = await self._resolve(host, port)
         except (OSError, UnicodeError) as error:
             raise httpcore.ConnectError(f"{host} does not resolve") from error
-        # One inside address spoils all: a name that has both is an attack or a mistake.
+        # One private address is enough to refuse: a name with both kinds is an attack or a mistake.
         public = all(is_public(ipaddress.ip_address(address)) for address in addresses)
         if not public and not self.allow_private:
             raise ForbiddenAddress(f"{host} has an address that is not public")
@@ -125,31 +125,31 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
 
 
 class Resolver:
-    """The system's resolver, in threads of its own.
+    """The system's resolver, in its own threads.
 
-    A name server that never answers holds a thread for as long as the C library waits. It is a
-    customer's name server, so it must not hold those of the database, nor another customer's.
+    A name server that never answers holds a thread for as long as the C library waits. These are
+    customers' name servers, so their threads are separate from those of the database.
     """
 
     def __init__(self, threads: int) -> None:
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="resolve")
 
     async def __call__(self, host: str, port: int) -> list[str]:
-        """Resolve once. Addresses come in the order in which the system would dial them."""
+        """Resolve once. The addresses come in the system's order of preference."""
         found = await asyncio.get_running_loop().run_in_executor(
             self._threads, lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         )
         return [str(sockaddr[0]) for *_, sockaddr in found]
 
     def close(self) -> None:
-        """Start no further look-up."""
+        """Start no further lookup."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 
 class Outbound:
-    """Posts to customers' URLs. One per process; many tasks may post at once.
+    """Sends requests to customers' URLs. One per process; many tasks may use it at once.
 
-    `limit_s` bounds a whole post, from the look-up to the last byte read; `limit_bytes` is how
+    `limit_s` limits a whole request, from the lookup to the last byte read. `limit_bytes` is how
     much of an answer's body is read.
     """
 
@@ -166,7 +166,7 @@ class Outbound:
         self._limit_bytes = limit_bytes
         self._pool = httpcore.AsyncConnectionPool(
             ssl_context=ssl_context or httpcore.default_ssl_context(),
-            max_connections=None,  # the courier's own limits count
+            max_connections=None,  # the courier has its own limits
             max_keepalive_connections=64,
             keepalive_expiry=KEEPALIVE_S,
             network_backend=network,
@@ -184,11 +184,11 @@ class Outbound:
         await self._pool.aclose()
 
     async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> Response:
-        """Post once. Raises `ForbiddenUrl` for a URL never posted to, else `OutboundError`."""
+        """POST once. Raises `ForbiddenUrl` for a forbidden URL, otherwise `OutboundError`."""
         return await self._once("POST", url, headers, body)
 
     async def get(self, url: str, headers: Mapping[str, str]) -> Response:
-        """Get once, by the same rules: no redirect, no address that is not public."""
+        """GET once, by the same rules: no redirect, public addresses only."""
         return await self._once("GET", url, headers, b"")
 
     async def _once(

@@ -1,7 +1,7 @@
-"""Which URLs a customer may name. Said early, by form alone, before anything is resolved.
+"""SSRF guard, URLs: which URLs a customer may name, by form alone, before anything is resolved.
 
-Passing here is no promise: the addresses behind a name are checked at each connect, in
-`app.outbound.client`.
+This check is early and incomplete: `app.outbound.client` checks the addresses behind a name at each
+connection.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from app.outbound.addresses import Address, is_public
 MAX_URL_CHARS = 2048
 DEFAULT_PORTS = {"https": 443, "http": 80}
 
-VISIBLE = re.compile(r"[!-\[\]-~]+")  # ASCII without the backslash, which parsers disagree on
+VISIBLE = re.compile(r"[!-\[\]-~]+")  # ASCII without the backslash, on which parsers disagree
 NAME = re.compile(r"(?!-)[a-z0-9_-]{1,63}(\.(?!-)[a-z0-9_-]{1,63})*\.?")
 ENDS_IN_A_NUMBER = re.compile(r"(.*\.)?(0x[0-9a-f]*|[0-9]+)\.?")
 
 
 class ForbiddenUrl(FarmError):
-    """The farm never posts to this URL.
+    """The farm never sends a request to this URL.
 
-    The message goes on from "the URL", or from the name of a field: "names no host".
+    The message continues "the URL", or the name of a field: "names no host".
     """
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A URL taken apart once, so that what is checked and what is dialled cannot differ."""
+    """The parts of a URL, parsed once, so that the check and the connection use the same host."""
 
     scheme: str
     host: str
@@ -41,14 +41,14 @@ class Target:
 
 
 def check_url(url: str, *, allow_private: bool = False) -> None:
-    """Refuse a URL that could never be posted to, with `ForbiddenUrl`. Resolves nothing."""
+    """Refuse a URL that is forbidden, with `ForbiddenUrl`. Resolves nothing."""
     parse_url(url, allow_private=allow_private)
 
 
 def parse_url(url: str, *, allow_private: bool = False) -> Target:
-    """Take a URL apart; raises `ForbiddenUrl`.
+    """Parse a URL. Raises `ForbiddenUrl`.
 
-    Only https to public hosts, unless `allow_private`: then http and any address too.
+    Only https to public hosts is allowed; with `allow_private`, also http and any address.
     """
     if len(url) > MAX_URL_CHARS:
         raise ForbiddenUrl(f"is longer than {MAX_URL_CHARS} characters")
@@ -94,7 +94,7 @@ def _checked_host(parts: SplitResult, *, allow_private: bool) -> str:
 
 
 def _literal(host: str) -> Address | None:
-    if "%" in host:  # a zone, or a percent-encoded name: neither belongs in a public URL
+    if "%" in host:  # a zone, or a percent-encoded name; a public URL has neither
         raise ForbiddenUrl("may not have a percent sign in its host")
     try:
         return ipaddress.ip_address(host)
@@ -104,7 +104,8 @@ def _literal(host: str) -> Address | None:
 
 def _check_name(host: str, *, allow_private: bool) -> None:
     if ENDS_IN_A_NUMBER.fullmatch(host):
-        # The C library reads 2130706433, 0x7f.1 and 0177.0.0.1 as addresses; customers mistype.
+        # The C library reads 2130706433, 0x7f.1 and 0177.0.0.1 as addresses, which customers
+        # mistype.
         raise ForbiddenUrl("must write an address as four decimal numbers")
     if not NAME.fullmatch(host):
         raise ForbiddenUrl("has a host that is no host name")
@@ -118,7 +119,7 @@ def _checked_port(port: int | None, scheme: str, *, allow_private: bool) -> int:
         return DEFAULT_PORTS[scheme]
     if port == 0:
         raise ForbiddenUrl("may not have port 0")
-    # Below 1024 live mail, shells and file shares, which a POST should not be able to poke.
+    # Below 1024 there are mail, shells and file shares, which a POST must not reach.
     if not allow_private and port < 1024 and port != DEFAULT_PORTS[scheme]:
         raise ForbiddenUrl("must have port 443, or one from 1024 up")
     return port

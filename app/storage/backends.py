@@ -1,6 +1,6 @@
-"""From `RENDERFARM_STORAGE_URL` to an obstore store, with few tries and bounded times.
+"""Storage backends: from `RENDERFARM_STORAGE_URL` to an obstore store, with bounded retries.
 
-A slow store must cost a job its turn, not a worker its life.
+A slow store may cost a job its attempt, but never blocks a worker for good.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ ENDPOINTS = {
     "az": ("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT"),
     "gs": ("STORAGE_EMULATOR_HOST",),
 }
-"""The SDKs' own variables that point elsewhere, by the scheme of a storage URL."""
+"""The SDKs' own variables that name another endpoint, by the scheme of a storage URL."""
 
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How long one call may take: each try `call_s`, all of them `retry_s` beyond the first."""
+    """How long one call may take: each try `call_s`; all retries together `retry_s`."""
 
     call_s: float = 20.0
     connect_s: float = 3.0
@@ -35,7 +35,10 @@ class RetryPolicy:
 
 
 def open_store(url: str, patience: RetryPolicy | None = None) -> Any:
-    """The store at a URL; its credentials come by the service's own environment variables."""
+    """Open the store at a URL.
+
+    Its credentials come from the service's own environment variables.
+    """
     scheme = urlsplit(url).scheme
     if scheme == "file":
         return from_url(url, mkdir=True)
@@ -55,8 +58,8 @@ def open_store(url: str, patience: RetryPolicy | None = None) -> Any:
 
 
 def _own(scheme: str, environ: Mapping[str, str]) -> dict[str, Any]:
-    """What one service has and the others have not."""
-    if scheme == "s3":  # S3 itself then refuses a body that is not what was sent
+    """Return the options that only one service has."""
+    if scheme == "s3":  # S3 then refuses a body with a wrong checksum
         return {"checksum_algorithm": "SHA256"}
     if scheme == "gs" and (host := environ.get("STORAGE_EMULATOR_HOST")):
         return {"base_url": host}
@@ -64,7 +67,7 @@ def _own(scheme: str, environ: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _plain_http(scheme: str, environ: Mapping[str, str]) -> bool:
-    """Whether the endpoint is one without TLS: an emulator, or a store of one's own."""
+    """Whether the endpoint has no TLS: an emulator, or a store in a private network."""
     if scheme == "az" and environ.get("AZURE_STORAGE_USE_EMULATOR", "").lower() in {"1", "true"}:
         return True
     return any(environ.get(name, "").startswith("http://") for name in ENDPOINTS[scheme])

@@ -1,10 +1,11 @@
-"""URLs signed for a CDN before the store, at each read: CloudFront, Google Cloud CDN, Front AcceptContext.
+"""URLs signed for a CDN in front of the store: CloudFront, Google Cloud CDN, Azure Front Door.
 
 `app.config.cdn` reads the setting. The key file is read once, when the storage is opened.
 
-- CloudFront: https://docs.aws.amazon.com/AmazonCloudFront/latest/DeveloperGuide/private-content-signed-urls.html
+- CloudFront:
+  https://docs.aws.amazon.com/AmazonCloudFront/latest/DeveloperGuide/private-content-signed-urls.html
 - Cloud CDN: https://cloud.google.com/cdn/docs/using-signed-urls
-- Front AcceptContext has no signatures of its own: the URL carries the blob's SAS to the origin.
+- Front Door has no signatures of its own: the URL carries the blob's SAS to the origin.
 """
 
 from __future__ import annotations
@@ -27,14 +28,17 @@ KEY_BYTES = 16
 
 
 class Signer(Protocol):
-    """Makes the URL by which an object is fetched."""
+    """Signs the URL of an object."""
 
     def __call__(self, key: str, expires: int) -> str:
-        """The URL of an object's key until the Unix second `expires`."""
+        """Return the URL of an object's key, valid until the Unix second `expires`."""
 
 
 def signer(cdn: Cdn, presign: Callable[[str, int], str]) -> Signer:
-    """The signer of a CDN; `presign` is the store's own. Raises `SettingsError` for a bad key."""
+    """Return the signer of a CDN; `presign` is the store's own.
+
+    Raises `SettingsError` for a bad key.
+    """
     if cdn.kind == "frontdoor":
         return lambda key, expires: _through(cdn.url, presign(key, expires))
     try:
@@ -47,7 +51,7 @@ def signer(cdn: Cdn, presign: Callable[[str, int], str]) -> Signer:
 
 
 class _CloudFront:
-    """SHA-256 by an RSA or an ECDSA key, said by `Hash-Algorithm`."""
+    """Signs SHA-256 by an RSA or an ECDSA key; the URL says so in `Hash-Algorithm`."""
 
     def __init__(self, cdn: Cdn, sign: Callable[[bytes], bytes]) -> None:
         self._cdn = cdn
@@ -60,24 +64,24 @@ class _CloudFront:
         condition = {"DateLessThan": {"AWS:EpochTime": expires}}
         statement = {"Statement": [{"Resource": resource, "Condition": condition}]}
         policy = json.dumps(statement, separators=(",", ":")).encode()
-        told = {"Policy": _safe(policy)} if custom else {"Expires": str(expires)}
+        validity = {"Policy": _safe(policy)} if custom else {"Expires": str(expires)}
         signed = {
             "Signature": _safe(self._sign(policy)),
             "Key-Pair-Id": self._cdn.key_id,
             "Hash-Algorithm": "SHA256",
         }
-        return f"{url}?{urlencode(told | signed, safe='~')}"
+        return f"{url}?{urlencode(validity | signed, safe='~')}"
 
 
 class CloudCdn:
-    """HMAC-SHA1 over the URL itself, or over the prefix of a job's pictures."""
+    """Signs by HMAC-SHA1 over the URL itself, or over the prefix of a job's images."""
 
     def __init__(self, cdn: Cdn, secret: bytes) -> None:
         self._cdn = cdn
         self._secret = secret
 
     def __call__(self, key: str, expires: int) -> str:
-        """The URL of an object's key until the Unix second `expires`."""
+        """Return the URL of an object's key, valid until the Unix second `expires`."""
         url = f"{self._cdn.url}/{quote(key)}"
         limits = f"Expires={expires}&KeyName={self._cdn.key_id}"
         if self._cdn.policy == "url":
@@ -87,7 +91,7 @@ class CloudCdn:
         return f"{url}?{policy}&Signature={self._mac(policy)}"
 
     def cookie(self, folder: str, expires: int) -> str:
-        """The value of `Cloud-CDN-Cookie` that opens all objects below a folder."""
+        """Return the value of `Cloud-CDN-Cookie` that opens all objects below a folder."""
         policy = f"URLPrefix={self._prefix(folder)}:Expires={expires}:KeyName={self._cdn.key_id}"
         return f"{policy}:Signature={self._mac(policy)}"
 
@@ -100,23 +104,23 @@ class CloudCdn:
 
 
 def _folder(key: str) -> str:
-    """The part of a key that all pictures of its job share: `{tenant}/{job}`."""
+    """Return the part of a key that all images of a job share: `{tenant}/{job}`."""
     return "/".join(key.split("/")[:2])
 
 
 def _through(cdn_url: str, signed: str) -> str:
-    """The signed URL of a blob, asked for at the CDN: same path from the container on, same SAS."""
+    """Return a blob's signed URL on the CDN's host: same path after the container, same SAS."""
     parts = urlsplit(signed)
     return f"{cdn_url}{parts.path}?{parts.query}"
 
 
 def _safe(data: bytes) -> str:
-    """Base64 as CloudFront wants it in a URL."""
+    """Encode as Base64 in the alphabet that CloudFront uses in a URL."""
     return base64.b64encode(data).translate(bytes.maketrans(b"+=/", b"-_~")).decode()
 
 
 def _secret(raw: bytes) -> bytes:
-    """A Cloud CDN key: 16 bytes in the URL-safe base64, as `gcloud` is given it."""
+    """Decode a Cloud CDN key: 16 bytes in URL-safe Base64, in the form that `gcloud` takes."""
     try:
         secret = base64.urlsafe_b64decode(raw.strip())
     except ValueError:
@@ -127,14 +131,14 @@ def _secret(raw: bytes) -> bytes:
 
 
 def _private_key(raw: bytes) -> Callable[[bytes], bytes]:
-    """A CloudFront key: RSA of 2048 bits, or ECDSA on P-256, in PEM."""
+    """Return the signing function of a CloudFront key in PEM: RSA 2048, or ECDSA on P-256."""
     from cryptography.hazmat.primitives import hashes, serialization  # noqa: PLC0415 - heavy
     from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa  # noqa: PLC0415
 
     try:
         key = serialization.load_pem_private_key(raw, password=None)
     except (ValueError, TypeError) as error:
-        raise SettingsError(f"{VARIABLE}: key_file is no private key in PEM: {error}") from error
+        raise SettingsError(f"{VARIABLE}: key_file is not a private key in PEM: {error}") from error
     if isinstance(key, rsa.RSAPrivateKey):
         return lambda data: key.sign(data, padding.PKCS1v15(), hashes.SHA256())
     if isinstance(key, ec.EllipticCurvePrivateKey):

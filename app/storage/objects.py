@@ -1,4 +1,4 @@
-"""Object storage behind one door: local files, S3, Google Cloud Storage or Azure Blob, by URL."""
+"""Object storage with one interface: local files, S3, Google Cloud Storage or Azure Blob, by URL."""
 
 from __future__ import annotations
 
@@ -32,43 +32,45 @@ IMMUTABLE = "public, max-age=31536000, immutable"
 
 
 class StorageError(FarmError):
-    """The object store did not do what was asked; another try may well succeed."""
+    """The object store failed; another try may succeed."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """What was written: its size and the SHA-256 of its bytes, in hex."""
+    """A stored object: its size and the SHA-256 of its bytes, in hex."""
 
     bytes: int
     sha256: str
 
 
 class Storage(Protocol):
-    """Keeps objects under keys like `{tenant}/{job}/{attempt}/{n}.{ext}`."""
+    """Stores objects under keys of the form `{tenant}/{job}/{attempt}/{n}.{ext}`."""
 
     def put(self, key: str, data: bytes, content_type: str) -> StoredObject:
-        """Write an object whole and see that it is there, or raise `StorageError`.
+        """Write an object whole and check that it is there. Raises `StorageError`.
 
-        Writing it again replaces it.
+        Writing the same key again replaces the object.
         """
 
     def get(self, key: str, limit_bytes: int | None = None) -> bytes:
-        """The object's bytes. Raises `FileNotFoundError`, `TooLarge`, or `StorageError`."""
+        """Return the object's bytes. Raises `FileNotFoundError`, `TooLarge`, or `StorageError`."""
 
     def delete(self, keys: list[str]) -> None:
-        """Remove objects; those that are not there are no error."""
+        """Delete objects. A missing object is not an error."""
 
     def url(self, key: str, lasts_s: int | None = None) -> str:
-        """A URL that gives the object to whoever holds it, for a while. Nothing is stored.
+        """Return a presigned URL: it gives the object to anyone until it expires.
 
-        For `lasts_s` seconds, or for as long as the settings say.
+        Nothing is stored.
+
+        The URL is valid for `lasts_s` seconds, or for the time in the settings.
         """
 
     def upload_url(self, key: str, lasts_s: int) -> str:
-        """A URL to which whoever holds it may PUT the object, for so many seconds."""
+        """Return a presigned URL to which anyone may PUT the object, for this many seconds."""
 
     def cookie(self, folder: str, lasts_s: int | None) -> tuple[str, int] | None:
-        """What opens a folder at a CDN that takes cookies, and until which Unix second; else none."""
+        """Return the CDN's cookie for a folder, and its expiry in Unix seconds; None without one."""
 
 
 class ObjectStorage:
@@ -81,7 +83,7 @@ class ObjectStorage:
         self._cdn = signer(settings.cdn, self._presign) if settings.cdn else None
 
     def put(self, key: str, data: bytes, content_type: str) -> StoredObject:
-        """Write an object whole and see that it is there, or raise `StorageError`."""
+        """Write an object whole and check that it is there. Raises `StorageError`."""
         digest = hashlib.sha256(data).hexdigest()
         with _errors("store", key):
             if self._root is not None:
@@ -94,7 +96,7 @@ class ObjectStorage:
         return StoredObject(len(data), digest)
 
     def _check(self, key: str, size: int, digest: str) -> None:
-        """Compare what the store has now with what it was given."""
+        """Compare the object in the store with the bytes that were sent."""
         if self._settings.storage_verify == "size":
             found: object = obstore.head(self._store, key)["size"]
             if found == size:
@@ -120,18 +122,18 @@ class ObjectStorage:
         return {name: value.replace("{tenant}", tenant) for name, value in tags} or None
 
     def get(self, key: str, limit_bytes: int | None = None) -> bytes:
-        """The object's bytes. Raises `FileNotFoundError`, `TooLarge`, or `StorageError`."""
+        """Return the object's bytes. Raises `FileNotFoundError`, `TooLarge`, or `StorageError`."""
         try:
             with _errors("read", key, missing=True):
                 found = obstore.get(self._store, key)
                 if limit_bytes is not None and found.meta["size"] > limit_bytes:
                     raise TooLarge(f"the object has more than {limit_bytes} bytes")
                 return bytes(found.bytes())
-        except ValueError as error:  # a key such as `../x` is no key at all
+        except ValueError as error:  # a key such as `../x` is not a valid key
             raise FileNotFoundError(key) from error
 
     def delete(self, keys: list[str]) -> None:
-        """Remove objects; those that are not there are no error."""
+        """Delete objects. A missing object is not an error."""
         for key in keys:
             try:
                 with _errors("delete", key, missing=True):
@@ -140,14 +142,17 @@ class ObjectStorage:
                 continue
 
     def old_keys(self, age_s: float, many: int = 1000) -> Iterator[list[str]]:
-        """The keys of all objects that were written so long ago, many at a time."""
+        """Yield the keys of all objects that are at least this old, in batches."""
         before = datetime.now(UTC) - timedelta(seconds=age_s)
         with _errors("list", "the objects"):
             for found in obstore.list(self._store, chunk_size=many):
                 yield [each["path"] for each in found if each["last_modified"] < before]
 
     def url(self, key: str, lasts_s: int | None = None) -> str:
-        """A URL that gives the object to whoever holds it, for a while. Nothing is stored."""
+        """Return a presigned URL: it gives the object to anyone until it expires.
+
+        Nothing is stored.
+        """
         lasts_s = lasts_s or self._settings.url_expiry_s
         expires = lasting(lasts_s)
         if self._cdn is not None:
@@ -157,14 +162,14 @@ class ObjectStorage:
         return self._sign("GET", key, lasts_s)
 
     def cookie(self, folder: str, lasts_s: int | None) -> tuple[str, int] | None:
-        """What opens a folder at Google Cloud CDN, and until which Unix second; else none."""
+        """Return Google Cloud CDN's cookie for a folder, and its expiry; None without one."""
         if not isinstance(self._cdn, CloudCdn):
             return None
         expires = lasting(lasts_s or self._settings.url_expiry_s)
         return self._cdn.cookie(folder, expires), expires
 
     def upload_url(self, key: str, lasts_s: int) -> str:
-        """A URL to which whoever holds it may PUT the object, for so many seconds."""
+        """Return a presigned URL to which anyone may PUT the object, for this many seconds."""
         if self._root is None:
             return self._sign("PUT", key, lasts_s)
         expires = int(time.time()) + lasts_s
@@ -180,7 +185,7 @@ class ObjectStorage:
 
 @contextmanager
 def _errors(verb: str, key: str, *, missing: bool = False) -> Iterator[None]:
-    """Name what went wrong. A missing object is told apart where the caller asks for that."""
+    """Raise a store's error as `StorageError`; a missing object as `FileNotFoundError` if asked."""
     try:
         yield
     except FileNotFoundError as error:
@@ -190,7 +195,9 @@ def _errors(verb: str, key: str, *, missing: bool = False) -> Iterator[None]:
     except (BaseError, OSError) as error:
         raise StorageError(f"cannot {verb} {key}: {_reason(error)}") from error
     except BaseException as error:
-        if type(error).__name__ != "PanicException":  # a bug in obstore; not an Exception at all
+        if (
+            type(error).__name__ != "PanicException"
+        ):  # a bug in obstore, which is not even an Exception
             raise
         raise StorageError(f"cannot {verb} {key}: {_reason(error)}") from error
 
@@ -201,9 +208,9 @@ def _local_root(url: str) -> Path | None:
 
 
 def _to_disk(path: Path) -> None:
-    """Have the file and its name on the disk: the records are, and must not be ahead of it.
+    """Flush the file and its name to the disk: the database must not be ahead of it.
 
-    The folders above were made before; the journals of ext4, XFS and Btrfs keep that order.
+    The parent folders exist already; the journals of ext4, XFS and Btrfs keep this order.
     """
     for each in (path, path.parent):
         descriptor = os.open(each, os.O_RDONLY)
@@ -214,10 +221,10 @@ def _to_disk(path: Path) -> None:
 
 
 def _reason(error: BaseException) -> str:
-    """What obstore and the service said, in one line, without obstore's own view of it.
+    """Return the service's own error in one line, without obstore's decoration.
 
-    A service's answer is XML whose first line says nothing, with the reason further on.
+    A service answers in XML. The first line says nothing; the reason comes later.
     """
-    said = str(error).partition("Debug source:")[0]
-    words = " ".join(_XML_HEAD.sub("", said).split())
+    message = str(error).partition("Debug source:")[0]
+    words = " ".join(_XML_HEAD.sub("", message).split())
     return words[:REASON_CHARS] or type(error).__name__

@@ -1,7 +1,7 @@
-"""Uploads: pictures that a tenant puts into the store first, to name them in requests then.
+"""Uploads: pictures that a tenant puts into the store first and then names in requests.
 
-Callers know an upload as `uploads/{id}`; it lies under `{tenant}/uploads/{id}`, so that no tenant
-can name another's. Its id says when its place was made, and so how long it may still be named.
+Clients know an upload as `uploads/{id}`. Its key is `{tenant}/uploads/{id}`, so that no tenant can
+name another tenant's upload. The id contains the time of creation, and so the upload's age.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ _KEY = re.compile(f"{_ID}/(?P<name>{FOLDER}{_ID})")
 
 
 def new_name() -> str:
-    """A fresh upload, as its tenant calls it."""
+    """Return the name of a new upload, as its tenant knows it."""
     return f"{FOLDER}{new_id()}"
 
 
 def is_name(text: str) -> bool:
-    """Whether a request's field names an upload."""
+    """Whether a field of a request names an upload."""
     return _NAME.fullmatch(text) is not None
 
 
 def key_of(tenant_id: UUID, name: str) -> str:
-    """Where an upload of the tenant lies."""
+    """Return the key of a tenant's upload."""
     return f"{tenant_id}/{name}"
 
 
 def name_of(key: str) -> str | None:
-    """The name of the upload that lies under a key of the store; none: it holds something else."""
+    """Return the name of the upload under a key of the store; None if the key is not an upload's."""
     found = _KEY.fullmatch(key)
     return found["name"] if found else None
 
 
 def made_at(name: str) -> float:
-    """The Unix second at which the place of an upload was made, by its name."""
+    """Return the Unix second at which an upload was created, from its name."""
     return made_at_s(UUID(name.removeprefix(FOLDER)))

@@ -1,4 +1,4 @@
-"""What all tables share."""
+"""The metadata, types and defaults that all tables share."""
 
 from __future__ import annotations
 

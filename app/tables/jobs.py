@@ -1,4 +1,4 @@
-"""Jobs, the images that they made, and what became of them when."""
+"""Jobs, their images, and the log of their events."""
 
 from __future__ import annotations
 
@@ -23,17 +23,33 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from app.tables.base import NOW, TIME, ZERO, metadata
 
-# status, attempt, lease_until and the counters are moved by app.jobs.store alone:
-#   attempt    +1 with each claim; the fence that a stale worker fails at
-#   failures   +1 when the holder reports a transient error
-#   crashes    +1 when the lease ran out (the worker is lost)
-#   releases   +1 when the holder gave the job back (drain); costs no budget
-#   hinted_at  when the dispatcher last told the workers; null: not since it was queued
-# shape      jobs of one model and shape can share a forward pass
-# cache_key  what the picture depends on; jobs with the same one draw the same
-# images_gone_at  when its images aged out
-# checkpoint  key of the object that a drained attempt left for the next one; null: from the start
-# trace is the W3C traceparent that the submission came with; its webhooks carry it on.
+# Only app.jobs.store changes a job (states and moves: app.jobs.states).
+#   From the submission, never changed afterwards:
+#     request         every field, with the defaults and the seed filled in
+#     request_hash    SHA-256 of the body; a repeat of the idempotency_key must have the same
+#     model, priority, steps, shape   copies of fields of the request, for indexes; jobs of one
+#                     model and shape can share a forward pass
+#     deadline_at     the reaper expires the job after it
+#     trace           W3C traceparent of the submission; its webhooks carry it on
+#   Moved with the status:
+#     attempt         +1 with each claim; the fencing token, which stops writes of a stale worker
+#     failures        +1 when the holder reports a failure
+#     crashes         +1 when the lease ran out: the worker is lost
+#     releases        +1 when the holder gave the job back (drain); uses up no budget
+#     run_after       no claim before it: the backoff of a retry, or the delay of a release
+#     worker_id, started_at   of the last claim
+#     lease_until     set by a claim, renewed by the holder; null if the job is not running
+#     step            of the attempt, reported with each renewal; 0 when the job is queued again
+#     error           of the last failure; shown once the job is failed, null after a success
+#     finished_at     set by the move into a final state
+#     render_s, store_s, gpu_seconds, cost_usd   of the attempt that succeeded
+#     checkpoint      object key of the state that a drained attempt saved; null: from the start
+#   Others:
+#     hinted_at       when the dispatcher last sent a hint; null again when the job is claimed or
+#                     queued again
+#     cache_key       hash of everything the pictures depend on; null: not for the result cache
+#     cached          the images are an earlier job's; the job was never running
+#     images_gone_at  when the janitor deleted the images because of their age
 jobs = Table(
     "jobs",
     metadata,
@@ -117,6 +133,8 @@ Index(
     postgresql_where=text("status = 'succeeded' AND images_gone_at IS NULL"),
 )
 
+# One row per image of a succeeded job, written with the move. `n` counts from 0, and `key` is the
+# object's key in the store. A job from the result cache has rows with the earlier job's keys.
 images = Table(
     "images",
     metadata,
@@ -132,6 +150,8 @@ images = Table(
 )
 Index("images_key", images.c.key)
 
+# The log of a job's moves: one row per move, written with it, never changed. `type` is the event
+# of `app.jobs.states.MOVES`; `data` has the worker, the error, or the job whose images were shared.
 events = Table(
     "events",
     metadata,

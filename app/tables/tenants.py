@@ -1,4 +1,4 @@
-"""Who may submit, and what each has used."""
+"""Tenants, their API keys, their rate limits and their usage."""
 
 from __future__ import annotations
 
@@ -20,7 +20,13 @@ from sqlalchemy import (
 
 from app.tables.base import NOW, TIME, metadata
 
-# Of what may be null, null means: no limit, and kept for ever.
+# One row per customer. `renderfarm tenants set` changes the limits and options.
+#   max_*, keep_*_s     null: no limit, no deletion by age
+#   cache               repeats may be answered from the result cache
+#   url_expiry_s        validity of image URLs; null: the farm's setting
+#   embed_prompt        image files may contain the request
+#   webhook_secret      signs webhooks to URLs in requests; after a rotation, old_webhook_secret
+#                       signs too until old_secret_until
 tenants = Table(
     "tenants",
     metadata,
@@ -41,7 +47,8 @@ tenants = Table(
     Column("embed_prompt", Boolean, nullable=False, server_default=text("true")),
 )
 
-# When a tenant's allowance of requests is full again: see app.tenants.limits.
+# Rate limit: when a tenant's allowance of requests is full again (see app.tenants.limits). The
+# table is unlogged, because its loss in a crash costs nothing.
 rates = Table(
     "rates",
     metadata,
@@ -50,7 +57,7 @@ rates = Table(
     prefixes=["UNLOGGED"],
 )
 
-# The key itself is shown once, when it is made; only its SHA-256 is kept.
+# API keys. A key is shown once, when it is created; `hash` is its SHA-256.
 keys = Table(
     "keys",
     metadata,
@@ -62,7 +69,7 @@ keys = Table(
     Column("revoked_at", TIME),
 )
 
-# One row for each succeeded job, until it is added up in `usage`, which outlives the jobs.
+# One row per succeeded job, written with the move and deleted when it is added up in `usage`.
 usage_entries = Table(
     "usage_entries",
     metadata,
@@ -75,6 +82,7 @@ usage_entries = Table(
     Column("gpu_seconds", Double, nullable=False),
     Column("cost_usd", Double, nullable=False),
 )
+# Sums by tenant, day (UTC) and model. They outlive the jobs.
 usage = Table(
     "usage",
     metadata,

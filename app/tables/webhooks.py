@@ -1,4 +1,4 @@
-"""What is told to whom, and what came of it."""
+"""Webhooks: the transactional outbox, the endpoints of tenants, and the log of tries."""
 
 from __future__ import annotations
 
@@ -19,6 +19,12 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from app.tables.base import NOW, TIME, ZERO, metadata
 
+# Transactional outbox: one row per webhook, written in the transaction that changes the job.
+#   endpoint_id        null: the webhook goes to the URL in the job's own request
+#   secret             null; a row that an older version wrote has a secret, which signs too
+#   payload            as sent, with object keys in place of the images' URLs
+#   state              pending until a courier gets a 2xx answer (delivered) or gives up (dead)
+#   tries, next_try_at, last_status, last_error   of the tries so far
 outbox = Table(
     "outbox",
     metadata,
@@ -47,8 +53,12 @@ Index(
 )
 Index("outbox_of_tenant", outbox.c.tenant_id, outbox.c.id.desc())
 
-# Where a tenant is told of all its jobs. `events` is empty for all final ones; `failing_since` is
-# the first failure since the last success. A deleted one is kept for the log of its deliveries.
+# Webhook endpoints: URLs that receive the events of all jobs of their tenant.
+#   events           the subscribed types; empty: the final events
+#   state            enabled; disabled after 410 Gone or days of failures, with disabled_reason;
+#                    deleted by its tenant, and kept for the log of its deliveries
+#   failing_since    the first failure since the last success
+#   secret           signs; after a rotation, old_secret signs too until old_secret_until
 endpoints = Table(
     "endpoints",
     metadata,
@@ -71,7 +81,7 @@ Index(
     postgresql_where=text("state <> 'deleted'"),
 )
 
-# One row for each try of a delivery; `answer` is the beginning of what the endpoint said.
+# One row per try of a delivery. `answer` is the beginning of the response body.
 tries = Table(
     "tries",
     metadata,

@@ -1,1 +1,1 @@
-"""Tenants: their API keys, their limits, and what they have used."""
+"""Tenants: their API keys, webhook secrets, limits and usage."""

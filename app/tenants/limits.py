@@ -1,6 +1,6 @@
-"""What a tenant may ask for: jobs that wait, requests a second, GPU-seconds a day.
+"""Limits (admission control, rate limit, quota): queued jobs, requests a second, GPU-seconds a day.
 
-How many of its jobs may run at a time is held where they are claimed, in `store`.
+The limit on running jobs (`max_running`) is enforced by the claim, in `app.jobs.store`.
 """
 
 from __future__ import annotations
@@ -22,20 +22,21 @@ if TYPE_CHECKING:
 
     from app.tenants.tenants import Tenant
 
-LOOK_S = 0.5
-"""How long a count of what waits is trusted, while the limit is far."""
+COUNT_VALID_S = 0.5
+"""How long a count of the queued jobs is trusted while the limit is far."""
 FULL_S = 0.1
-"""How long a tenant that was found full is refused without counting again."""
-FEW = 50
-"""Larger submissions are always counted."""
+"""How long a tenant at its limit is refused without a new count."""
+UNCOUNTED_JOBS = 50
+"""A submission of more jobs than this is always counted."""
 RETRY_AFTER_S = 5
 _LOCK = "SELECT pg_advisory_xact_lock{shared}(7236003, hashtext(CAST(:tenant AS text)))"
-_COUNT = """
+_COUNT = text("""
 SELECT count(*) FROM (SELECT 1 FROM jobs WHERE tenant_id = :tenant AND status = 'queued'
-                      LIMIT :most) AS waiting
-"""
-# The generic cell rate algorithm: the time at which the allowance is full again moves on by one
-# request's share, if that is no more than a second ahead (or one request, where that is longer).
+                      LIMIT :most) AS queued
+""")
+# The generic cell rate algorithm (https://en.wikipedia.org/wiki/Generic_cell_rate_algorithm).
+# Each request moves `full_at`, when the allowance is full again, on by one request's share. It
+# passes if `full_at` is then at most a second ahead (or one share, if a share is longer).
 _SPEND = text("""
 INSERT INTO rates AS r (tenant_id, full_at) VALUES (:tenant, clock_timestamp() + :each)
 ON CONFLICT (tenant_id) DO UPDATE SET full_at = greatest(r.full_at, clock_timestamp()) + :each
@@ -47,77 +48,88 @@ SELECT (SELECT coalesce(sum(gpu_seconds), 0) FROM usage
         WHERE tenant_id = :tenant AND day = today)
      + (SELECT coalesce(sum(gpu_seconds), 0) FROM usage_entries
         WHERE tenant_id = :tenant AND day = today) AS used,
-       extract(epoch FROM today + 1 - now() AT TIME ZONE 'UTC')::float AS left_s
+       extract(epoch FROM today + 1 - now() AT TIME ZONE 'UTC')::float AS rest_s
 FROM (SELECT (now() AT TIME ZONE 'UTC')::date AS today) AS utc
 """)
 
 
 @dataclass(slots=True)
-class _Seen:
-    """What was found at the last count: `waiting` then, `added` by this process since."""
+class _Count:
+    """The last count of a tenant's queued jobs, and the jobs `added` by this process since.
 
-    waiting: int
+    Valid until `until_s` on the quota's clock.
+    """
+
+    queued: int
     until_s: float
     added: int = 0
 
 
 class Quota:
-    """Holds `max_queued`. Belongs to one process's store; safe from any thread.
+    """Enforces `max_queued`. Belongs to one process's store; safe from any thread.
 
-    Counting all that waits for each submission would make a long backlog slow to submit to. Far
-    from the limit a count is trusted for a moment. Close to it each submission counts, alone: it
-    takes the tenant's lock for itself, which the others share, so none is overlooked because it is
-    not committed yet, and two at once do not both get the last place.
+    If each submission counted all queued jobs, a long backlog would make submissions slow. Far from
+    the limit, a count is trusted for `COUNT_VALID_S`, and submissions share the tenant's advisory
+    lock. Close to the limit, each submission counts, with the lock for itself alone: it sees every
+    earlier submission committed, and two submissions at once do not both get the last place.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._seen: dict[UUID, _Seen] = {}
+        self._counts: dict[UUID, _Count] = {}
         self._full_until_s: dict[UUID, float] = {}
 
     def full(self, tenant: UUID) -> bool:
-        """Whether the tenant was found full just now."""
+        """Whether a count less than `FULL_S` ago found the tenant at its limit."""
         return self._full_until_s.get(tenant, 0.0) > self._clock()
 
     def enter(self, connection: Connection, tenant: UUID, most: int, adding: int) -> bool:
-        """Begin a submission of `adding` jobs; whether it is to be counted afterwards."""
-        seen = self._seen.get(tenant)
+        """Begin a submission of `adding` jobs; returns whether the caller must `check` it."""
+        last = self._counts.get(tenant)
         far = (
-            seen is not None
-            and self._clock() < seen.until_s
-            and adding <= FEW
-            and seen.waiting + seen.added + adding + margin(most) <= most
+            last is not None
+            and self._clock() < last.until_s
+            and adding <= UNCOUNTED_JOBS
+            and last.queued + last.added + adding + margin(most) <= most
         )
         lock = _LOCK.format(shared="_shared" if far else "")
         connection.execute(text(lock), {"tenant": str(tenant)})
-        if far and seen is not None:
-            seen.added += adding
+        if far and last is not None:
+            last.added += adding
         return not far
 
     def check(self, connection: Connection, tenant: UUID, most: int) -> None:
-        """Count what waits, the new ones included; raises `OverQuota` if that is too many."""
+        """Count the queued jobs with the new ones; raises `OverQuota` if they exceed `most`."""
         began = self._clock()
-        values = {"tenant": tenant, "most": most + 1}
-        waiting = connection.execute(text(_COUNT), values).scalar_one()
+        queued = count_queued(connection, tenant, most + 1)
         now = self._clock()
-        if waiting > most:
+        if queued > most:
             self._full_until_s[tenant] = now + FULL_S
             raise over_queued(most)
-        self._seen[tenant] = _Seen(waiting, now + max(LOOK_S, 50 * (now - began)))
+        self._counts[tenant] = _Count(queued, now + max(COUNT_VALID_S, 50 * (now - began)))
+
+
+def count_queued(connection: Connection, tenant: UUID, at_most: int) -> int:
+    """How many jobs of the tenant are queued. Counts no further than `at_most`."""
+    values = {"tenant": tenant, "most": at_most}
+    return int(connection.execute(_COUNT, values).scalar_one())
 
 
 def margin(most: int) -> int:
-    """How far from the limit a count is trusted: more than all processes add in that moment."""
+    """The distance from the limit at which a count is trusted, in jobs.
+
+    It exceeds the number of jobs that all processes can add while a count is valid.
+    """
     return max(1000, most // 4)
 
 
 def over_queued(most: int) -> OverQuota:
-    """The refusal of a tenant of whose jobs too many wait."""
+    """The refusal for a tenant that has too many queued jobs."""
     return OverQuota(f"at most {most} jobs may be queued", RETRY_AFTER_S)
 
 
 def spend_request(engine: Engine, tenant: Tenant) -> None:
-    """Take one request off the tenant's allowance; raises `OverQuota` when there is none left."""
+    """Take one request off the tenant's allowance; raises `OverQuota` if the allowance is empty."""
     rate = tenant.max_requests_per_s
     if rate is None:
         return
@@ -128,11 +140,11 @@ def spend_request(engine: Engine, tenant: Tenant) -> None:
 
 
 def check_day(engine: Engine, tenant: Tenant) -> None:
-    """Raise `OverQuota` if the tenant has used up today's GPU-seconds. Days are UTC's."""
+    """Raise `OverQuota` if the tenant has used up today's GPU-seconds. Days are days in UTC."""
     most = tenant.max_gpu_seconds_per_day
     if most is None:
         return
     with autocommit(engine).connect() as connection:
-        used, left_s = connection.execute(_TODAY, {"tenant": tenant.id}).one()
+        used, rest_s = connection.execute(_TODAY, {"tenant": tenant.id}).one()
     if used >= most:
-        raise OverQuota(f"today's {most:g} GPU-seconds are used up", math.ceil(left_s))
+        raise OverQuota(f"today's {most:g} GPU-seconds are used up", math.ceil(rest_s))

@@ -1,14 +1,8 @@
-"""Tenants and their keys. A key is shown once, when it is made; the records hold its SHA-256 only.
-
-A key has 256 random bits, so a plain hash is enough: there is nothing to guess from a dictionary.
-"""
+"""Tenants (multi-tenancy): the customers of a farm, and the limits and options of each."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import re
-import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,19 +11,19 @@ from sqlalchemy import Engine, RowMapping, text
 from app.database import autocommit
 from app.errors import BadName, NotFound
 from app.ids import new_id
+from app.tenants.webhook_secrets import new_secret
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from uuid import UUID
 
-PREFIX = "rf_"
 DEFAULT_TENANT = "default"
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 
 
 @dataclass(frozen=True, slots=True)
 class Tenant:
-    """Whose jobs they are, and what is allowed them. None: no limit."""
+    """The owner of jobs, with its limits. None means no limit."""
 
     id: UUID
     name: str
@@ -40,37 +34,14 @@ class Tenant:
     url_expiry_s: int | None = None
 
 
-_COLUMNS = """tenants.id, tenants.name, max_queued, max_requests_per_s, max_gpu_seconds_per_day,
-              cache, url_expiry_s"""
-
-
-def new_key() -> str:
-    """A fresh API key."""
-    return PREFIX + secrets.token_urlsafe(32)
-
-
-def new_secret() -> str:
-    """A fresh secret that signs webhooks."""
-    return "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
-
-
-def hash_of(key: str) -> bytes:
-    """What the records keep of a key: 32 bytes."""
-    return hashlib.sha256(key.encode()).digest()
-
-
-def find_by_key(engine: Engine, key: str) -> Tenant | None:
-    """The tenant that a key speaks for; none for an unknown or revoked one."""
-    query = text(f"""SELECT {_COLUMNS} FROM keys JOIN tenants
-                     ON tenants.id = tenant_id WHERE hash = :hash AND revoked_at IS NULL""")  # noqa: S608
-    with autocommit(engine).connect() as connection:
-        row = connection.execute(query, {"hash": hash_of(key)}).first()
-    return Tenant(*row) if row else None
+COLUMNS = """tenants.id, tenants.name, max_queued, max_requests_per_s, max_gpu_seconds_per_day,
+             cache, url_expiry_s"""
+"""The columns of the table `tenants` that make a `Tenant`, in the order of its fields."""
 
 
 def find_by_name(engine: Engine, name: str) -> Tenant:
     """The tenant of that name; raises `NotFound`."""
-    query = text(f"SELECT {_COLUMNS} FROM tenants WHERE name = :name")  # noqa: S608
+    query = text(f"SELECT {COLUMNS} FROM tenants WHERE name = :name")  # noqa: S608
     with engine.connect() as connection:
         row = connection.execute(query, {"name": name}).first()
     if row is None:
@@ -79,10 +50,11 @@ def find_by_name(engine: Engine, name: str) -> Tenant:
 
 
 class _NoLimit:
-    """Stands for: no limit, and kept for ever."""
+    """The type of `NO_LIMIT`."""
 
 
 NO_LIMIT = _NoLimit()
+"""In a change of a limit or of a time to keep: remove the limit, keep without end."""
 SETTABLE = frozenset({
     "max_queued", "max_running", "max_requests_per_s", "max_gpu_seconds_per_day", "cache",
     "keep_jobs_s", "keep_images_s", "url_expiry_s", "embed_prompt",
@@ -90,8 +62,8 @@ SETTABLE = frozenset({
 
 
 def change(engine: Engine, name: str, changes: Mapping[str, Any]) -> None:
-    """Set some of `SETTABLE` for a tenant; `NO_LIMIT` empties one. Raises `NotFound`."""
-    assert changes.keys() <= SETTABLE  # noqa: S101 - columns, which no value can be bound to
+    """Set some of `SETTABLE` for a tenant; `NO_LIMIT` empties a column. Raises `NotFound`."""
+    assert changes.keys() <= SETTABLE  # noqa: S101 - names of columns cannot be bound as values
     columns = ", ".join(f"{column} = :{column}" for column in changes)
     values = {column: None if v is NO_LIMIT else v for column, v in changes.items()}
     statement = text(f"UPDATE tenants SET {columns} WHERE name = :name")  # noqa: S608
@@ -101,7 +73,7 @@ def change(engine: Engine, name: str, changes: Mapping[str, Any]) -> None:
 
 
 def list_tenants(engine: Engine) -> list[RowMapping]:
-    """Every tenant with what is allowed it, by name."""
+    """Every tenant with its limits and options, by name."""
     query = text("""SELECT name, max_queued, max_running, max_requests_per_s,
                            max_gpu_seconds_per_day, cache, keep_jobs_s / 86400 AS keep_jobs_days,
                            keep_images_s / 86400 AS keep_images_days,
@@ -112,10 +84,11 @@ def list_tenants(engine: Engine) -> list[RowMapping]:
 
 
 def ensure_tenant(engine: Engine, name: str) -> Tenant:
-    """The tenant of that name, made if it is not there. Raises `BadName`."""
+    """The tenant of that name, created if it does not exist. Raises `BadName`."""
     if not NAME.fullmatch(name):
         raise BadName(
-            f"{name!r} is no name for a tenant: use lower-case letters, digits, - and _, at most 63"
+            f"{name!r} is not a valid tenant name: use at most 63 lower-case letters, digits, "
+            "- and _, and begin with a letter or a digit"
         )
     statement = text("""INSERT INTO tenants (id, name, webhook_secret) VALUES (:id, :name, :secret)
                         ON CONFLICT (name) DO NOTHING""")
@@ -124,56 +97,8 @@ def ensure_tenant(engine: Engine, name: str) -> Tenant:
     return find_by_name(engine, name)
 
 
-def add_key(engine: Engine, tenant: Tenant, key: str, name: str) -> None:
-    """Let `key` speak for the tenant. Adding the same key again changes nothing."""
-    statement = text("""INSERT INTO keys (id, tenant_id, name, hash)
-                        VALUES (:id, :tenant_id, :name, :hash) ON CONFLICT (hash) DO NOTHING""")
-    values = {"id": new_id(), "tenant_id": tenant.id, "name": name, "hash": hash_of(key)}
-    with engine.begin() as connection:
-        connection.execute(statement, values)
-
-
-def revoke_key(engine: Engine, key_id: UUID) -> bool:
-    """Make a key useless from now on; false if there is none, or it was revoked before."""
-    statement = text("""UPDATE keys SET revoked_at = now()
-                        WHERE id = :id AND revoked_at IS NULL RETURNING id""")
-    with engine.begin() as connection:
-        return connection.execute(statement, {"id": key_id}).first() is not None
-
-
-def list_keys(engine: Engine) -> list[RowMapping]:
-    """Every key with its tenant's name, oldest first. Never the key itself."""
-    query = text("""SELECT keys.id, tenants.name AS tenant, keys.name, keys.created_at, revoked_at
-                    FROM keys JOIN tenants ON tenants.id = tenant_id ORDER BY keys.created_at""")
-    with engine.connect() as connection:
-        return list(connection.execute(query).mappings())
-
-
-def ensure_default(engine: Engine, api_key: str) -> None:
-    """Make the first tenant and let `api_key` speak for it. Safe to run at each start."""
-    add_key(engine, ensure_tenant(engine, DEFAULT_TENANT), api_key, "first")
-
-
 def embeds_prompt(engine: Engine, tenant_id: UUID) -> bool:
-    """Whether the files of its images may say what was asked for."""
+    """Whether the tenant's image files may contain the prompt and the other request fields."""
     query = text("SELECT embed_prompt FROM tenants WHERE id = :id")
     with autocommit(engine).connect() as connection:
         return bool(connection.execute(query, {"id": tenant_id}).scalar_one())
-
-
-def webhook_secret(engine: Engine, tenant: Tenant) -> str:
-    """The secret that signs the webhooks of the tenant's jobs now."""
-    query = text("SELECT webhook_secret FROM tenants WHERE id = :id")
-    with engine.connect() as connection:
-        return str(connection.execute(query, {"id": tenant.id}).scalar_one())
-
-
-def rotate_secret(engine: Engine, tenant: Tenant, grace_s: float) -> str:
-    """A new secret. For `grace_s` deliveries carry a signature by the old one, too."""
-    statement = text("""UPDATE tenants SET old_webhook_secret = webhook_secret,
-        old_secret_until = now() + make_interval(secs => :grace_s), webhook_secret = :secret
-        WHERE id = :id""")
-    secret = new_secret()
-    with engine.begin() as connection:
-        connection.execute(statement, {"id": tenant.id, "secret": secret, "grace_s": grace_s})
-    return secret

@@ -1,8 +1,8 @@
-"""What tenants have used: images, GPU-seconds and money by tenant, day and model.
+"""Usage (metering, for billing): images, GPU-seconds and cost by tenant, day and model.
 
-The transaction that ends a job writes one entry; the entries are added up in the background, so that
-no two endings wait for one sum. Sums outlive the jobs. Days are UTC's. Only what was delivered is
-counted: the time of attempts that came to nothing is the farm's loss, not the tenant's.
+The transaction that completes a job writes one entry. A background task adds the entries up, so
+that no two transactions wait for the row of one sum. Sums outlive the jobs. Days are days in UTC.
+Only succeeded jobs count: the tenant does not pay for the time of attempts that failed.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Engine, text
 
 from app.database import autocommit
+from app.errors import FieldError, InvalidRequest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,7 +41,7 @@ WITH gone AS (
 )
 SELECT count(*) FROM gone
 """)
-# One statement, so one snapshot: an entry is seen on its own or in its sum, never in both.
+# One statement sees one snapshot, in which an entry is either on its own or in its sum.
 _REPORT = """
 SELECT {groups} sum(jobs)::bigint AS jobs, sum(images)::bigint AS images,
        sum(used.cached)::bigint AS cached, sum(gpu_seconds) AS gpu_seconds, sum(cost_usd) AS cost_usd
@@ -57,14 +58,14 @@ WHERE (CAST(:tenant AS uuid) IS NULL OR used.tenant_id = :tenant)
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """From the day `since` up to, and without, the day `until`. None: without end."""
+    """From the day `since` up to, and without, the day `until`. None means no bound."""
 
     since: date | None = None
     until: date | None = None
 
 
 def add_up(engine: Engine, limit: int = 10_000) -> int:
-    """Move entries into the sums; how many."""
+    """Move up to `limit` entries into the sums; returns how many."""
     with engine.begin() as connection:
         return int(connection.execute(_ADD_UP, {"limit": limit}).scalar_one())
 
@@ -72,12 +73,13 @@ def add_up(engine: Engine, limit: int = 10_000) -> int:
 def report(
     engine: Engine, by: Sequence[str] = (), span: Span | None = None, tenant: UUID | None = None
 ) -> list[dict[str, Any]]:
-    """What was used, a row for each group of `by` (some of `GROUPS`), or one row for all."""
+    """The usage in a span: one row for each group of `by` (some of `GROUPS`), or one for all."""
     span = span or Span()
-    named = [f"{_COLUMNS[name]} AS {name}" for name in by]
+    columns = [f"{_COLUMNS[name]} AS {name}" for name in by]
+    numbers = ", ".join(str(n + 1) for n in range(len(by)))
     query = _REPORT.format(
-        groups="".join(f"{column}, " for column in named),
-        grouped=f"GROUP BY {_places(len(by))} ORDER BY {_places(len(by))}" if by else "",
+        groups="".join(f"{column}, " for column in columns),
+        grouped=f"GROUP BY {numbers} ORDER BY {numbers}" if by else "",
     )
     values = {"tenant": tenant, "since": span.since, "until": span.until}
     with autocommit(engine).connect() as connection:
@@ -85,5 +87,10 @@ def report(
         return [{name: row[name] or 0 for name in (*by, *FIGURES)} for row in rows]
 
 
-def _places(count: int) -> str:
-    return ", ".join(str(n + 1) for n in range(count))
+def groups_of(names: str) -> list[str]:
+    """The groups that a comma-separated list names, in its order; raises `InvalidRequest`."""
+    groups = [part.strip() for part in names.split(",") if part.strip()]
+    if set(groups) - set(GROUPS) or len(set(groups)) != len(groups):
+        message = f"must be some of {', '.join(GROUPS)}, each once, separated by commas"
+        raise InvalidRequest(f"by {message}", (FieldError("by", message),))
+    return groups

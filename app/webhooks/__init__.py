@@ -1,1 +1,1 @@
-"""Webhooks: what is sent to a customer's endpoint, when it is tried again, and where it never goes."""
+"""Webhooks: the transactional outbox, its delivery with retries, and the endpoints."""

@@ -1,7 +1,7 @@
-"""The courier: delivers webhooks from the outbox. Any number may run; one that dies loses nothing.
+"""Courier: delivers webhooks from the outbox. Any number may run; no delivery is lost if one dies.
 
-It takes what is due, posts many at once, and writes down what came of each. It sleeps until the
-outbox says that something was written, a delivery ends, or `POLL_S` have passed.
+It claims due deliveries, posts many at once, and records the results. It sleeps until the outbox is
+written, a delivery ends, or `POLL_S` have passed.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as NoConnection
 
 from app.database import create_engine
+from app.errors import summary
 from app.notify import Listener
 from app.outbound.client import GuardedBackend, Outbound, Resolver
 from app.storage.objects import ObjectStorage
@@ -37,18 +38,20 @@ if TYPE_CHECKING:
 CONCURRENCY = 256
 PER_ENDPOINT = 8
 POLL_S = 1.0
-STARTING, YOUNG_S = 16, 0.05
-"""So many deliveries are this young at most. What is posted and not yet written down comes twice if
-the courier dies, so a burst is not posted all at once; a slow endpoint holds up none for longer."""
-THREADS = 16  # for statements; look-ups of names have their own
+MAX_YOUNG, YOUNG_S = 16, 0.05
+"""At most this many deliveries are younger than `YOUNG_S`. If the courier dies, each delivery that
+was posted and not yet recorded is sent twice, so a burst is not posted all at once. A slow
+endpoint delays the others only for `YOUNG_S`.
+"""
+THREADS = 16  # for statements; name lookups have their own threads
 
 log = structlog.get_logger("app.webhooks.courier")
 
 
 class Courier:
-    """Delivers until told to stop. What is under way is finished and settled first.
+    """Delivers until `stop`. Deliveries in flight are finished and recorded first.
 
-    `concurrency` bounds the deliveries under way, `per_endpoint` those to one tenant's host.
+    `concurrency` limits the deliveries in flight, `per_endpoint` those to one tenant's host.
     """
 
     def __init__(
@@ -62,40 +65,40 @@ class Courier:
         poll_s: float = POLL_S,
     ) -> None:
         self._outbox = outbox
-        self._settler = DeliveryWriter(outbox)
+        self._writer = DeliveryWriter(outbox)
         self._outbound = outbound
         self._url_for = url_for
         self._concurrency = concurrency
         self._per_endpoint = per_endpoint
         self._poll_s = poll_s
-        self._under_way: Counter[str] = Counter()
+        self._in_flight: Counter[str] = Counter()
         self._wake = asyncio.Event()
-        self._starting = asyncio.Semaphore(STARTING)
+        self._young = asyncio.Semaphore(MAX_YOUNG)
         self.stopping = False
 
     def wake(self) -> None:
-        """Look into the outbox now. Call in the event loop's thread."""
+        """Read the outbox now. Call this in the event loop's thread."""
         self._wake.set()
 
     def stop(self) -> None:
-        """Take nothing more. Call in the event loop's thread."""
+        """Claim nothing more. Call this in the event loop's thread."""
         self.stopping = True
         self.wake()
 
     async def serve(self) -> None:
-        """Deliver until `stop`; returns when all that was taken is settled."""
+        """Deliver until `stop`; return when everything that was claimed is recorded."""
         async with asyncio.TaskGroup() as deliveries:
             while not self.stopping:
                 self._wake.clear()
-                taken = await self._take()
-                for delivery in taken:
-                    self._under_way[delivery.endpoint] += 1
+                claimed = await self._claim()
+                for delivery in claimed:
+                    self._in_flight[delivery.endpoint] += 1
                     deliveries.create_task(self._deliver(delivery))
-                if not taken:
+                if not claimed:
                     await self._rest()
 
-    async def _take(self) -> list[Delivery]:
-        room = self._concurrency - self._under_way.total()
+    async def _claim(self) -> list[Delivery]:
+        room = self._concurrency - self._in_flight.total()
         if room <= 0:
             return []
         try:
@@ -103,10 +106,10 @@ class Courier:
                 self._outbox.claim,
                 room=room,
                 cap=self._per_endpoint,
-                under_way=dict(self._under_way),  # a copy: the claim runs in a thread
+                in_flight=dict(self._in_flight),  # a copy: the claim runs in a thread
             )
         except (OperationalError, NoConnection) as error:
-            log.warning("waiting", cause=_first_line(error))
+            log.warning("database_unavailable", cause=summary(error))
             return []
 
     async def _rest(self) -> None:
@@ -120,33 +123,33 @@ class Courier:
                 answer = await post(self._outbound, delivery, self._url_for)
                 decision = decide(delivery.tries + 1, answer, random.random)
                 took_s = time.perf_counter() - began
-                settled = await self._settler.settle(Try(delivery, answer, decision, took_s))
+                settled = await self._writer.settle(Try(delivery, answer, decision, took_s))
             _report(delivery, answer, decision, settled=settled, took_s=took_s)
         except SQLAlchemyError as error:
             # The lease runs out and the webhook is delivered again: twice is better than never.
-            log.warning("unsettled", delivery=str(delivery.id), cause=_first_line(error))
-        except Exception:  # out of here it would end all deliveries, and the courier with them
-            log.exception("bug", delivery=str(delivery.id))
+            log.warning("delivery_not_recorded", delivery=str(delivery.id), cause=summary(error))
+        except Exception:  # outside, it would end all deliveries and the courier
+            log.exception("unexpected_error", delivery=str(delivery.id))
         finally:
-            self._under_way[delivery.endpoint] -= 1
-            self._under_way += Counter()  # drops the zeros
+            self._in_flight[delivery.endpoint] -= 1
+            self._in_flight += Counter()  # removes the zeros
             self.wake()
 
     @asynccontextmanager
     async def _start(self) -> AsyncIterator[None]:
-        """Wait for one of the places of the young, and give it back at the end or after a while."""
-        await self._starting.acquire()
-        timer = asyncio.get_running_loop().call_later(YOUNG_S, self._starting.release)
+        """Wait for a place among the young deliveries, and give it back after a while."""
+        await self._young.acquire()
+        timer = asyncio.get_running_loop().call_later(YOUNG_S, self._young.release)
         try:
             yield
         finally:
             if timer.when() > asyncio.get_running_loop().time():
                 timer.cancel()
-                self._starting.release()
+                self._young.release()
 
 
 def run(settings: Settings) -> None:
-    """Deliver webhooks until SIGTERM or SIGINT. Waits, and says so, while Postgres is away."""
+    """Deliver webhooks until SIGTERM or SIGINT. Wait, and log it, while Postgres is unavailable."""
     asyncio.run(_run(settings))
 
 
@@ -161,35 +164,31 @@ async def _run(settings: Settings) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, courier.stop)
         tasks.create_task(listen(Listener(settings.database_url, "outbox"), courier))
-        log.info("started")
+        log.info("courier_started")
         await courier.serve()
     resolver.close()
     engine.dispose()
-    log.info("stopped")
+    log.info("courier_stopped")
 
 
 async def listen(listener: Listener, courier: Courier) -> None:
-    """Wake the courier when something is written. Only a shortcut: it looks every `POLL_S` too."""
+    """Wake the courier when the outbox is written. Only a shortcut: it also polls every `POLL_S`."""
     while not courier.stopping:
         try:
             if await asyncio.to_thread(listener.wait, POLL_S):
                 courier.wake()
         except psycopg.OperationalError as error:
-            log.warning("deaf", cause=_first_line(error))
+            log.warning("listener_reconnecting", cause=summary(error))
             await asyncio.sleep(POLL_S)
     listener.close()
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
 
 
 def _report(
     delivery: Delivery, answer: Answer, decision: Decision, *, settled: bool, took_s: float
 ) -> None:
-    """One line for each try. Not the URL, which may hold a customer's secret: its endpoint."""
+    """Log one line per try: the endpoint instead of the URL, which may hold a customer's secret."""
     log.info(
-        "tried",
+        "delivery_tried",
         delivery=str(delivery.id),
         job_id=str(delivery.job_id),
         type=delivery.type,

@@ -1,8 +1,8 @@
-"""The outbox statements: take what is due, and write down what came of it. One statement each.
+"""Outbox statements: claim due deliveries and record their results. One statement each.
 
-A row is taken by pushing its `next_try_at` ahead, as a lease: whoever takes it has that long to
-settle. A courier that dies settles nothing, and the row is due again when the lease runs out. The
-time of the lease is also its fence: a courier that comes late finds another one there.
+A claim moves a row's `next_try_at` ahead, as a lease: the courier has that long to record the
+result. If it dies, the row is due again when the lease runs out. The time of the lease is also its
+fence: a late courier finds another time there.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ if TYPE_CHECKING:
     from sqlalchemy import RowMapping
 
 LEASE_S = 60.0
-"""Far above what one post may take, so that a lease runs out on dead couriers only."""
+"""Much longer than one post can take, so that only the leases of dead couriers run out."""
 
 WINDOW = 1000
-"""How many due rows one claim looks at, oldest first."""
+"""How many due rows one claim reads, oldest first."""
 
-# An endpoint is one tenant's host. Each has at most `cap` deliveries under way in this courier, so
-# the rows of a full one are passed over, and a slow customer holds up nobody else. What waits goes
-# where its endpoint is now, though it was written when it was elsewhere.
+# An endpoint is one tenant's host. Each has at most `cap` deliveries in flight in this courier.
+# Rows of a full endpoint are skipped, so a slow customer delays no other. A pending row goes to its
+# endpoint's current URL, even if it was written before the change.
 _CLAIM = text("""
 WITH busy AS (
     SELECT key AS endpoint, CAST(value AS integer) AS n
-    FROM jsonb_each_text(CAST(:under_way AS jsonb))
+    FROM jsonb_each_text(CAST(:in_flight AS jsonb))
 ), due AS (
     SELECT o.id, o.next_try_at, now_at.url, named.endpoint, coalesce(busy.n, 0) AS n
     FROM outbox AS o LEFT JOIN endpoints AS e ON e.id = o.endpoint_id
@@ -72,8 +72,9 @@ RETURNING o.id, o.job_id, o.type, o.url, o.payload, o.tries, taken.endpoint,
                      FROM endpoints AS e WHERE e.id = o.endpoint_id)
           END AS secrets
 """)
-"""Secrets are read at each try, so that a delivery is signed by those that are valid then. Rows that
-an earlier version wrote have one of their own."""
+"""Secrets are read at each try, so that the currently valid ones sign. Rows that an earlier version
+wrote have their own secret.
+"""
 
 _SETTLE = text("""
 WITH tried AS (
@@ -99,15 +100,15 @@ WITH tried AS (
 )
 SELECT id, job_id, endpoint_id FROM settled ORDER BY endpoint_id
 """)
-"""By endpoint, so that two couriers come to the rows of `endpoints` in one order."""
+"""Ordered by endpoint, so that two couriers lock the rows of `endpoints` in one order."""
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One outbox row, held until `leased_until`. `tries` are those settled before this one.
+    """One outbox row, leased until `leased_until`. `tries` counts the tries before this one.
 
-    `trace` is the traceparent that the job was submitted with. `stopped` says what became of an
-    endpoint that is to be sent nothing any more: a job that ended just then still saw it enabled.
+    `trace` is the traceparent of the job's submission. `stopped` says why the endpoint receives
+    nothing more: a job that ended just before still saw it enabled.
     """
 
     id: UUID
@@ -126,7 +127,7 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class Try:
-    """What came of one post, and what follows; it took `took_s` seconds."""
+    """The result of one post, and what follows from it; it took `took_s` seconds."""
 
     delivery: Delivery
     answer: Answer
@@ -141,15 +142,15 @@ class Outbox:
         self._engine = engine
         self._lease_s = lease_s
 
-    def claim(self, *, room: int, cap: int, under_way: Mapping[str, int]) -> list[Delivery]:
-        """Take up to `room` due rows, so that no endpoint has more than `cap` under way.
+    def claim(self, *, room: int, cap: int, in_flight: Mapping[str, int]) -> list[Delivery]:
+        """Claim up to `room` due rows, so that no endpoint has more than `cap` in flight.
 
-        `under_way` counts the deliveries that this courier holds, by `Delivery.endpoint`.
+        `in_flight` counts the deliveries that this courier holds, by `Delivery.endpoint`.
         """
         values = {
             "room": room,
             "cap": cap,
-            "under_way": json.dumps(dict(under_way)),
+            "in_flight": json.dumps(dict(in_flight)),
             "window": WINDOW,
             "lease_s": self._lease_s,
         }
@@ -158,9 +159,9 @@ class Outbox:
         return [_delivery(row) for row in rows]
 
     def settle(self, *tries: Try) -> set[UUID]:
-        """Write down tries and what follows, in one transaction.
+        """Record tries and what follows from them, in one transaction.
 
-        Gives the ids of those deliveries whose lease was not lost; nothing changed for others.
+        Returns the ids of the deliveries whose lease still held; the others did not change.
         """
         rows = [_settlement(each) for each in tries]
         values = {name: [row[name] for row in rows] for name in rows[0]}

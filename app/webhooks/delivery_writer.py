@@ -1,7 +1,7 @@
-"""Tries are written down together: what ends while one transaction runs goes into the next.
+"""Group commit of tries: results that arrive while one transaction runs go into the next one.
 
-A courier that is killed repeats what was answered and not yet written down. Written one by one on a
-busy machine that was a long queue; so it is what one transaction holds.
+A courier that is killed repeats every delivery that was answered and not yet recorded. Recorded one
+by one, that was a long queue on a busy machine. With group commit it is one transaction.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from app.webhooks.deliveries import Outbox, Try
 
-MOST = 64
+MAX_BATCH = 64
 """Tries in one transaction."""
 
 
@@ -29,12 +29,12 @@ class DeliveryWriter:
         self._turn = asyncio.Lock()
 
     async def settle(self, tried: Try) -> bool:
-        """Write a try down. False: its lease was lost. Raises `SQLAlchemyError` if it cannot be."""
+        """Record a try. Return False if its lease was lost. Raises `SQLAlchemyError`."""
         ended: Future[bool] = asyncio.get_running_loop().create_future()
         self._waiting.append((tried, ended))
-        async with self._turn:  # given in order, so that the batch of this turn holds this try
+        async with self._turn:  # waiters run in order, so this turn's batch holds this try
             if not ended.done():
-                batch, self._waiting = self._waiting[:MOST], self._waiting[MOST:]
+                batch, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
                 await self._write(batch)
         return ended.result()
 
@@ -54,5 +54,5 @@ class DeliveryWriter:
 
 
 def _is_about_one(error: Exception) -> bool:
-    """Whether Postgres was there and took offence at something in the batch."""
+    """Whether Postgres answered and refused something in the batch."""
     return isinstance(error, DBAPIError) and not isinstance(error, OperationalError)

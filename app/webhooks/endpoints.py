@@ -1,4 +1,4 @@
-"""Endpoints: where a tenant is told of all its jobs, and which events it wants there."""
+"""Endpoints: where a tenant receives the webhooks of all its jobs, and which events."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from app.errors import FieldError, InvalidRequest, NotFound
 from app.ids import new_id
 from app.jobs.request import EventName  # noqa: TC001 - pydantic reads it off the annotation
 from app.outbound.client import ForbiddenUrl, check_url
-from app.tenants.tenants import new_secret
+from app.tenants.webhook_secrets import new_secret
 from app.webhooks.deliveries import LEASE_S
 from app.webhooks.health import DISABLED, give_up
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 MAX_ENDPOINTS = 50
 MAX_GRACE_S = 7 * 86_400
-# A tenant's endpoints are added one after another, so that each sees how many there are.
+# A tenant's endpoints are added one after another, so that each insert sees the right count.
 _ONE_BY_ONE = text("SELECT 1 FROM tenants WHERE id = :tenant_id FOR NO KEY UPDATE")
 _COUNT = text("SELECT count(*) FROM endpoints WHERE tenant_id = :tenant_id AND state <> 'deleted'")
 _ADD = text("""
@@ -30,7 +30,7 @@ INSERT INTO endpoints (id, tenant_id, url, description, events, secret)
 VALUES (:id, :tenant_id, :url, :description, :events, :secret) RETURNING *
 """)
 _THEIRS = "WHERE id = :id AND tenant_id = :tenant_id AND state <> 'deleted'"
-# Those that are under way just now are left alone: they are due within the courier's lease.
+# Deliveries in flight are not touched: they are due again within the courier's lease.
 _HASTEN = text("""
 UPDATE outbox SET next_try_at = now()
 WHERE id IN (SELECT id FROM outbox WHERE endpoint_id = :id AND state = 'pending'
@@ -51,7 +51,7 @@ class EndpointRequest(BaseModel):
 
 
 class EndpointChange(EndpointRequest):
-    """The body of `PATCH /v1/endpoints/{id}`: what is left out stays as it is."""
+    """The body of `PATCH /v1/endpoints/{id}`: fields that are left out stay unchanged."""
 
     url: Annotated[str, Field(min_length=1, max_length=2048)] | None = None  # type: ignore[assignment]
     enabled: bool | None = None
@@ -61,7 +61,7 @@ Form = TypeVar("Form", bound=EndpointRequest)
 
 
 def parse(body: bytes, form: type[Form], *, allow_private: bool) -> Form:
-    """Read a body; raises `InvalidRequest` naming each bad field."""
+    """Parse a body. Raises `InvalidRequest` naming each bad field."""
     try:
         request = form.model_validate_json(body)
     except ValidationError as error:
@@ -86,7 +86,7 @@ class Endpoints:
         self._engine = engine
 
     def add(self, tenant_id: UUID, request: EndpointRequest) -> tuple[Row, str]:
-        """A new endpoint and its secret; raises `InvalidRequest` when the tenant has too many."""
+        """Return a new endpoint and its secret. Raises `InvalidRequest` if the tenant has too many."""
         values = {"id": new_id(), "tenant_id": tenant_id, "secret": new_secret()}
         values |= request.model_dump(include={"url", "description", "events"})
         with self._engine.begin() as connection:
@@ -97,7 +97,7 @@ class Endpoints:
         return dict(row), str(values["secret"])
 
     def of(self, tenant_id: UUID) -> list[Row]:
-        """A tenant's endpoints, oldest first."""
+        """Return a tenant's endpoints, oldest first."""
         query = """SELECT * FROM endpoints
                     WHERE tenant_id = :tenant_id AND state <> 'deleted' ORDER BY id"""
         with self._engine.connect() as connection:
@@ -105,18 +105,20 @@ class Endpoints:
             return [dict(row) for row in rows]
 
     def find(self, tenant_id: UUID, endpoint_id: UUID) -> Row:
-        """One endpoint; raises `NotFound`, also for another tenant's."""
+        """Return one endpoint. Raises `NotFound`, also for another tenant's."""
         return self._found("SELECT * FROM endpoints", tenant_id, endpoint_id)
 
     def secret(self, tenant_id: UUID, endpoint_id: UUID) -> str:
-        """Its present secret; raises `NotFound`."""
+        """Return its current secret. Raises `NotFound`."""
         found = self._found("SELECT secret FROM endpoints", tenant_id, endpoint_id)
         return str(found["secret"])
 
     def change(self, tenant_id: UUID, endpoint_id: UUID, change: EndpointChange) -> Row:
-        """Set what was named. Disabling gives up what waits; enabling forgets old failures.
+        """Change the given fields.
 
-        So does another URL, to which what waits is sent at once.
+        Disabling gives up pending deliveries; enabling clears old failures.
+
+        So does a new URL, to which pending deliveries are sent at once.
         """
         values = change.model_dump(include={"url", "description", "events"}, exclude_unset=True)
         sets = [f"{name} = :{name}" for name, value in values.items() if value is not None]
@@ -140,7 +142,7 @@ class Endpoints:
         return row
 
     def rotate(self, tenant_id: UUID, endpoint_id: UUID, grace_s: float) -> tuple[Row, str]:
-        """A new secret. For `grace_s` deliveries carry a signature by the old one, too."""
+        """Make a new secret. For `grace_s` seconds both secrets sign deliveries."""
         secret = new_secret()
         sets = """old_secret = secret, old_secret_until = now() + make_interval(secs => :grace_s),
                   secret = :secret"""
@@ -149,7 +151,7 @@ class Endpoints:
             return _update(connection, sets, tenant_id, endpoint_id, **values), secret
 
     def remove(self, tenant_id: UUID, endpoint_id: UUID) -> None:
-        """Send nothing more there; raises `NotFound`. The log of its deliveries stays."""
+        """Remove the endpoint. Raises `NotFound`. The log of its deliveries stays."""
         with self._engine.begin() as connection:
             _update(connection, "state = 'deleted'", tenant_id, endpoint_id)
             give_up(connection, endpoint_id, "removed")
@@ -177,7 +179,7 @@ def _one(
 
 
 def as_json(row: Row) -> dict[str, Any]:
-    """An endpoint as the API shows it. Never its secret."""
+    """Return an endpoint in the API's form, without its secret."""
     times = {
         name: row[name].isoformat() if row[name] else None
         for name in ("failing_since", "created_at")

@@ -1,4 +1,4 @@
-"""What a try says of its endpoint: it lives, it fails, or it is to be bothered no more."""
+"""Endpoint health (circuit breaker): what a try shows of its endpoint, and disabling it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import structlog
 from sqlalchemy import Connection, text
 
-from app.ids import new_id
+from app.jobs import outbox
 from app.webhooks.schedule import GONE, Answered, Unanswered
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ WHERE id = :id AND state = 'enabled' RETURNING tenant_id, url
 """)
 
 _GIVE_UP = text("""
-UPDATE outbox SET state = 'dead', last_error = 'the endpoint was ' || :how
+UPDATE outbox SET state = 'dead', last_error = 'the endpoint was ' || :reason
 WHERE id IN (SELECT id FROM outbox WHERE endpoint_id = :id AND state = 'pending'
              FOR UPDATE SKIP LOCKED)
 """)
@@ -46,39 +46,35 @@ SELECT id AS endpoint_id, url FROM endpoints
 WHERE tenant_id = :tenant_id AND state = 'enabled' AND (events = '{}' OR :type = ANY(events))
 """)
 
-_TELL = text("""
-INSERT INTO outbox (id, job_id, tenant_id, type, url, payload, endpoint_id)
-VALUES (:id, :job_id, :tenant_id, :type, :url, CAST(:payload AS jsonb), :endpoint_id)
-""")
-
 
 def note(connection: Connection, endpoint_id: UUID, job_id: UUID, answer: Answer) -> None:
-    """Write down what a try says of its endpoint; disable one that is gone, or fails for days."""
+    """Record what a try shows of its endpoint. Disable one that is gone, or fails for days."""
     if isinstance(answer, Answered) and answer.delivered:
         connection.execute(_LIVES, {"id": endpoint_id})
         return
     if isinstance(answer, Unanswered) and answer.ours:
         return
     lasting = connection.execute(_FAILS, {"id": endpoint_id}).scalar_one_or_none()
-    if lasting is None:  # it was stopped meanwhile
+    if lasting is None:  # it was disabled or removed meanwhile
         return
     if isinstance(answer, Answered) and answer.status == GONE:
-        disable(connection, endpoint_id, job_id, "it answered 410: it wants no more webhooks")
+        disable(connection, endpoint_id, job_id, "it answered 410 Gone")
     elif lasting >= DISABLE_AFTER:
         disable(connection, endpoint_id, job_id, f"it has failed for {DISABLE_AFTER.days} days")
 
 
-def give_up(connection: Connection, endpoint_id: UUID, how: str) -> None:
-    """Let what waits for an endpoint be dead, for it was `how`: "removed", say.
+def give_up(connection: Connection, endpoint_id: UUID, reason: str) -> None:
+    """Mark the endpoint's pending deliveries dead; `reason` is the text shown, such as "removed".
 
-    Whoever holds one just now settles it: to wait would be a deadlock, as the endpoint is ours. If
-    that one is to wait then, it is found dead when its time comes.
+    A delivery that a courier holds is not touched: waiting for it would be a deadlock, because this
+    transaction holds the endpoint. If that delivery becomes pending again, it is found dead when it
+    is due.
     """
-    connection.execute(_GIVE_UP, {"id": endpoint_id, "how": how})
+    connection.execute(_GIVE_UP, {"id": endpoint_id, "reason": reason})
 
 
 def disable(connection: Connection, endpoint_id: UUID, job_id: UUID, reason: str) -> None:
-    """Send nothing more to an endpoint, give up what waits, and tell the tenant's other ones."""
+    """Disable an endpoint, give up its pending deliveries, and notify the tenant's other endpoints."""
     row = connection.execute(_DISABLE, {"id": endpoint_id, "reason": reason}).one_or_none()
     if row is None:
         return
@@ -96,5 +92,5 @@ def disable(connection: Connection, endpoint_id: UUID, job_id: UUID, reason: str
     }
     others = connection.execute(_LISTENING, values).mappings().all()
     if others:
-        connection.execute(_TELL, [{**values, **other, "id": new_id()} for other in others])
-    log.warning("endpoint disabled", endpoint_id=str(endpoint_id), reason=reason)
+        outbox.write(connection, [{**values, **other} for other in others])
+    log.warning("endpoint_disabled", endpoint_id=str(endpoint_id), reason=reason)

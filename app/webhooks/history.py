@@ -1,4 +1,4 @@
-"""The log of deliveries, for those who receive them: what was sent, what was said, once more."""
+"""The delivery log: what was sent, what the endpoint answered, and replay."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FROM outbox WHERE tenant_id = :tenant_id
 ORDER BY id DESC LIMIT :limit
 """
 
-# A disabled endpoint is asked nothing, and a removed one has no address any more.
+# A disabled endpoint receives nothing, and a removed one has no URL any more.
 _REPLAY = """
 UPDATE outbox AS o SET state = 'pending', tries = 0, next_try_at = now(), delivered_at = NULL,
                        url = coalesce(e.url, o.url)
@@ -39,7 +39,7 @@ WHERE o.id = same.id AND o.tenant_id = :tenant_id AND coalesce(e.state, 'enabled
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which deliveries: of a job, of an endpoint, in a state. None: any."""
+    """A filter for deliveries: of a job, of an endpoint, in a state. None: any."""
 
     job_id: UUID | None = None
     endpoint_id: UUID | None = None
@@ -47,7 +47,7 @@ class Filter:
 
 
 class History:
-    """Deliveries as they were and are. Safe from any thread."""
+    """Reads and replays deliveries. Safe from any thread."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -56,7 +56,7 @@ class History:
     def page(
         self, tenant_id: UUID, which: Filter, *, before: UUID | None = None, limit: int = 50
     ) -> list[Row]:
-        """Up to `limit` deliveries of a tenant, newest first, those before the id `before`."""
+        """Return up to `limit` deliveries of a tenant, newest first, those before the id `before`."""
         return self._rows(
             _LIST,
             tenant_id=tenant_id,
@@ -68,7 +68,7 @@ class History:
         )
 
     def find(self, tenant_id: UUID, delivery_id: UUID) -> tuple[Row, list[Row]]:
-        """A delivery with its payload, and each of its tries; raises `NotFound`."""
+        """Return a delivery with its payload and each of its tries. Raises `NotFound`."""
         rows = self._rows(
             "SELECT * FROM outbox WHERE id = :id AND tenant_id = :tenant_id",
             id=delivery_id,
@@ -80,15 +80,15 @@ class History:
         return rows[0], self._rows(tries, id=delivery_id)
 
     def replay(self, tenant_id: UUID, delivery_id: UUID) -> bool:
-        """Deliver once more, from the first try on; false where its endpoint is disabled.
+        """Deliver again, starting with the first try. Return False if its endpoint is disabled.
 
-        The message keeps its id, so a receiver that has it already knows it. Raises `NotFound`.
+        The message keeps its id, so that a receiver can recognize it. Raises `NotFound`.
         """
         self.find(tenant_id, delivery_id)
         return bool(self._again("AND o.id = :id", tenant_id, id=delivery_id))
 
     def replay_since(self, tenant_id: UUID, since: datetime, which: Filter) -> int:
-        """Deliver once more all that was written since; how many. Those that wait are left alone."""
+        """Deliver everything since a time again. Return how many. Pending deliveries are unchanged."""
         return self._again(
             """AND o.id IN (SELECT id FROM outbox
                  WHERE tenant_id = :tenant_id AND created_at >= :since AND state <> 'pending'
@@ -115,7 +115,7 @@ class History:
 
 
 def as_json(row: Row) -> dict[str, Any]:
-    """A delivery as the API shows it."""
+    """Return a delivery in the API's form."""
     return {
         "id": str(row["id"]),
         "job_id": str(row["job_id"]),
@@ -129,7 +129,7 @@ def as_json(row: Row) -> dict[str, Any]:
 
 
 def try_as_json(row: Row) -> dict[str, Any]:
-    """One try: when, how long it took, the status, what went wrong, what was said (1 KB)."""
+    """Return one try: when, how long it took, the status, the error, the beginning of the answer."""
     names = ("status", "error", "answer", "took_s")
     return {"at": _time(row["at"]), **{name: row[name] for name in names}}
 

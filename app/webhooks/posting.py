@@ -1,6 +1,6 @@
-"""One try: the signed request of a delivery, and what the endpoint made of it.
+"""One try: the signed request of a delivery, and the endpoint's answer.
 
-Headers and signature are those of Standard Webhooks (https://www.standardwebhooks.com).
+Headers and signature have the form of Standard Webhooks (https://www.standardwebhooks.com).
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ log = structlog.get_logger("app.webhooks")
 async def post(
     outbound: Outbound, delivery: Delivery, url_for: Callable[[str, int | None], str]
 ) -> Answer:
-    """Post a delivery once. Whatever goes wrong is an answer too."""
+    """Post a delivery once. Every failure is an answer, too."""
     now = datetime.now(UTC)
     if delivery.stopped is not None:
         return Unsendable(f"the endpoint was {delivery.stopped}")
     try:
-        # In a thread, because some stores are asked before they sign.
+        # In a thread, because some stores need a request to sign.
         headers, body = await asyncio.to_thread(compose, delivery, url_for, now)
         response = await outbound.post(delivery.url, headers, body)
     except ForbiddenUrl as error:
@@ -44,7 +44,7 @@ async def post(
         return Unanswered(str(error))
     except Exception as error:
         # One row that cannot be sent must not stop all others: it fails like any other try.
-        log.exception("unsendable", delivery=str(delivery.id))
+        log.exception("delivery_unsendable", delivery=str(delivery.id))
         return Unanswered(
             f"the farm could not send this webhook ({type(error).__name__})", ours=True
         )
@@ -55,9 +55,11 @@ async def post(
 def compose(
     delivery: Delivery, url_for: Callable[[str, int | None], str], now: datetime
 ) -> tuple[dict[str, str], bytes]:
-    """The headers and the body of a try at `now`. The images' URLs are signed now, as they expire.
+    """Return headers and body of a try at `now`.
 
-    The body is serialised once, and signed as it is sent.
+    The images' URLs are signed now, because they expire.
+
+    The body is serialized once and signed in exactly that form.
     """
     payload = with_urls(delivery.payload, lambda key: url_for(key, delivery.url_expiry_s))
     body = json.dumps(payload, separators=(",", ":"), ensure_ascii=False).encode()
@@ -67,5 +69,5 @@ def compose(
 
 
 def _readable(body: bytes) -> str:
-    """An answer's text, without what Postgres or a terminal would choke on."""
+    """Return an answer's text without the characters that Postgres or a terminal cannot take."""
     return "".join(c if c.isprintable() else " " for c in body.decode(errors="replace")).strip()

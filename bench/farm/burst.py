@@ -1,4 +1,4 @@
-"""A burst of pictures of mixed steps, all handed in at once: what batching by the step is worth."""
+"""A burst of pictures of mixed steps, submitted at once: the gain of step-level batching."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _STATS = """SELECT coalesce(sum((stats->'forwards'->>'denoiser')::int), 0),
 
 
 def measure(stage: Rig, plan: Plan, say: Callable[[str], None]) -> dict[str, Any]:
-    """Both contenders with the same requests; also, how far apart their pictures are."""
+    """Measure both contenders with the same requests, and how far their pictures differ."""
     say(f"burst: {plan.burst_jobs} pictures a side, steps {plan.burst_steps}")
     ids: dict[str, list[str]] = {}
     turns = {
@@ -48,18 +48,18 @@ def measure(stage: Rig, plan: Plan, say: Callable[[str], None]) -> dict[str, Any
 
 
 def warm_up(side: Side, plan: Plan) -> None:
-    """A burst that is not measured: the engine learns at its first ones how many rows pay."""
+    """Run a burst that is not measured: the engine first learns how many rows pay off."""
     _burst(side, plan, {})
 
 
 def difference(one: bytes, other: bytes) -> int:
-    """The largest difference of any pixel value between two picture files of one size."""
+    """Return the largest difference of any pixel between two picture files of one size."""
     a, b = (np.asarray(Image.open(io.BytesIO(file)).convert("RGB"), int) for file in (one, other))
     return int(np.abs(a - b).max())
 
 
 def _burst_on_farm(side: Side, plan: Plan, ids: dict[str, list[str]]) -> Figures:
-    """With the rows of each denoiser forward, by the workers' own count."""
+    """Add the rows of each denoiser forward, from the workers' own statistics."""
     forwards_before, rows_before = _forwards(side, datetime.now(UTC), plan)
     figures, last = _burst(side, plan, ids)
     forwards, rows = _forwards(side, last, plan)
@@ -93,7 +93,7 @@ def _burst(side: Side, plan: Plan, ids: dict[str, list[str]]) -> tuple[Figures, 
 
 
 def _forwards(side: Side, since: datetime, plan: Plan) -> tuple[int, int]:
-    """Denoiser forwards and rows so far, as the workers reported after `since`."""
+    """Return the denoiser's forwards and rows so far, as the workers reported after `since`."""
     deadline = time.monotonic() + plan.patience_s
     with psycopg.connect(side.database_url, autocommit=True) as connection:
         while time.monotonic() < deadline:

@@ -1,4 +1,4 @@
-"""The two things that are compared, each used as its own client would use it."""
+"""The two contenders, each used like its own client would use it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Stamps:
-    """What a side's records say of one job that succeeded."""
+    """The database's record of one job that succeeded."""
 
     created_at: datetime
     started_at: datetime
@@ -36,11 +36,11 @@ class Stamps:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """Where the time of one job went, in seconds. All but `submit_s` add up to `total_s`.
+    """The parts of one job's time, in seconds. All but `submit_s` add up to `total_s`.
 
     `accept_s` from the call to the stored row, `queued_s` until a worker holds the job, `render_s`
-    and `store_s` as the worker timed them, `other_s` the rest of the worker's time, `answer_s` from
-    the finished row to the client knowing. `submit_s` is the whole submitting call.
+    and `store_s` as the worker measured them, `other_s` the rest of the worker's time, `answer_s`
+    from the finished row until the client knows. `submit_s` is the whole submitting call.
     """
 
     total_s: float
@@ -54,7 +54,7 @@ class Parts:
 
     @classmethod
     def of(cls, began: datetime, submitted: datetime, known: datetime, row: Stamps) -> Parts:
-        """Split the time from `began` to `known`. One machine, so all stamps are of one clock."""
+        """Split the time from `began` to `known`. All stamps come from one machine's clock."""
         ran_s = (row.finished_at - row.started_at).total_seconds()
         return cls(
             total_s=(known - began).total_seconds(),
@@ -68,7 +68,7 @@ class Parts:
         )
 
     def figures(self) -> dict[str, float]:
-        """By name."""
+        """Return the parts by name."""
         return asdict(self)
 
 
@@ -78,22 +78,22 @@ class Side(Protocol):
     name: str
     database_url: str
     pids: tuple[int, ...]
-    """The processes it is made of, or that started them; its client is not among them."""
+    """The processes that it consists of, or that started them, without its client."""
 
     def submit(self, ask: Ask) -> str:
-        """Hand in one job; its id."""
+        """Submit one job. Return its id."""
 
     def submit_all(self, asks: Sequence[Ask]) -> list[str]:
-        """Hand in many in the fewest calls that its API has; their ids."""
+        """Submit many jobs in as few calls as its API allows. Return their ids."""
 
     def render(self, ask: Ask) -> Parts:
-        """Hand in one job, wait for it as its client does, and say where the time went."""
+        """Submit one job, wait for it like its client does, and return the parts of its time."""
 
     def picture(self, job_id: str) -> bytes:
-        """The file of a job that succeeded."""
+        """Return the file of a job that succeeded."""
 
     def close(self) -> None:
-        """Let the connections go."""
+        """Close the connections."""
 
 
 class FarmSide:
@@ -132,11 +132,11 @@ class FarmSide:
         return Parts.of(began, submitted, known, stamps)
 
     def picture(self, job_id: str) -> bytes:
-        """Through the signed URL."""
+        """Fetch through the presigned URL."""
         return self._farm.job(job_id).images[0].bytes()
 
     def close(self) -> None:
-        """Let the connections go."""
+        """Close the connections."""
         self._farm.close()
 
 
@@ -159,11 +159,11 @@ class HandmadeSide:
         return str(answer.raise_for_status().json()["id"])
 
     def submit_all(self, asks: Sequence[Ask]) -> list[str]:
-        """One call a job: it has no other."""
+        """Submit with one call per job: it has no batch call."""
         return [self.submit(ask) for ask in asks]
 
     def render(self, ask: Ask) -> Parts:
-        """Submit, then ask until it is done, with a pause in between."""
+        """Submit, then poll until it is done."""
         began = _now()
         job_id = self.submit(ask)
         submitted = _now()
@@ -183,7 +183,7 @@ class HandmadeSide:
         return self._http.get(f"/images/{job_id}.png").raise_for_status().content
 
     def close(self) -> None:
-        """Let the connections go."""
+        """Close the connections."""
         self._http.close()
 
     def _wait(self, job_id: str) -> dict[str, Any]:
@@ -199,9 +199,10 @@ class HandmadeSide:
 
 
 def ended(side: Side, since: datetime) -> list[datetime]:
-    """When the jobs that ended since then did, out of the side's own records, oldest first.
+    """Return when the jobs since then ended, from the side's own database, oldest first.
 
-    Both keep them alike, so both are read alike; raises BenchError if any did not succeed.
+    Both keep the same columns, so both are read in the same way. Raises BenchError if any did not
+    succeed.
     """
     query = "SELECT finished_at, status FROM jobs WHERE finished_at >= %s ORDER BY finished_at"
     with psycopg.connect(side.database_url) as connection:
@@ -212,7 +213,7 @@ def ended(side: Side, since: datetime) -> list[datetime]:
 
 
 def await_ended(side: Side, since: datetime, count: int, plan: Plan) -> list[datetime]:
-    """`ended`, once there are so many; raises BenchError when the patience is spent."""
+    """Return `ended`, once there are this many. Raises BenchError when the time is over."""
     deadline = time.monotonic() + plan.patience_s
     while len(found := ended(side, since)) < count:
         if time.monotonic() > deadline:

@@ -1,4 +1,4 @@
-"""One small job at a time: how long from the call to the picture being known, and where it goes."""
+"""One small job at a time: the time from the call to the known picture, and its parts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def measure(stage: Rig, plan: Plan, say: Callable[[str], None]) -> dict[str, Any]:
-    """With nothing to render (what the line itself costs), and with the model."""
+    """With nothing to render (the cost of the farm itself), and with the model."""
     asks = {
         "null": plan.null_asks(plan.latency_jobs),
         "scenes": plan.scene_asks(plan.latency_jobs),
@@ -32,7 +32,7 @@ def measure(stage: Rig, plan: Plan, say: Callable[[str], None]) -> dict[str, Any
 
 
 def _round(contenders: Sequence[Side], asks: Sequence[Ask], number: int) -> dict[str, Figures]:
-    """Job by job the contenders take turns, so that a slow moment of the machine meets both."""
+    """The contenders take turns job by job, so that a slow moment of the machine meets both."""
     parts: dict[str, list[Parts]] = {side.name: [] for side in contenders}
     by_name = {side.name: side for side in contenders}
     for n, ask in enumerate(asks):
@@ -42,7 +42,7 @@ def _round(contenders: Sequence[Side], asks: Sequence[Ask], number: int) -> dict
 
 
 def figures(parts: Sequence[Parts]) -> Figures:
-    """Each part's median; of the whole, and of what is not rendering, also the 95th percentile."""
+    """Return each part's median; of the whole, and of all but rendering, also the 95th percentile."""
     totals = [each.total_s for each in parts]
     overheads = [each.total_s - each.render_s for each in parts]
     return {

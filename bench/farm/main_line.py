@@ -1,4 +1,4 @@
-"""The main line, end to end, beside the hand-made app: stage both, measure the parts, write it down."""
+"""The main job, end to end, next to the hand-made app: start both, measure, write the results."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ NAME = "main_line"
 
 
 def run(plan: Plan, parts: Sequence[str], results: Path, say: Callable[[str], None]) -> Path:
-    """Measure the parts and write `results/main_line.{json,md,png}`; the path of the Markdown."""
+    """Measure the parts and write `results/main_line.{json,md,png}`. Return the Markdown's path."""
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="renderfarm-bench-") as name:
         folder = Path(name)
@@ -56,7 +56,7 @@ def write(result: dict[str, Any], results: Path) -> Path:
 
 
 def draw(file: Path) -> Path:
-    """Make the table and the plot anew from the JSON."""
+    """Write the table and the plot again from the JSON."""
     result = json.loads(file.read_text(encoding="utf-8"))
     table = file.with_suffix(".md")
     table.write_text(report.markdown(result), encoding="utf-8")
@@ -65,7 +65,7 @@ def draw(file: Path) -> Path:
 
 
 def _model(stand_in: Path, say: Callable[[str], None]) -> tuple[Path, dict[str, Any]]:
-    """The folder of `scenes`, or of a stand-in of its size where its weights are not there."""
+    """Return the folder of `scenes`, or of a random model of its size if its weights are missing."""
     try:
         catalog = load_catalog(REPOSITORY / "models" / "models.toml", frozenset({"scenes"}))
     except CatalogError:
@@ -91,7 +91,7 @@ def _header(plan: Plan, model: dict[str, Any]) -> dict[str, Any]:
 def _warm_up(ready: Rig, plan: Plan, say: Callable[[str], None]) -> None:
     """Run each kind of job a few times unmeasured: connections, caches, first forwards.
 
-    Then a whole burst, as the engine learns by measuring how many rows pay.
+    Then run a whole burst, because the engine learns by measuring how many rows pay off.
     """
     say("warming up")
     for ask in plan.null_asks(plan.warm_up_jobs) + plan.scene_asks(plan.warm_up_jobs):

@@ -1,4 +1,4 @@
-"""How much a run measures, and what it asks for."""
+"""The plan of a run: how much it measures, and which pictures it asks for."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ GUIDANCE = 4.0
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """One picture to ask for, of either side alike. `size` in pixels, both ways."""
+    """One picture to ask for, the same for both contenders. `size` in pixels, both ways."""
 
     model: str
     prompt: str = PROMPTS[0]
@@ -46,24 +46,24 @@ class Plan:
     patience_s: float = 300.0
 
     def quick(self) -> Plan:
-        """The same in a minute or two: to see that it works, not to quote."""
+        """Return the same in a minute or two: to see that it works, not to quote."""
         return replace(
             self, repeats=2, latency_jobs=5, throughput_jobs=100, burst_jobs=16, burst_steps=(2, 4)
         )
 
     def null_asks(self, count: int) -> list[Ask]:
-        """Jobs that nothing is drawn for."""
+        """Return jobs without rendering."""
         return [Ask("null", seed=n) for n in range(count)]
 
     def scene_asks(self, count: int) -> list[Ask]:
-        """Small pictures, all of the same number of steps."""
+        """Return small pictures, all of the same number of steps."""
         return [
             Ask("scenes", prompt, self.latency_steps, SIZE, seed)
             for seed, prompt in zip(range(count), itertools.cycle(PROMPTS), strict=False)
         ]
 
     def burst_asks(self) -> list[Ask]:
-        """Pictures of mixed steps, in an order that mixes them well."""
+        """Return pictures of mixed steps, in a well mixed order."""
         return [
             Ask("scenes", PROMPTS[n % len(PROMPTS)], self.burst_steps[n % len(self.burst_steps)],
                 SIZE, n)

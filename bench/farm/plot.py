@@ -1,4 +1,4 @@
-"""The picture of a run, made from its JSON alone."""
+"""The plot of a run, made from its JSON only."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ COLOURS = {"farm": "#2a9d8f", "handmade": "#8d99ae", "farm_batch": "#264653"}
 
 
 def save(result: Mapping[str, Any], file: Path) -> None:
-    """Draw what was measured, a panel each, as a PNG."""
+    """Draw the measurements, one panel each, as a PNG."""
     import matplotlib as mpl  # noqa: PLC0415 - takes a second, and only here
 
     mpl.use("Agg")
@@ -35,7 +35,7 @@ def save(result: Mapping[str, Any], file: Path) -> None:
         axis.spines[["top", "right"]].set_visible(False)
     machine = result["machine"]
     about = f"{machine['cpu']}, {machine['cores']} cores; commit {result['commit']}"
-    figure.suptitle(f"Renderfarm beside a hand-made Celery app\n{about}", fontsize=10)
+    figure.suptitle(f"Renderfarm next to a hand-made Celery app\n{about}", fontsize=10)
     figure.tight_layout()
     figure.savefig(file, dpi=110)
     plt.close(figure)
@@ -54,7 +54,7 @@ def _panels(parts: Mapping[str, Any]) -> list[Callable[[Any], None]]:
 
 
 def _overheads(axis: Any, latency: Mapping[str, Any]) -> None:
-    """What one job takes besides rendering, part on part."""
+    """Draw what one job takes in addition to rendering, part by part."""
     labels, bottoms = [], []
     for model, found in latency.items():
         for side, median in found["median"].items():
@@ -72,7 +72,7 @@ def _overheads(axis: Any, latency: Mapping[str, Any]) -> None:
 
 
 def _bars(axis: Any, found: Mapping[str, Any], figure: str, title: str) -> None:
-    """The medians, with a line from the least to the most that was seen."""
+    """Draw the medians, with a line from the lowest to the highest value."""
     contenders = list(found["median"])
     for side in contenders:
         median = found["median"][side][figure]

@@ -1,4 +1,4 @@
-"""A pipeline of random weights, of the shape and cost of `models/scenes`, for when that is not there.
+"""A pipeline with random weights, of the shape and cost of `models/scenes`, if those are missing.
 
 Its pictures are noise; its times are those of a model of this size.
 """
@@ -16,7 +16,7 @@ TOKENS = 24
 
 
 def write(folder: Path) -> Path:
-    """Save the pipeline there in the diffusers layout; gives the folder."""
+    """Save the pipeline there in the diffusers layout. Return the folder."""
     import torch  # noqa: PLC0415 - takes seconds, and most runs have a model
     from diffusers import (  # noqa: PLC0415
         AutoencoderTiny,

@@ -1,4 +1,4 @@
-"""The Markdown of a run, made from its JSON alone."""
+"""The Markdown page of a run, made from its JSON only."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-Line = tuple[str, str]  # what it is called, and the name of its figure
+Line = tuple[str, str]  # the label, and the name of its figure
 NAMES = {
     "farm": "Renderfarm",
     "handmade": "hand-made",
@@ -49,7 +49,7 @@ BURST: Sequence[Line] = (
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """One table: its title, a sentence on what was done, its lines and contenders."""
+    """One table: its title, a sentence on the measurement, its lines and contenders."""
 
     title: str
     text: str
@@ -59,13 +59,13 @@ class Section:
 
 
 def markdown(result: Mapping[str, Any]) -> str:
-    """The whole page."""
+    """Return the whole page."""
     pieces = [_head(result), *(_section(section) for section in sections(result))]
     return "\n".join(pieces)
 
 
 def sections(result: Mapping[str, Any]) -> Iterator[Section]:
-    """The tables of those parts that were measured."""
+    """Yield the tables of the measured parts."""
     parts, plan = result["parts"], result["settings"]
     both = ("farm", "handmade")
     if found := parts.get("latency"):
@@ -96,7 +96,7 @@ def _head(result: Mapping[str, Any]) -> str:
     machine, plan, model = result["machine"], result["settings"], result["model"]
     weights = "random weights of its size" if model["stand_in"] else f"revision {model['revision']}"
     versions = ", ".join(f"{name} {number}" for name, number in result["versions"].items())
-    return f"""# The main line beside a hand-made Celery app
+    return f"""# The main job next to a hand-made Celery app
 
 Made by `python -m bench` from `main_line.json`; do not edit. Medians of {plan["repeats"]} rounds;
 in brackets the least and the most. Ratios are taken within each round, then their median.
@@ -130,7 +130,7 @@ def _row(section: Section, pairs: Sequence[str], line: Line) -> list[str]:
 
 
 def spread(figure: str, median: float, seen: Sequence[float]) -> str:
-    """A median with the least and the most that was seen, in the unit that reads best."""
+    """Format a median with the lowest and the highest value, in the unit that reads best."""
     factor, unit = (1000.0, " ms") if figure.endswith("_s") and not _rate(figure) else (1.0, "")
     if unit and max(seen) >= 10:
         factor, unit = 1.0, " s"
@@ -139,7 +139,7 @@ def spread(figure: str, median: float, seen: Sequence[float]) -> str:
 
 
 def number(value: float) -> str:
-    """Three digits that count."""
+    """Format with three significant digits."""
     if abs(value) >= 100:
         return f"{value:.0f}"
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"

@@ -1,4 +1,4 @@
-"""Puts both contenders on one machine, with servers of their own, and clears everything away again."""
+"""The rig: both contenders on one machine, with their own servers, and a clean-up at the end."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ class Rig:
 
     @property
     def contenders(self) -> tuple[FarmSide, HandmadeSide]:
-        """In the order in which they are named."""
+        """The contenders in their order."""
         return self.farm, self.handmade
 
 
 @contextlib.contextmanager
 def stage(folder: Path, model: Path, plan: Plan) -> Iterator[Rig]:
-    """Start the farm and the hand-made app in `folder`; stop both however the block ends."""
+    """Start the farm and the hand-made app in `folder`; stop both when the block ends."""
     with contextlib.ExitStack() as stack:
         access = _farm(stack, folder / "farm", model, plan)
         handmade = _handmade(stack, folder / "handmade", model, plan)
@@ -77,7 +77,7 @@ def farm_up(
     *,
     slots: int,
 ) -> dict[str, Any]:
-    """`renderfarm up` as any user runs it, Flower and courier included; its `farm.json`."""
+    """Run `renderfarm up` like any user, with Flower and courier; yield its `farm.json`."""
     folder.mkdir()
     options = {
         "dir": folder,
@@ -105,10 +105,10 @@ def farm_up(
 
 
 def _handmade(stack: contextlib.ExitStack, folder: Path, model: Path, plan: Plan) -> HandmadeSide:
-    """Its own Postgres and Redis, its API, and a worker for each queue.
+    """Start its own Postgres and Redis, its API, and a worker for each queue.
 
-    The device's worker has one thread, as its device has room for one job. The null worker has as
-    many as the farm has slots, to be as quick as it can be.
+    The device's worker has one thread, because its device has room for one job. The null worker has
+    as many threads as the farm has slots, to be as fast as it can be.
     """
     files = folder / "files"
     files.mkdir(parents=True)
@@ -140,7 +140,7 @@ def _handmade(stack: contextlib.ExitStack, folder: Path, model: Path, plan: Plan
 
 
 def _run(stack: contextlib.ExitStack, log: Path, program: Program) -> int | None:
-    """Start it, and have the stack stop it; its pid."""
+    """Start it, and let the stack stop it. Return its pid."""
     child = Child(program, log)
     stack.callback(child.stop)
     child.start()
@@ -152,6 +152,6 @@ def _says_ready(log: Path) -> bool:
 
 
 def environment_without_farm() -> None:
-    """Forget settings of another farm: the one on the stage must not meet them."""
+    """Clear the settings of another farm: they must not reach the one in the rig."""
     for name in [name for name in os.environ if name.startswith("RENDERFARM_")]:
         del os.environ[name]

@@ -1,4 +1,4 @@
-"""Rounds: every side measured once, one right after the other, in an order that turns about."""
+"""Rounds: every side measured once, right after the other, in alternating order."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ Round = dict[str, "Figures"]
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What all rounds of one measurement gave, by side."""
+    """The results of all rounds of one measurement, by side."""
 
     rounds: tuple[Round, ...]
 
     def json(self, *pairs: tuple[str, str]) -> dict[str, Any]:
-        """Medians by side, ratios for each (over, under), and every round as it was."""
+        """Return medians by side, ratios for each (over, under), and every round."""
         contenders = list(self.rounds[0])
         return {
             "median": {side: typical([each[side] for each in self.rounds]) for side in contenders},
@@ -34,7 +34,7 @@ class Result:
 def play(
     repeats: int, turns: Mapping[str, Callable[[], Figures]], say: Callable[[str], None]
 ) -> Result:
-    """Measure every side `repeats` times; who goes first changes from round to round."""
+    """Measure every side `repeats` times; the order alternates from round to round."""
     rounds: list[Round] = []
     for number in range(repeats):
         say(f"round {number + 1} of {repeats}")
@@ -45,5 +45,5 @@ def play(
 
 
 def turned(names: Sequence[str], number: int) -> list[str]:
-    """The names in the order of round `number`: there, back, there again."""
+    """Return the names in the order of round `number`: forward, backward, forward."""
     return list(names) if number % 2 == 0 else list(reversed(names))

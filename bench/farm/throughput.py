@@ -1,4 +1,4 @@
-"""Many jobs for which nothing is drawn: how many a second the line itself can carry."""
+"""Many jobs without rendering: how many per second the farm itself can carry."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def measure(stage: Rig, plan: Plan, say: Callable[[str], None]) -> dict[str, Any]:
-    """One call a job from several threads on both contenders; then the farm's batch call."""
+    """Submit with one call per job from several threads; then with the farm's batch call."""
     say(f"throughput: {plan.throughput_jobs} null jobs a side, {plan.client_threads} threads")
     turns = {
         "farm": lambda: _single(stage.farm, plan),
@@ -35,7 +35,7 @@ def measure(stage: Rig, plan: Plan, say: Callable[[str], None]) -> dict[str, Any
 
 
 def _single(side: Side, plan: Plan) -> Figures:
-    """Every job by a call of its own; the calls' times beside."""
+    """Submit every job by its own call, and measure the calls."""
 
     def submit(ask: Ask) -> float:
         started = time.monotonic()
@@ -58,7 +58,7 @@ def _single(side: Side, plan: Plan) -> Figures:
 
 
 def _batch(side: Side, plan: Plan) -> Figures:
-    """All jobs in one call."""
+    """Submit all jobs in one call."""
     asks = plan.null_asks(plan.throughput_jobs)
     used_s = processor.seconds(side.pids)
     began = datetime.now(UTC)
@@ -69,7 +69,7 @@ def _batch(side: Side, plan: Plan) -> Figures:
 
 
 def _rate(side: Side, began: datetime, accepted_s: float, plan: Plan) -> Figures:
-    """Jobs a second until all were accepted, and until all had ended."""
+    """Return jobs per second until all were accepted, and until all had ended."""
     count = plan.throughput_jobs
     last = await_ended(side, began, count, plan)[-1]
     return {

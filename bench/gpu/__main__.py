@@ -26,7 +26,6 @@ PARTS = ("device", "steps", "strategies", "alone", "exact", "latency")
 def main(argv: list[str]) -> int:
     """Measure the parts, and write the table."""
     options = _parser().parse_args(argv)
-    torch.set_grad_enabled(False)
     parts = {
         "device": _device,
         "steps": _steps,
@@ -35,9 +34,10 @@ def main(argv: list[str]) -> int:
         "exact": _exact,
         "latency": _latency,
     }
-    for part in options.parts:
-        progress(f"{part} ...")
-        parts[part](options)
+    with torch.no_grad():  # not for the whole process, which may be a test's
+        for part in options.parts:
+            progress(f"{part} ...")
+            parts[part](options)
     figures = json.loads(options.file.read_text())
     if "device" not in figures:
         progress("no table: measure the part `device` first")

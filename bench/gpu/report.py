@@ -121,7 +121,7 @@ def _cell(time_s: float | None, least_s: float) -> str:
 
 
 def _latency(figures: Mapping[str, Any]) -> Iterator[str]:
-    yield f"## One request of SDXL's size (target: {TARGET_S * 1e3:.0f} ms)"
+    yield f"## One request of SDXL's size against {TARGET_S * 1e3:.0f} ms"
     yield ""
     yield (
         "Through the engine, without guidance, with a new prompt each time: from the prompt to the pixels "

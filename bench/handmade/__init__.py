@@ -1,7 +1,7 @@
-"""What people glue together today, as one would write it in an afternoon: the thing to compare with.
+"""A hand-made app, as a team would write it in an afternoon: the thing to compare with.
 
 A FastAPI endpoint inserts a row and calls `send_task`; a Celery worker with one thread loads the
-stock `StableDiffusionPipeline`, renders, writes a file and updates the row; the client polls. Done
-with care (connection pools, a loaded and warm model, one job at a time on the device), and with
-none of what the farm is about: no leases, no retries, no idempotency, no batching.
+stock `StableDiffusionPipeline`, renders, writes a file and updates the row; the client polls. It is
+done with care (connection pools, a loaded and warm model, one job at a time on the device), without
+leases, retries, idempotency or batching.
 """

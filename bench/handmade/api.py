@@ -36,7 +36,7 @@ class NewJob(BaseModel):
 
 
 def checked(request: Request) -> None:
-    """Let holders of the key in."""
+    """Check the key."""
     if request.headers.get("authorization") != f"Bearer {KEY}":
         raise HTTPException(401)
 

@@ -1,4 +1,4 @@
-"""The one table of the hand-made app, and where its parts find each other."""
+"""The one table of the hand-made app, and the settings of its parts."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ CREATE TABLE IF NOT EXISTS jobs (
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where the app's database, broker, files and model lie."""
+    """The app's database, broker, files and model."""
 
     database_url: str
     broker_url: str
@@ -52,7 +52,7 @@ class Place:
         )
 
     def environment(self) -> dict[str, str]:
-        """The variables that `from_environment` reads."""
+        """Return the variables that `from_environment` reads."""
         return {
             "HANDMADE_DATABASE_URL": self.database_url,
             "HANDMADE_BROKER_URL": self.broker_url,
@@ -62,7 +62,7 @@ class Place:
 
 
 def celery_app(broker_url: str) -> Celery:
-    """Celery as its tutorial sets it up: acks_late and all else as they come, no results kept."""
+    """Set Celery up like its tutorial: acks_late, other settings at their defaults, no results."""
     app = Celery("handmade", broker=broker_url)
     app.conf.update(
         task_ignore_result=True,

@@ -1,6 +1,6 @@
 """The hand-made worker: `python -m bench.handmade.worker QUEUE THREADS`.
 
-On the queue `scenes` it draws with the stock pipeline; on `null` it gives a fixed picture.
+On the queue `scenes` it draws with the stock pipeline; on `null` it returns a fixed picture.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ _FAIL = "UPDATE jobs SET status = 'failed', finished_at = now(), error = %s WHER
 
 
 def fixed_picture(row: Mapping[str, Any]) -> Image.Image:
-    """Grey, of the size asked for."""
+    """Return a grey picture of the requested size."""
     return Image.new("RGB", (row["size"], row["size"]), (128, 128, 128))
 
 
 def load_pipeline(place: Place) -> Draw:
-    """The stock pipeline on the device at hand, as its documentation uses it."""
+    """Load the stock pipeline on this device, like its documentation shows."""
     import torch  # noqa: PLC0415 - the null worker does without
     from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline  # noqa: PLC0415
 
@@ -61,7 +61,7 @@ def load_pipeline(place: Place) -> Draw:
 
 
 def main(queue: str, threads: str) -> None:
-    """Load, then take tasks until told to stop."""
+    """Load the model, then take tasks until told to stop."""
     place = Place.from_environment(os.environ)
     pool: ConnectionPool[Connection[DictRow]] = ConnectionPool(
         place.database_url, kwargs={"row_factory": dict_row}, max_size=16, open=True

@@ -167,12 +167,12 @@ CREATE TRIGGER jobs_guard BEFORE INSERT OR UPDATE ON jobs
 
 
 def upgrade() -> None:
-    """Create the tables, then the triggers that hold what no CHECK can."""
+    """Create the tables, then the triggers for the rules that no CHECK can express."""
     op.execute(TABLES)
     op.execute(GUARDS)
 
 
 def downgrade() -> None:
-    """Drop everything. There is nothing before the first schema."""
+    """Drop everything. No schema exists before the first one."""
     op.execute("DROP TABLE workers, outbox, events, images, jobs, keys, tenants CASCADE")
     op.execute("DROP FUNCTION jobs_guard")

@@ -1,4 +1,4 @@
-"""What intake writes: refused messages, and the trace that a job came with."""
+"""Intake: rejects (messages that it refused), and the traceparent of a job."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ CREATE INDEX rejects_of_job ON rejects (job_id) WHERE job_id IS NOT NULL;
 
 
 def upgrade() -> None:
-    """Make the table and the column."""
+    """Create the table and the column."""
     op.execute(TABLES)
 
 

@@ -1,4 +1,4 @@
-"""What a drained attempt leaves for the next one to go on from."""
+"""Checkpoints: the state that a drained attempt saves for the next attempt to resume from."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Make the column: the key of an object. Null means from the start."""
+    """Create the column: the key of an object. Null means that the attempt starts at step 0."""
     op.execute("ALTER TABLE jobs ADD COLUMN checkpoint text CHECK (checkpoint <> '')")
 
 
 def downgrade() -> None:
-    """Drop it; jobs that were drained begin anew."""
+    """Drop the column. Drained jobs start again at step 0."""
     op.execute("ALTER TABLE jobs DROP COLUMN checkpoint")

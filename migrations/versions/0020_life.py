@@ -1,4 +1,4 @@
-"""Limits and retention of tenants, the result cache, shapes of jobs, and what they used."""
+"""Limits and retention of tenants, the result cache, the shapes of jobs, and usage."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ BEGIN
     RETURN NEW;
 END $$;
 """
-# The images of a final job may age out, once, and nothing else of it changes.
+# The images of a final job may age out, once. Nothing else of the job may change.
 FINAL = """IF OLD.images_gone_at IS NULL AND NEW.images_gone_at IS NOT NULL
            AND to_jsonb(NEW) - 'images_gone_at' = to_jsonb(OLD) - 'images_gone_at' THEN
             RETURN NEW;
@@ -107,13 +107,13 @@ UNLESS = " AND NOT (NEW.status = 'succeeded' AND NEW.cached)"
 
 
 def upgrade() -> None:
-    """Add what is new; the last version goes on working beside it."""
+    """Add tables and columns. The previous version of the program still works with them."""
     for part in (TENANTS, JOBS, USAGE, GUARD.format(final=FINAL, unless=UNLESS)):
         op.execute(part)
 
 
 def downgrade() -> None:
-    """Take it back. Jobs that were answered from the cache go, as the older schema has none."""
+    """Remove them, and jobs answered from the cache, which the older schema cannot hold."""
     op.execute("DELETE FROM jobs WHERE cached")
     op.execute(GUARD.format(final="", unless=""))
     op.execute("""

@@ -1,4 +1,4 @@
-"""Endpoints of tenants, the log of each try, and what a tenant wants of its files and URLs."""
+"""Webhook endpoints, the log of each try, and tenants' options for files and URLs."""
 
 from __future__ import annotations
 
@@ -55,12 +55,12 @@ CREATE INDEX tries_of_delivery ON tries (delivery_id, id);
 
 
 def upgrade() -> None:
-    """Make the tables and the columns."""
+    """Create the tables and the columns."""
     op.execute(TABLES)
 
 
 def downgrade() -> None:
-    """Drop them. What endpoints were to be told is dropped with them."""
+    """Drop them, and the deliveries to endpoints with them."""
     op.execute("""
         DROP TABLE tries;
         DELETE FROM outbox WHERE endpoint_id IS NOT NULL;

@@ -1,1 +1,1 @@
-"""The small text-to-image model that ships: its weights, and the programs that made and measure it."""
+"""The small text-to-image model that ships: its weights, training and evaluation."""

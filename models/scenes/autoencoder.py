@@ -1,9 +1,9 @@
 """The autoencoder: 8 x 8 pixels become one latent of four channels.
 
-The encoder is linear. Its first three channels are, by construction, the exact averages of red,
-green and blue over each 8 x 8 block, centred and scaled; only the fourth is learned. Latents
-are thus smooth, alike for alike pictures and fixed from the start. The decoder does the work:
-it draws crisp edges from averages.
+The encoder is linear. By construction, its first three channels are the exact averages of red,
+green and blue over each 8 x 8 block, centred and scaled; only the fourth channel is learned. So
+latents are smooth, similar for similar pictures, and fixed from the start. The decoder does the
+work: it draws crisp edges from averages.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from diffusers import AutoencoderTiny
 from torch import Tensor
 
 CENTRE, SPREAD = 0.5, 0.4
-"""Averages become latents as (average - CENTRE) / SPREAD, of about unit variance."""
+"""Averages become latents by (average - CENTRE) / SPREAD, with about unit variance."""
 FIXED = 3
-"""Channels set by hand."""
+"""The channels that are set by hand."""
 
 
 def build(width: int = 32, encoder_width: int = 16) -> AutoencoderTiny:
-    """An untrained autoencoder whose first three latent channels are already exact."""
+    """Return an untrained autoencoder whose first three latent channels are already exact."""
     autoencoder = AutoencoderTiny(
         in_channels=3,
         out_channels=3,
@@ -50,7 +50,7 @@ def _set_averages(autoencoder: AutoencoderTiny) -> None:
 
 
 def keep_averages(autoencoder: AutoencoderTiny) -> None:
-    """Let training leave the channels alone that are set by hand."""
+    """Exclude the channels that are set by hand from training."""
     for parameter in autoencoder.encoder.parameters():
         parameter.register_hook(_spare)
 
@@ -62,25 +62,25 @@ def _spare(gradient: Tensor) -> Tensor:
 
 
 def reconstruction_loss(decoded: Tensor, pictures: Tensor) -> Tensor:
-    """L1 plus squared error, both (n, 3, h, w) in [-1, 1], counted more beside edges."""
+    """Return L1 plus squared error, both (n, 3, h, w) in [-1, 1], weighted more near edges."""
     error = decoded.float() - pictures
     return ((error.abs() + 2 * error.square()) * (0.5 + 3 * edges(pictures))).mean()
 
 
 def edges(pictures: Tensor) -> Tensor:
-    """1 within two pixels of a change of colour, else 0, (n, 1, h, w), for pictures in [-1, 1]."""
+    """Return 1 within two pixels of a change of colour, else 0, (n, 1, h, w); pictures in [-1, 1]."""
     high = torch.nn.functional.max_pool2d(pictures, 5, 1, 2)
     low = -torch.nn.functional.max_pool2d(-pictures, 5, 1, 2)
     return ((high - low).amax(1, keepdim=True) > 0.25).float()
 
 
 def outlines(pictures: Tensor) -> Tensor:
-    """What guides a ControlNet: the edges of pictures in [0, 1], white on black, (n, 3, h, w)."""
+    """Return the ControlNet's input: edges of pictures in [0, 1], white on black, (n, 3, h, w)."""
     return edges(pictures * 2 - 1).expand(-1, 3, -1, -1)
 
 
 def edge_windows(pictures: Tensor, side: int) -> list[tuple[slice, slice]]:
-    """For each picture a square of `side` latents around a random edge, as rows and columns."""
+    """Return for each picture a square of `side` latents around a random edge, as rows and columns."""
     cells = torch.nn.functional.max_pool2d(edges(pictures), 8).flatten(1) + 1e-4
     width = pictures.shape[-1] // 8
     windows = []
@@ -91,9 +91,9 @@ def edge_windows(pictures: Tensor, side: int) -> list[tuple[slice, slice]]:
 
 
 def cut_outs(pictures: Tensor, windows: list[tuple[slice, slice]]) -> tuple[Tensor, Tensor]:
-    """The windows' pixels, and which of them to judge: not those just inside a cut.
+    """Return the windows' pixels, and which of them to judge: not those next to a cut.
 
-    A decoder that sees no further than the cut cannot know them; at the picture's rim it can.
+    A decoder that cannot see past the cut cannot know them; at the picture's border it can.
     """
     last = pictures.shape[-1]
     cuts, judged = [], []
@@ -111,9 +111,9 @@ def cut_outs(pictures: Tensor, windows: list[tuple[slice, slice]]) -> tuple[Tens
 
 
 def noisy(latents: Tensor, most: float = 0.15, learned: float = 0.5) -> Tensor:
-    """Latents as a denoiser leaves them: each picture with its own amount of noise.
+    """Add the noise that a denoiser leaves in latents: each picture with its own amount.
 
-    The learned channel, which denoisers get right last, often has more of it.
+    The learned channel, which denoisers learn last, often has more of it.
     """
     shape, device = (len(latents), 1, 1, 1), latents.device
     sigma = (most * torch.rand(shape, device=device)).repeat(1, latents.shape[1], 1, 1)

@@ -1,4 +1,4 @@
-"""Scenes in words: many ways to say the same thing, chosen by a seeded generator."""
+"""Captions: scenes in words, with many phrasings chosen by a seeded generator."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ EXTRAS = {"sun": ("the sun", "a sun"), "tree": ("a tree",)}
 
 
 def caption(scene: Scene, rng: random.Random) -> str:
-    """One way to ask for the scene, in lower case."""
+    """Return one phrasing of the scene, in lower case."""
     subject = _motif(scene, rng) if scene.motif else _things(scene, rng)
     return _with_backdrop(scene, subject, rng)
 

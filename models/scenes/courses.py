@@ -1,4 +1,4 @@
-"""What is taught, in this order: words, the autoencoder, the denoiser (and `finish`), the decoder once more."""
+"""Training stages ("courses"): words, autoencoder, denoiser (and `finish`), decoder."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ if TYPE_CHECKING:
     from models.scenes.scene import Mix, Scene
 
 NO_WORDS = 0.1
-"""Share of captions left empty, so that guidance has something to step away from."""
+"""Share of empty captions, for classifier-free guidance."""
 THINGS_EXTRA = 1.0
-"""By how much more a cell of a thing counts than one of the backdrop."""
+"""How much more a cell of a thing counts than a cell of the backdrop."""
 POOL = 40_000
-"""Pictures that are learned from at a time."""
+"""Pictures per training batch."""
 FIRST = 128
-"""Batches in the pool before the first lesson."""
+"""Batches in the pool before training starts."""
 DRAWN_AT_ONCE = 512
-"""Pictures that the renderer is given together: what it takes beside them is some tens of times as much."""
+"""Pictures per call of the renderer, whose memory is some tens of times as much."""
 USES = 4
-"""How often a picture is learned from before it leaves the pool."""
+"""How often a picture is trained on before it leaves the pool."""
 
 
 class WordCourse:
-    """The text encoder learns to tell every attribute of the scene from its caption."""
+    """The text encoder learns to read every attribute of the scene from its caption."""
 
     name = "words"
 
@@ -51,7 +51,7 @@ class WordCourse:
         self.model: nn.Module = nn.ModuleDict({"encoder": encoder, "heads": self.heads})
 
     def loss(self, step: int) -> Tensor:
-        """Cross-entropy of all heads, read at the caption's end and at a random place after it."""
+        """Return the cross-entropy of all heads, at the caption's end and after it."""
         del step
         scenes = [sample_scene(self.rng) for _ in range(self.batch)]
         ids = encode(self.tokenizer, [caption(scene, self.rng) for scene in scenes])
@@ -69,10 +69,10 @@ class WordCourse:
 
 
 class PictureCourse:
-    """The autoencoder learns to draw crisp pictures from latents; optionally the decoder alone."""
+    """The autoencoder learns to draw crisp pictures from latents; optionally only the decoder."""
 
     WINDOW = 10
-    """Latents on a side of what is decoded: a cut-out around an edge, where there is something to learn."""
+    """Side of a decoded cut-out in latents, around an edge, where there is something to learn."""
 
     def __init__(
         self,
@@ -97,7 +97,7 @@ class PictureCourse:
         return torch.cat([render(part, self.rng, self.model.device) for part in parts])
 
     def _pictures(self, step: int) -> Tensor:
-        """A batch from a pool that is renewed now and then."""
+        """Return a batch from a pool that is renewed in parts."""
         if self.pictures is None:
             self.pictures = self._draw(self.pool)
         elif step % 20 == 0:
@@ -106,7 +106,7 @@ class PictureCourse:
         return self.pictures[torch.randint(len(self.pictures), (self.batch,))]
 
     def loss(self, step: int) -> Tensor:
-        """Reconstruction from noisy latents, and a fourth channel of unit variance."""
+        """Return the reconstruction error; keep a fourth channel of unit variance."""
         chosen = self._pictures(step)
         with torch.autocast(chosen.device.type, enabled=False):
             latents = self.model.encoder(chosen)
@@ -129,7 +129,7 @@ class PictureCourse:
 def _half_of(
     drawn: tuple[Tensor, Tensor], pictures: Tensor, latents: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Pictures and latents, half of them as the denoiser drew them."""
+    """Return pictures and latents, half of them from the denoiser's own drawings."""
     half = len(pictures) // 2
     at = torch.randint(len(drawn[0]), (half,))
     return torch.cat([pictures[half:], drawn[1][at]]), torch.cat([latents[half:], drawn[0][at]])
@@ -164,7 +164,7 @@ class DenoiserCourse:
         self.pool = Pool(POOL, vae.encoder, seed, self.device)
 
     def loss(self, step: int) -> Tensor:
-        """Weighted squared error of the predicted velocity."""
+        """Return the weighted squared error of the predicted velocity."""
         self._renew(SINGLE if step < self.singles_until else LESSONS, step, self.batch)
         scenes, latents = self.pool.take(self.batch)
         noised, steps, velocities = self.lesson.ask(latents)
@@ -177,7 +177,7 @@ class DenoiserCourse:
         return self.lesson.loss(answers, velocities, latents, THINGS_EXTRA)
 
     def _renew(self, mix: Mix, step: int, used: int) -> None:
-        """Have true pictures to learn from, some of them new, where a lesson uses so many."""
+        """Add true pictures to train on, some of them new."""
         while len(self.pool.scenes) < min(FIRST * self.batch, POOL):
             self.pool.renew(256, mix)
         if step % USES == 0:
@@ -187,7 +187,7 @@ class DenoiserCourse:
         return caption(scene, self.rng)
 
     def _heard(self, scenes: list[Scene]) -> list[str]:
-        """What is said of the scenes; of some of them nothing."""
+        """Return captions of the scenes; some of them are empty."""
         said = [self._say(scene) for scene in scenes]
         return ["" if self.rng.random() < NO_WORDS else words for words in said]
 
@@ -199,5 +199,5 @@ class DenoiserCourse:
 
 
 def _faster(module: nn.Module, *, compiled: bool) -> nn.Module:
-    """The module compiled, with the same weights, where the course is long enough to pay for it."""
+    """Return the module compiled, with the same weights, if the stage is long enough to gain by it."""
     return torch.compile(module) if compiled else module  # type: ignore[return-value]

@@ -1,4 +1,4 @@
-"""The denoiser: a small conditional UNet, what it is taught, and the average of its weights."""
+"""The denoiser: a small conditional UNet, its training data, and the moving average of its weights."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ from models.scenes.precision import onto
 
 TRAIN_STEPS = 1000
 EVENLY, NEARLY_NOISE = 0.3, 0.45
-"""Shares of the lessons whose timestep is drawn evenly, and from the last fifth."""
+"""Shares of the batch whose timestep is drawn uniformly, and from the last fifth."""
 CHANNELS = (1.0, 1.0, 1.0, 0.3)
-"""How much each latent channel counts. The fourth, which the autoencoder learned, is full of detail:
-counted like the others it is more than half of the loss."""
+"""The weight of each latent channel. The fourth, which the autoencoder learned, is full of detail:
+with equal weights it would be more than half of the loss.
+"""
 
 
 def build(text_width: int = 128) -> UNet2DConditionModel:
-    """An untrained denoiser.
+    """Return an untrained denoiser.
 
-    The words reach it twice: attended to at 8 x 8 and 4 x 4, and pooled into the embedding of the
-    timestep, which scales and shifts every layer. What holds for the whole picture (backdrop,
-    count, arrangement) is learned many times sooner that way.
+    The words reach it twice: by attention at 8 x 8 and 4 x 4, and pooled into the timestep's
+    embedding, which scales and shifts every layer. Facts about the whole picture (backdrop, count,
+    arrangement) are learned many times sooner in this way.
     """
     return UNet2DConditionModel(
         sample_size=16,
@@ -59,11 +60,12 @@ def plain_attention(unet: UNet2DConditionModel) -> None:
 
 
 class Lesson:
-    """What the denoiser is asked, and how its answers are weighed.
+    """The denoiser's training examples, and the weights of their errors.
 
-    Nearly pure noise, where all comes from the words, is asked for most, and noise between the extremes
-    more than evenly, as in arXiv:2403.03206: that is where outlines are decided. Cells that differ from the backdrop weigh more, for things
-    are few cells among many.
+    Timesteps near pure noise, where everything comes from the words, are the most frequent; those
+    between the extremes are more frequent than uniform, as in arXiv:2403.03206, because outlines
+    are decided there. Cells that differ from the backdrop weigh more, because things are few cells
+    among many.
     """
 
     def __init__(self, device: torch.device | str) -> None:
@@ -71,7 +73,7 @@ class Lesson:
         self.signal, self.noise = kept.sqrt(), (1 - kept).sqrt()
 
     def ask(self, latents: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Noised latents, their timesteps and the velocities to predict."""
+        """Return noised latents, their timesteps and the velocities to predict."""
         steps = onto(self._steps(len(latents)), latents.device)
         signal, noise = (table[steps].view(-1, 1, 1, 1) for table in (self.signal, self.noise))
         drawn = torch.randn_like(latents)
@@ -87,7 +89,7 @@ class Lesson:
 
     @staticmethod
     def loss(answers: Tensor, velocities: Tensor, latents: Tensor, extra: float) -> Tensor:
-        """Squared error, a scalar; cells that stand out count 1 + `extra` times."""
+        """Return the squared error, a scalar; cells off the backdrop count 1 + `extra` times."""
         backdrop = latents.flatten(2).median(2).values[..., None, None]
         stands_out = (latents - backdrop).abs().amax(1, keepdim=True) > 0.5
         channels = torch.tensor(CHANNELS, device=latents.device).view(1, -1, 1, 1)
@@ -96,7 +98,7 @@ class Lesson:
 
 
 class Average:
-    """An exponential moving average of weights; what ships."""
+    """An exponential moving average (EMA) of weights; this is what ships."""
 
     def __init__(self, source: list[nn.Parameter], decay: float = 0.98) -> None:
         self.source: list[Tensor] = [*source]
@@ -111,6 +113,6 @@ class Average:
 
     @torch.no_grad()
     def apply(self) -> None:
-        """Give the source the averaged weights."""
+        """Copy the averaged weights to the source."""
         for parameter, weight in zip(self.source, self.weights, strict=True):
             parameter.copy_(weight)

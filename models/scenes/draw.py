@@ -1,7 +1,7 @@
 """The renderer: signed distances of simple figures, evaluated for many pictures at once in torch.
 
-Every figure is a function of coordinates scaled to its half sides, so its outline lies within
-[-1, 1]; y points down. The distance formulas of the star and heart follow Inigo Quilez,
+Every figure is a function of coordinates scaled to its half sides, so its outline lies within [-1,
+1]; y points down. The distance formulas of the star and heart follow Inigo Quilez,
 https://iquilezles.org/articles/distfunctions2d/. Edges are one pixel wide.
 """
 
@@ -56,7 +56,7 @@ def _cross(x: Tensor, y: Tensor) -> Tensor:
 
 
 def _star(x: Tensor, y: Tensor) -> Tensor:
-    """Five points: fold the plane onto one half point, then the distance to its edge line."""
+    """Five points: fold the plane onto one half point, then take the distance to its edge line."""
     angle = torch.atan2(x, -y)
     sector = 2 * math.pi / 5
     angle = torch.remainder(angle + sector / 2, sector) - sector / 2
@@ -120,7 +120,7 @@ def draw(
 ) -> Tensor:
     """Render laid-out scenes to pictures (n, 3, 128, 128), float32 in [0, 1].
 
-    With `stroke_px` figures are drawn as outlines so wide, inside their edge, and not filled.
+    With `stroke_px`, figures are outlines of this width, inside their edge, and not filled.
     """
     pictures = _backdrops(scenes, device)
     for depth in range(max(map(len, layouts))):

@@ -1,7 +1,7 @@
-"""What the denoiser draws, beside what it should have drawn: the decoder's last lessons.
+"""The denoiser's own drawings with the true pictures: data for the decoder's last stage.
 
-A small denoiser leaves outlines a little ragged. Where things go is settled by the prompt, so the true
-picture is known, and the decoder can learn to draw the outline that was meant.
+A small denoiser leaves outlines slightly ragged. The prompt determines where things are, so the
+true picture is known, and the decoder can learn to draw the outline that was meant.
 """
 
 from __future__ import annotations
@@ -24,12 +24,13 @@ if TYPE_CHECKING:
     from diffusers import StableDiffusionPipeline
 
 SETTLED = Mix(motif=0.0, patterned=0.5, gradient=0.5)
-"""Scenes whose picture the prompt settles: a motif may stand a cell to the left or right. Many have a
-gradient: a denoiser leaves it uneven, and a decoder that is not taught otherwise draws blotches."""
+"""Scenes whose picture the prompt determines: a motif may stand a cell to the left or right. Many
+have a gradient: a denoiser leaves it uneven, and an untrained decoder draws blotches.
+"""
 FAR = 0.75
-"""How far a cell's averages must be from the true ones to be wrong, in latent units."""
+"""How far a cell's averages may be from the true ones, in latent units."""
 WRONG = 0.04
-"""Share of cells that may be wrong: beyond it something else was drawn, not the same less well."""
+"""Share of cells that may be wrong: beyond it the drawing shows something else."""
 STEPS, BATCH = 8, 50
 GUIDANCE = (1.5, 3.0)
 
@@ -37,10 +38,10 @@ GUIDANCE = (1.5, 3.0)
 def drawn(
     pipeline: StableDiffusionPipeline, count: int, seed: int, file: Path
 ) -> tuple[Tensor, Tensor] | None:
-    """Latents (n, 4, 16, 16) as sampled for n prompts, and the true pictures (n, 3, 128, 128) in [-1, 1].
+    """Return sampled latents (n, 4, 16, 16) and the true pictures (n, 3, 128, 128) in [-1, 1].
 
-    So many prompts are drawn as `count` says, once for this file; the n whose picture is recognisably
-    there are kept. None if there is not one.
+    `count` prompts are drawn, once for this file. The n drawings that show the right picture are
+    kept. Returns None if there is none.
     """
     if not file.exists():
         dtype = fastest(pipeline.unet.device)

@@ -1,8 +1,8 @@
-"""Measure the scenes model: `python -m models.scenes.evaluate`.
+"""Evaluate the scenes model: `python -m models.scenes.evaluate`.
 
-Draws held-out prompts through the stock pipeline and has the judge say which of the asked
+It draws held-out prompts with the stock pipeline. The judge says which of the requested
 backgrounds, colours, shapes, counts, places and relations are there. The judge's own figures, on
-the renderer's pictures and after a round trip through the autoencoder, stand beside them.
+the renderer's pictures and after a round trip through the autoencoder, are reported too.
 """
 
 from __future__ import annotations
@@ -44,15 +44,15 @@ SCHEDULERS = {
     "lcm": "LCMScheduler",
 }
 JUDGED = Mix(motif=0.0)
-"""Everything but the motifs, which are not made of things to be counted."""
+"""Everything except motifs, which do not consist of countable things."""
 SWEPT = 100
-"""Prompts for each setting but the first."""
+"""Prompts for each setting except the first."""
 Pictures = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One way to sample."""
+    """One sampling configuration."""
 
     steps: int = 20
     guidance: float = 2.0
@@ -60,7 +60,7 @@ class Setting:
 
 
 def load(folder: Path = HOME) -> StableDiffusionPipeline:
-    """The stock pipeline in fp32, from the folder alone."""
+    """Return the stock pipeline in fp32, from the folder only."""
     pipeline = StableDiffusionPipeline.from_pretrained(
         folder, dtype=torch.float32, safety_checker=None, local_files_only=True
     )
@@ -69,7 +69,7 @@ def load(folder: Path = HOME) -> StableDiffusionPipeline:
 
 
 def prompts(count: int, seed: int = 2026) -> list[tuple[Scene, str]]:
-    """Scenes with their captions; every fifth has a colour, shape and count never trained on."""
+    """Return scenes with captions; every fifth has a colour, shape and count never trained on."""
     rng = random.Random(seed)
     scenes = [sample_scene(rng, JUDGED, unseen=index % 5 == 0) for index in range(count)]
     return [(scene, caption(scene, rng)) for scene in scenes]
@@ -78,7 +78,7 @@ def prompts(count: int, seed: int = 2026) -> list[tuple[Scene, str]]:
 def sample(
     pipeline: StableDiffusionPipeline, captions: list[str], setting: Setting, batch: int = 25
 ) -> Pictures:
-    """Pictures (n, 128, 128, 3); picture n comes from seed n."""
+    """Return pictures (n, 128, 128, 3); picture n comes from seed n."""
     kind = getattr(diffusers, SCHEDULERS[setting.scheduler])
     # DDIM clips to [-1, 1] unless it is told that these are latents.
     latents = {"clip_sample": False} if "clip_sample" in signature(kind).parameters else {}
@@ -100,12 +100,12 @@ def sample(
 
 
 def to_bytes(pictures: NDArray[np.floating[Any]]) -> Pictures:
-    """From [0, 1] to 0..255."""
+    """Convert from [0, 1] to 0..255."""
     return (pictures * 255).round().clip(0, 255).astype(np.uint8)
 
 
 def score(scenes: list[Scene], pictures: Pictures) -> dict[str, float]:
-    """Per point the share of the scenes that lay it down in whose picture it holds."""
+    """Return per point the share of the scenes with this point in whose picture it holds."""
     asked, held = Counter[str](), Counter[str]()
     for scene, picture in zip(scenes, pictures, strict=True):
         for point, holds in verdict(scene, look(picture)).items():
@@ -115,14 +115,14 @@ def score(scenes: list[Scene], pictures: Pictures) -> dict[str, float]:
 
 
 def truth(scenes: list[Scene], seed: int = 0) -> Pictures:
-    """The renderer's own pictures of the scenes."""
+    """Return the renderer's own pictures of the scenes."""
     drawn = render(scenes, random.Random(seed), "cpu")
     return to_bytes((drawn.permute(0, 2, 3, 1).numpy() + 1) / 2)
 
 
 @torch.no_grad()
 def round_trip(vae: AutoencoderTiny, pictures: Pictures) -> Pictures:
-    """Pictures after encoding and decoding."""
+    """Return pictures after encoding and decoding."""
     made = []
     for start in range(0, len(pictures), 25):
         part = torch.from_numpy(pictures[start : start + 25])
@@ -133,7 +133,7 @@ def round_trip(vae: AutoencoderTiny, pictures: Pictures) -> Pictures:
 
 
 def main() -> None:
-    """Measure the settings asked for; write `evaluation.json` and grids."""
+    """Evaluate the requested settings; write `evaluation.json` and grids."""
     options = _options()
     options.out.mkdir(parents=True, exist_ok=True)
     pipeline = load(options.folder)
@@ -169,7 +169,7 @@ def _run(setting: Setting, scenes: list[Scene], pictures: Pictures) -> dict[str,
 
 
 def _gallery(pipeline: StableDiffusionPipeline, setting: Setting, count: int = 64) -> Image.Image:
-    """Pictures of everything the model knows, motifs too, with their captions."""
+    """Return pictures of everything the model knows, also motifs, with their captions."""
     rng = random.Random(64)
     captions = [caption(sample_scene(rng), rng) for _ in range(count)]
     return contact_sheet(list(sample(pipeline, captions, setting)), captions)

@@ -1,4 +1,4 @@
-"""Writing the shipped folder: the stock `StableDiffusionPipeline` layout, in half precision."""
+"""Export: the stock `StableDiffusionPipeline` layout, in half precision."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 
 
 LARGE = 60_000
-"""Numbers in a tensor of a ControlNet over which it is stored in 8 bits.
+"""A ControlNet's tensors with more numbers than this are stored in 8 bits.
 
-The small ones, its last layers among them, start at zero and hold numbers that 8 bits would round away.
+The small ones, its last layers among them, start at zero and hold numbers that 8 bits would round
+away.
 """
 
 
@@ -31,7 +32,7 @@ def assemble(
     encoder: CLIPTextModel,
     unet: UNet2DConditionModel,
 ) -> StableDiffusionPipeline:
-    """The stock pipeline around the four parts."""
+    """Return the stock pipeline around the four parts."""
     pipeline = StableDiffusionPipeline(
         vae=autoencoder,
         text_encoder=encoder,
@@ -47,7 +48,7 @@ def assemble(
 
 
 def export(pipeline: StableDiffusionPipeline, folder: Path) -> None:
-    """Save in fp16 over what the folder holds, each file whole or not at all."""
+    """Save in fp16 over the folder's content, each file whole or not at all."""
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
         for part in (pipeline.unet, pipeline.vae, pipeline.text_encoder):
             part.half()
@@ -62,7 +63,7 @@ def export(pipeline: StableDiffusionPipeline, folder: Path) -> None:
 
 
 def export_lora(unet: nn.Module, folder: Path) -> None:
-    """Save the denoiser's adapter in fp16, as `load_lora_weights` of the stock pipelines reads it."""
+    """Save the denoiser's adapter in fp16, in the form that `load_lora_weights` reads."""
     layers = {
         name: part.half()
         for name, part in get_peft_model_state_dict(unet, adapter_name="outline").items()
@@ -71,10 +72,10 @@ def export_lora(unet: nn.Module, folder: Path) -> None:
 
 
 def export_controlnet(net: nn.Module, folder: Path) -> None:
-    """Save a ControlNet with its large weights in 8-bit floats: it need not be as exact as a denoiser.
+    """Save a ControlNet with its large weights in 8-bit floats, which is exact enough for it.
 
-    `from_pretrained(..., dtype=torch.float32)` of the stock class reads them. The net itself is changed to
-    what is saved.
+    `from_pretrained(..., dtype=torch.float32)` of the stock class reads them. The net itself is
+    changed to the saved values.
     """
     for weights in net.parameters():
         large = weights.ndim > 1 and weights.numel() > LARGE
@@ -83,7 +84,7 @@ def export_controlnet(net: nn.Module, folder: Path) -> None:
 
 
 def _forget(config: Path) -> None:
-    """Drop where the parts were read from, and a field that `AutoencoderTiny` warns of."""
+    """Remove the source paths of the parts, and a field that `AutoencoderTiny` warns of."""
     fields = json.loads(config.read_text())
     if isinstance(fields, dict) and fields.keys() & {"_name_or_path", "block_out_channels"}:
         fields.pop("_name_or_path", None)

@@ -1,10 +1,10 @@
-"""The denoiser's last lesson: to lead itself back.
+"""The denoiser's last training stage: learning from its own sampling.
 
-A denoiser is taught on true pictures under noise, but when it samples it sees its own, a little wrong ones, and
-what one step got wrong the next takes for granted (exposure bias, arXiv:2301.11706; for models of language
-arXiv:1511.06732). Twenty steps then draw worse than one. Here it is asked in the states that its own sampling
-passes through. Where the prompt settles the picture, the true answer is known in each of them: not back the way
-it came, but on to the picture that was asked for (as in DAgger, arXiv:1011.0686).
+A denoiser is trained on true pictures with noise. When it samples, it sees its own slightly wrong
+pictures, and each step builds on the errors of the one before (exposure bias, arXiv:2301.11706; for
+language models arXiv:1511.06732). Twenty steps then draw worse than one. Here it is trained in the
+states that its own sampling passes through. If the prompt determines the picture, the true answer
+in each state is known: to move on to the requested picture (as in DAgger, arXiv:1011.0686).
 """
 
 from __future__ import annotations
@@ -25,18 +25,20 @@ from models.scenes.scene import LESSONS, Scene, sample_scene
 SETTLED = replace(
     LESSONS, counted=0.2, placed=0.15, related=0.65, motif=0.0, patterned=0.5, gradient=0.6
 )
-"""What it draws for itself: scenes whose picture the prompt settles, above all two things, and gradients."""
+"""The scenes that it draws for itself: the prompt determines their picture; mostly two things, and
+gradients.
+"""
 STEPS, GUIDANCE = (10, 20, 20), (1.5, 2.5)
 SAMPLERS = (DPMSolverMultistepScheduler, EulerDiscreteScheduler)
-"""Among what numbers of steps, how much guidance and which samplers it draws."""
+"""The numbers of steps, the guidance and the samplers that it draws with."""
 AT_FIRST, KEPT = 8, 16
-"""Batches drawn before the first lesson, and batches whose states are kept before the oldest leave."""
+"""Batches drawn before training starts, and batches whose states are kept."""
 RENEWED = 50
-"""Trainer before one more batch is drawn."""
+"""Training steps before one more batch is drawn."""
 
 
 class FinishCourse(DenoiserCourse):
-    """The denoiser learns from its own states with half of each batch, and with the other half as before."""
+    """The denoiser learns from its own states with half of each batch."""
 
     name = "finish"
 
@@ -46,7 +48,7 @@ class FinishCourse(DenoiserCourse):
         return States(KEPT * self.batch * max(STEPS))
 
     def loss(self, step: int) -> Tensor:
-        """Weighted squared error: of the velocity under fresh noise, of the picture in its own states."""
+        """Return weighted squared errors: of the velocity, and of the picture in its own states."""
         self._renew(LESSONS, step, self.batch // 2)
         for _ in range(AT_FIRST if not self.own.scenes else step % RENEWED == 0):
             self._draw()
@@ -95,7 +97,7 @@ class FinishCourse(DenoiserCourse):
 
 
 class States:
-    """States that sampling passed through, with their scenes and the pictures that were asked for."""
+    """States of sampling, with their scenes and the requested pictures."""
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -104,7 +106,7 @@ class States:
         self.steps = torch.empty(0, dtype=torch.long)
 
     def add(self, scenes: list[Scene], states: Tensor, step: Tensor, pictures: Tensor) -> None:
-        """Keep `states` (n, 4, 16, 16), all at one timestep; the oldest leave once there are enough."""
+        """Store `states` (n, 4, 16, 16), all at one timestep; a full store drops the oldest."""
         latest = slice(-self.size, None)
         steps = step.long().expand(len(scenes))
         self.scenes = [*self.scenes, *scenes][latest]
@@ -113,6 +115,6 @@ class States:
         self.pictures = torch.cat([self.pictures.to(pictures), pictures])[latest]
 
     def take(self, count: int) -> tuple[list[Scene], Tensor, Tensor, Tensor]:
-        """A random batch: scenes, states, timesteps and pictures."""
+        """Return a random batch: scenes, states, timesteps and pictures."""
         at = torch.randint(len(self.scenes), (count,)).tolist()
         return [self.scenes[i] for i in at], self.states[at], self.steps[at], self.pictures[at]

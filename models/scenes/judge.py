@@ -1,4 +1,4 @@
-"""Whether a picture shows the scene that was asked for, point by point."""
+"""The judge: whether a picture shows the requested scene, point by point."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from models.scenes.sight import Sight, Thing
 
 NEAR, FAR = 54.0, 74.0
-"""Pixels from the left or top below, or above, which something is on that side."""
+"""Pixels left of or below, or above, which something counts as on that side."""
 SMALL_PX, LARGE_PX = 53.0, 76.0
-"""A thing said to be small has a side under the first, a large one over the second."""
+"""A small thing has a side under the first value, a large one over the second."""
 _PLACED: dict[str, Callable[[Thing], bool]] = {
     "left": lambda thing: thing.x < NEAR,
     "right": lambda thing: thing.x > FAR,
@@ -24,9 +24,9 @@ _PLACED: dict[str, Callable[[Thing], bool]] = {
 
 
 def verdict(scene: Scene, sight: Sight) -> dict[str, bool]:
-    """Each point that the scene lays down, and whether it holds; `all` is their conjunction.
+    """Return each point of the scene, and whether it holds; `all` is their conjunction.
 
-    Raises `ValueError` for a motif, which is not made of groups.
+    Raises `ValueError` for a motif, which does not consist of groups.
     """
     if not scene.groups:
         raise ValueError("motifs are not judged")
@@ -62,7 +62,7 @@ def _colours(scene: Scene, sight: Sight) -> bool:
 
 
 def _shapes(scene: Scene, sight: Sight) -> bool:
-    """All things have the asked shape; of two groups each thing goes with its own colour."""
+    """Whether all things have the requested shape; of two groups each thing matches its own colour."""
     by_colour = {group.colour: group.shape for group in scene.groups}
     if len(scene.groups) == 1:
         shapes = {thing.shape for thing in sight.things}
@@ -90,6 +90,6 @@ def _related(scene: Scene, sight: Sight) -> bool:
 
 
 def _only(group: Group, sight: Sight) -> Thing | None:
-    """The one thing of the group's colour, if there is just one."""
+    """Return the one thing of the group's colour, if there is exactly one."""
     found = [thing for thing in sight.things if thing.colour == group.colour]
     return found[0] if len(found) == 1 else None

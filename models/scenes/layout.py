@@ -1,9 +1,9 @@
-"""Where things go: a scene becomes a list of primitives on the 128 x 128 canvas.
+"""Layout: a scene becomes a list of primitives on the 128 x 128 canvas.
 
-Things have few sizes and stand on the latents' grid: their centres are multiples of `CELL` pixels, so
-that one shape of one size always makes the same pattern of latents. A small denoiser learns such
-patterns by heart; outlines that fell anywhere between the cells it had blurred into one another. For
-the same reason little is left to chance: a house or a face may stand a cell to the left or right.
+Things have few sizes and stand on the latents' grid: their centres are multiples of `CELL` pixels.
+So one shape of one size always makes the same pattern of latents. A small denoiser learns such
+patterns exactly; outlines anywhere between the cells became blurred. For the same reason little is
+random: a house or a face may stand a cell to the left or right.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 SIDE = 128
 """Width and height of a picture in pixels."""
 CELL = 8
-"""Pixels to one latent, each way."""
+"""Pixels per latent, each way."""
 RADII = {"small": 24, "": 32, "large": 48}
 """Half the side of a single thing in the middle in pixels, by its size word."""
 RADIUS_PLACED = RADII["small"]
 """Half the side of things that are placed, one of several, or inside another."""
 RADIUS_AROUND = 56
-"""Half the side of a thing that another is inside of."""
+"""Half the side of a thing with another one inside."""
 NEAR, FAR, MIDDLE = 32, 96, 64
 PLACE_AT = {
     "left": (NEAR, MIDDLE), "right": (FAR, MIDDLE), "top": (MIDDLE, NEAR), "bottom": (MIDDLE, FAR),
@@ -37,12 +37,12 @@ SPOTS = {
     3: ((MIDDLE, NEAR), (NEAR, FAR), (FAR, FAR)),
     4: ((NEAR, NEAR), (FAR, NEAR), (NEAR, FAR), (FAR, FAR)),
 }
-"""Where several things stand: side by side, as a triangle, as a square."""
+"""Where several things stand: in a row, in a triangle, in a square."""
 ENDS = {
     "left of": ("left", "right"), "right of": ("right", "left"),
     "above": ("top", "bottom"), "below": ("bottom", "top"), "": ("left", "right"),
 }  # fmt: skip
-"""Where the first and the second of two things stand; "and" puts them side by side."""
+"""Where the first and the second of two things stand; "and" puts them next to each other."""
 BROWN, GRASS, SEA, SKY, DARK = (
     (120, 72, 30),
     (66, 176, 66),
@@ -66,7 +66,7 @@ class Primitive:
 
 
 def place(scene: Scene, rng: random.Random) -> list[Primitive]:
-    """Lay the scene out, back to front, leaving free what it leaves open."""
+    """Lay the scene out, back to front; what it leaves open is random."""
     if scene.motif:
         return _MOTIFS[scene.motif](scene, rng)
     if len(scene.groups) == 2:
@@ -76,7 +76,7 @@ def place(scene: Scene, rng: random.Random) -> list[Primitive]:
 
 
 def scatter(scene: Scene, rng: random.Random) -> list[Primitive]:
-    """Lay groups out anywhere on the canvas and in any size, without touching one another."""
+    """Lay groups out anywhere on the canvas and in any size, without contact."""
     things: list[Primitive] = []
     for group in (each for each in scene.groups for _ in range(each.count)):
         for _ in range(40):

@@ -1,4 +1,4 @@
-"""The training loop that all courses share: rate, averages, checkpoints, progress, several workers."""
+"""The training loop that all stages share: rate, averages, checkpoints, progress, several workers."""
 
 from __future__ import annotations
 
@@ -20,41 +20,42 @@ if TYPE_CHECKING:
 
 
 class Course(Protocol):
-    """Something to be learned."""
+    """One training stage."""
 
     name: str
     model: nn.Module
-    """What is trained: those of its parameters that want gradients."""
+    """The module to train: those of its parameters that require gradients."""
 
     def loss(self, step: int) -> Tensor:
-        """The loss of one fresh batch, a scalar."""
+        """Return the loss of one fresh batch, a scalar."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How long a course takes and how fast it is taught."""
+    """The length of a stage and its learning rate."""
 
     steps: int
     batch: int
     """Samples per step and worker."""
     rate: float
-    """Of AdamW, reached after `warm_up` steps; from `falls_from` of the course on it falls to zero."""
+    """Of AdamW, reached after `warm_up` steps; it falls to zero from `falls_from` of the stage on.
+    """
     weight_decay: float = 0.01
     warm_up: int = 100
     falls_from: float = 0.4
     save_every: int = 500
 
     def rate_at(self, step: int) -> float:
-        """The learning rate of a step."""
+        """Return the learning rate of a step."""
         falling = (self.steps - step) / max(1.0, (1 - self.falls_from) * self.steps)
         return self.rate * min(1.0, (step + 1) / self.warm_up, max(falling, 0.01))
 
 
 MEET_EVERY = 4
-"""Steps that workers take alone before they average their weights (local SGD, arXiv:1805.09767).
+"""Steps between two averages of the workers' weights (local SGD, arXiv:1805.09767).
 
-Where the processor is shared, workers that meet at every step wait for one another half the time.
+On a shared processor, workers that meet at every step would wait for each other half of the time.
 """
 
 
@@ -72,7 +73,7 @@ def meet(parameters: list[nn.Parameter]) -> None:
 
 
 class Trainer:
-    """A course under way: its optimiser, average and place in the plan, kept in one file."""
+    """A running stage: its optimiser, average and position in the plan, stored in one file."""
 
     def __init__(self, course: Course, plan: Plan, folder: Path, seed: int) -> None:
         self.course, self.plan, self.seed = course, plan, seed
@@ -101,7 +102,7 @@ class Trainer:
         self.average.weights, self.step = state["average"], state["step"]
 
     def save(self) -> None:
-        """Write the checkpoint, whole or not at all; one worker does it for all."""
+        """Write the checkpoint, whole or not at all; one worker writes for all."""
         if self.rank:
             return
         state = {
@@ -114,7 +115,7 @@ class Trainer:
         self.file.with_suffix(".new").replace(self.file)
 
     def run(self) -> None:
-        """Teach from the last checkpoint to the plan's end; the model then holds the average."""
+        """Train from the last checkpoint to the plan's end; the model then holds the average."""
         if self.step < self.plan.steps:
             self._teach()
         self.average.apply()
@@ -142,7 +143,7 @@ class Trainer:
         self.save()
 
     def _dtype(self) -> torch.dtype:
-        """One worker measures and all follow."""
+        """One worker measures, and all use its result."""
         choice = fastest(self.device)
         if torch.distributed.is_initialized():
             votes = torch.tensor(float(choice == torch.bfloat16))
@@ -151,7 +152,7 @@ class Trainer:
         return choice
 
     def _learn(self, dtype: torch.dtype) -> Tensor:
-        """Take one step; the loss stays on the device, for reading it would wait for the step's end."""
+        """Take one step; the loss stays on the device: reading it would wait for the step's end."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.plan.rate_at(self.step)
         self.optimizer.zero_grad()

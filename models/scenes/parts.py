@@ -27,14 +27,14 @@ class Parts:
 
     @classmethod
     def new(cls, device: torch.device) -> Parts:
-        """Untrained parts."""
+        """Return untrained parts."""
         tokenizer = words.build_tokenizer()
         encoder = words.build_encoder(tokenizer)
         return cls(tokenizer, encoder, autoencoder.build(), denoiser.build()).on(device)
 
     @classmethod
     def shipped(cls, folder: Path, device: torch.device) -> Parts:
-        """The parts of a model made before, to be taught further."""
+        """Return the parts of an earlier model, to be trained further."""
         made = StableDiffusionPipeline.from_pretrained(
             folder, dtype=torch.float32, safety_checker=None
         )
@@ -42,11 +42,11 @@ class Parts:
         return cls(made.tokenizer, made.text_encoder, made.vae, made.unet).on(device)
 
     def with_new_denoiser(self, device: torch.device) -> Parts:
-        """The same words and autoencoder, with a denoiser that knows nothing yet."""
+        """Return the same words and autoencoder, with an untrained denoiser."""
         return replace(self, unet=denoiser.build()).on(device)
 
     def on(self, device: torch.device) -> Parts:
-        """The same parts, moved."""
+        """Return the same parts, moved to the device."""
         self.encoder.to(device)
         self.vae.to(device, memory_format=torch.channels_last)
         self.unet.to(device, memory_format=torch.channels_last)

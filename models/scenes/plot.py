@@ -1,4 +1,4 @@
-"""Loss and accuracy against samples seen: `python -m models.scenes.plot LOSS ACCURACY PICTURE`."""
+"""Plot loss and accuracy over samples: `python -m models.scenes.plot LOSS ACCURACY PICTURE`."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ POINTS = ("background", "colour", "shape", "count", "position", "relation", "all
 
 
 def read(file: Path) -> list[dict[str, Any]]:
-    """The lines of a log, one JSON object each."""
+    """Return the lines of a log, one JSON object each."""
     return [json.loads(line) for line in file.read_text().splitlines()]
 
 
 def plot(losses: list[dict[str, Any]], measured: list[dict[str, Any]], picture: Path) -> None:
-    """Draw the loss above what was measured at some checkpoints, over the same samples."""
+    """Draw the loss above the accuracy at some checkpoints, over the same samples."""
     figure = Figure(figsize=(8, 6), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True)
     above.semilogy([line["samples"] for line in losses], [line["loss"] for line in losses])

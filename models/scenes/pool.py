@@ -1,4 +1,4 @@
-"""Training pictures: a ring of latents that is always being renewed while it is learned from."""
+"""Training pictures: a ring buffer of latents that is renewed during training."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def render(scenes: list[Scene], rng: random.Random, device: torch.device | str) -> Tensor:
-    """Pictures (n, 3, 128, 128) in [-1, 1] of the scenes, laid out anew."""
+    """Render pictures (n, 3, 128, 128) in [-1, 1] of the scenes, with a new layout."""
     return draw(scenes, [place(scene, rng) for scene in scenes], device) * 2 - 1
 
 
@@ -42,7 +42,7 @@ class Pool:
 
     @torch.no_grad()
     def renew(self, count: int, mix: Mix) -> None:
-        """Draw `count` new scenes of the mix, in the place of the oldest once the pool is full."""
+        """Draw `count` new scenes of the mix; they replace the oldest when the pool is full."""
         scenes = [sample_scene(self.rng, mix) for _ in range(count)]
         latents = self.encode(render(scenes, self.rng, self.device))
         for scene, latent in zip(scenes, latents, strict=True):
@@ -54,7 +54,7 @@ class Pool:
             self.oldest = (self.oldest + 1) % len(self.latents)
 
     def take(self, count: int) -> tuple[list[Scene], Tensor]:
-        """A random batch: scenes and their latents (count, 4, 16, 16)."""
+        """Return a random batch: scenes and their latents (count, 4, 16, 16)."""
         chosen = torch.randint(len(self.scenes), (count,), generator=self.chooser)
         return [self.scenes[index] for index in chosen], self.latents[
             onto(chosen, torch.device(self.device))

@@ -1,4 +1,4 @@
-"""Which number format trains fastest here, found by trying; and how small things reach the device."""
+"""Number formats: which one trains fastest here, found by measuring."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager
 
 
 def onto(tensor: Tensor, device: torch.device) -> Tensor:
-    """The tensor on that device, without waiting for what the device has been given to do so far."""
+    """Return the tensor on that device, without waiting for the device's queue."""
     if device.type != "cuda":
         return tensor.to(device)
     return tensor.pin_memory().to(device, non_blocking=True)
 
 
 def fastest(device: torch.device) -> torch.dtype:
-    """bfloat16 or float32, whichever trains a block like the denoiser's sooner; on CUDA bfloat16."""
+    """Return bfloat16 or float32, the one that trains a denoiser's block faster; on CUDA bfloat16."""
     if device.type == "cuda":
         return torch.bfloat16
     spent_s = {dtype: _spent_s(device, dtype) for dtype in (torch.float32, torch.bfloat16)}
@@ -33,7 +33,7 @@ def fastest(device: torch.device) -> torch.dtype:
 
 
 def _spent_s(device: torch.device, dtype: torch.dtype) -> float:
-    """The shortest of five tries of one block's output and gradients, after one that warms up."""
+    """Return the shortest of five runs of one block's output and gradients, after a warm-up run."""
     block = nn.Sequential(nn.Conv2d(128, 128, 3, padding=1), nn.SiLU(), nn.Conv2d(128, 128, 1))
     block.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     given = torch.randn(32, 128, 16, 16, device=device).to(memory_format=torch.channels_last)

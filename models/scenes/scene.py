@@ -1,7 +1,7 @@
-"""What a picture shows: the vocabulary, and scenes sampled from it.
+"""Scenes: the vocabulary, and scenes sampled from it.
 
-A `Scene` is the truth that everything else is about: `captions` puts it into words, `layout`
-and `draw` into a picture, and `judge` looks for it in a picture.
+A `Scene` is the ground truth: `captions` puts it into words, `layout` and `draw` into a picture,
+and `judge` looks for it in a picture.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ PLACES = (
 )  # fmt: skip
 RELATIONS = ("left of", "right of", "above", "below", "inside")
 HOLLOW = ("circle", "square", "diamond")
-"""Shapes that another fits inside."""
+"""Shapes with room for another inside."""
 NEUTRAL = ("white", "black")
-"""Stripes and checks are of one of these and another colour."""
+"""Stripes and checks have one of these and another colour."""
 BACKDROPS = ("plain", "horizontal stripes", "vertical stripes", "checks", "gradient")
 MOTIFS = ("house", "tree", "boat", "face")
 
@@ -48,14 +48,17 @@ class Group:
     shape: str
     count: int = 1
     size: str = ""
-    """`small`, `large`, or nothing for in between."""
+    """`small`, `large`, or empty for medium."""
     place: str = ""
-    """One of `PLACES`, or nothing for anywhere."""
+    """One of `PLACES`, or empty for anywhere."""
 
 
 @dataclass(frozen=True, slots=True)
 class Backdrop:
-    """What lies behind: one colour, or a pattern of two. Two different things have one colour behind them."""
+    """The backdrop: one colour, or a pattern of two.
+
+    Two different things have a backdrop of one colour.
+    """
 
     kind: str
     colours: tuple[str, ...]
@@ -63,33 +66,33 @@ class Backdrop:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """One picture's contents: groups of things, or a motif with its two colours."""
+    """The contents of one picture: groups of things, or a motif with its two colours."""
 
     backdrop: Backdrop
     groups: tuple[Group, ...] = ()
     relation: str = ""
-    """How the first group stands to the second; empty with two groups means only "and"."""
+    """How the first group relates to the second; empty with two groups means only "and"."""
     motif: str = ""
     motif_colours: tuple[str, ...] = ()
     extras: tuple[str, ...] = ()
-    """Of a motif: `sun`, `tree`, `sad`."""
+    """For a motif: `sun`, `tree`, `sad`."""
 
 
 def held_out(group: Group) -> bool:
-    """Whether this colour, shape and count are kept from training (about one in eight)."""
+    """Whether this colour, shape and count are held out from training (about one in eight)."""
     name = f"{group.colour} {group.shape} {group.count}"
     return zlib.crc32(name.encode()) % 8 == 3
 
 
 def default_backdrop(*colours: str) -> Backdrop:
-    """The backdrop of a prompt that names none: the first of these that hides nothing."""
+    """Return the backdrop of a prompt that names none: the first of these that hides nothing."""
     free = [colour for colour in ("white", "black", "yellow") if colour not in colours]
     return Backdrop("plain", (free[0],))
 
 
 @dataclass(frozen=True, slots=True)
 class Mix:
-    """How often each kind of scene is drawn, as weights, and what it may hold; a stage of the curriculum."""
+    """How often each kind of scene is drawn, as weights, and its limits; a stage of the curriculum."""
 
     counted: float = 0.46
     placed: float = 0.22
@@ -98,15 +101,15 @@ class Mix:
     patterned: float = 0.15
     max_count: int = 4
     alone: float | None = None
-    """Share of the counted that are one; None: all counts alike."""
+    """Share of counted things with a count of one; None: all counts equal."""
     sized: bool = True
-    """Whether single things may be said to be small or large."""
+    """Whether single things may be small or large."""
     inside: float | None = None
-    """Share of the related that are one inside the other; None: all relations alike."""
+    """Share of related things with one inside the other; None: all relations equal."""
     gradient: float | None = None
-    """Share of the patterned that are gradients; None: all patterns alike."""
+    """Share of patterns that are gradients; None: all patterns equal."""
     shapes: tuple[str, ...] = SHAPES
-    """What is drawn from, each as often as it is named."""
+    """The shapes that are drawn, each as often as it is listed."""
 
 
 SINGLE = Mix(counted=0.75, placed=0.25, related=0.0, motif=0.0, patterned=0.0, max_count=1)
@@ -120,13 +123,13 @@ LESSONS = Mix(
     inside=0.35,
     shapes=(*SHAPES, "star", "star", "heart"),
 )
-"""What the denoiser is taught: more of what is hard than a customer would ask for."""
+"""The mix for the denoiser: more of the difficult scenes than customers ask for."""
 VIEWED = Mix(patterned=0.6, gradient=0.5)
-"""What the autoencoder is taught: plain backdrops are soon learned, and gradients are not."""
+"""The mix for the autoencoder: plain backdrops are easy, gradients are not."""
 
 
 def sample_scene(rng: random.Random, mix: Mix = FULL, *, unseen: bool = False) -> Scene:
-    """Draw a scene; `unseen` asks for one with a held-out group, else none is held out."""
+    """Draw a scene; `unseen` requires a held-out group, otherwise none is held out."""
     while True:
         scene = _sample(rng, mix)
         held = [held_out(group) for group in scene.groups]
@@ -176,8 +179,8 @@ def _related(rng: random.Random, mix: Mix) -> Scene:
 def _relation(rng: random.Random, mix: Mix) -> str:
     if mix.inside is None:
         return rng.choice((*RELATIONS, ""))
-    beside = [relation for relation in RELATIONS if relation != "inside"]
-    return "inside" if rng.random() < mix.inside else rng.choice((*beside, ""))
+    related = [relation for relation in RELATIONS if relation != "inside"]
+    return "inside" if rng.random() < mix.inside else rng.choice((*related, ""))
 
 
 def _backdrop(rng: random.Random, mix: Mix, taken: tuple[str, ...]) -> Backdrop:
@@ -203,7 +206,7 @@ def _pattern(rng: random.Random, mix: Mix) -> str:
 
 
 def _between(colour: str, first: str, second: str) -> bool:
-    """Whether a gradient from first to second comes so near the colour that it would hide it."""
+    """Whether a gradient from first to second comes so close to the colour that it would hide it."""
     steps = [step / 10 for step in range(11)]
     triples = zip(COLOURS[colour], COLOURS[first], COLOURS[second], strict=True)
     parts = [[a + (b - a) * at - c for at in steps] for c, a, b in triples]

@@ -20,7 +20,7 @@ INK, PAPER = (40, 40, 40), (255, 255, 255)
 def contact_sheet(
     pictures: Sequence[NDArray[np.uint8]], captions: Sequence[str], columns: int = 8
 ) -> Image.Image:
-    """One picture of all, `columns` wide; a caption takes up to three lines."""
+    """Return one picture of all, `columns` wide; a caption takes up to three lines."""
     side = pictures[0].shape[0]
     rows = -(-len(pictures) // columns)
     size = (MARGIN + columns * (side + MARGIN), MARGIN + rows * (side + CAPTION + MARGIN))

@@ -1,7 +1,7 @@
-"""Draw what the variants change: `python -m models.scenes.showcase`.
+"""Draw the effect of the variants: `python -m models.scenes.showcase`.
 
-Each sheet shows the same prompts and seeds twice: without and with the outline LoRA, and the edges
-that guided a picture above what came of them, with the share of edge pixels that were met.
+Each sheet shows the same prompts and seeds twice: without and with the outline LoRA, and the input
+edges above the pictures that follow them, with the share of matching edge pixels.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ COLUMNS = 8
 
 
 def outlined(count: int, folder: Path) -> tuple[list[str], Pictures, Pictures]:
-    """Captions, and their pictures without and with the LoRA."""
+    """Return captions, and their pictures without and with the LoRA."""
     rng = random.Random(9)
     captions = [caption(sample_scene(rng, THINGS), rng) for _ in range(count)]
     pipeline = load()
@@ -42,14 +42,14 @@ def outlined(count: int, folder: Path) -> tuple[list[str], Pictures, Pictures]:
 
 
 def filled(pictures: Pictures) -> float:
-    """Mean share of pixels that differ from their picture's rim: what is filled with things."""
+    """Return the mean share of pixels that differ from their picture's border: the area of things."""
     rims = pictures[:, :2, :2].reshape(len(pictures), -1, 3).mean(1)
     away = np.abs(pictures.astype(np.float32) - rims[:, None, None]).max(-1)
     return float((away > 60).mean())
 
 
 def guided(count: int, folder: Path) -> tuple[list[str], Tensor, Pictures, Pictures]:
-    """Captions, edges (n, 3, 128, 128), and their pictures without and with the ControlNet."""
+    """Return captions, edges (n, 3, 128, 128), and their pictures without and with the ControlNet."""
     rng = random.Random(10)
     scenes = [sample_scene(rng, SCATTERED) for _ in range(count)]
     captions = [caption(scene, rng) for scene in scenes]
@@ -66,14 +66,14 @@ def guided(count: int, folder: Path) -> tuple[list[str], Tensor, Pictures, Pictu
 
 
 def edge_match(edges: Tensor, pictures: Pictures) -> float:
-    """Share of the asked edge pixels that are edge pixels of the pictures."""
+    """Return the share of the input's edge pixels that are edge pixels of the pictures."""
     drawn = torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1
     asked = edges[:, :1].bool()
     return float(autoencoder.edges(drawn).bool()[asked].float().mean())
 
 
 def interleaved(*rows: Any) -> list[Any]:
-    """The first `COLUMNS` of each row, then the next ones, for a sheet."""
+    """Return the first `COLUMNS` of each row, then the next ones, for a sheet."""
     found: list[Any] = []
     for start in range(0, len(rows[0]), COLUMNS):
         for row in rows:

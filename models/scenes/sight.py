@@ -1,8 +1,8 @@
-"""What can be seen in a picture: backdrop and things, found by colour, components and outline.
+"""Computer vision for the judge: finds backdrop and things by colour, components and outline.
 
-It shares only the palette with the renderer. Pixels are compared with the palette, what the
-backdrop does not explain is split into connected components, and each is matched with outlines
-that are drawn here, by other means than the renderer's.
+It shares only the palette with the renderer. Pixels are compared with the palette. Pixels that are
+not backdrop are split into connected components, and each is matched with outlines that are drawn
+here by other means.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ LEAST_CORE_PX = 30
 TEMPLATE = 48
 """Side of the grid on which outlines are compared."""
 LEAST_MATCH = 0.72
-"""Overlap (intersection over union) under which an outline is no known shape."""
+"""Overlap (intersection over union) below which an outline matches no shape."""
 
 
 @dataclass(frozen=True, slots=True)
 class Thing:
-    """One thing found: what it looks like, its centre and its side in pixels."""
+    """One thing found: its look, its centre and its side in pixels."""
 
     colour: str
     shape: str
@@ -82,7 +82,7 @@ def _commonest(colours: NDArray[np.intp]) -> int:
 
 
 def _backdrop(pixels: Pixels, nearest: NDArray[np.intp]) -> tuple[Backdrop, Pixels]:
-    """The backdrop that explains most pixels, a plain one unless a pattern explains more."""
+    """Return the backdrop that explains most pixels, a plain one unless a pattern explains more."""
     rim = np.concatenate(
         [nearest[:4].ravel(), nearest[-4:].ravel(), nearest[:, :4].ravel(), nearest[:, -4:].ravel()]
     )
@@ -108,7 +108,7 @@ def _explained(pixels: Pixels, behind: Pixels) -> float:
 
 
 def components(mask: Mask) -> list[Mask]:
-    """The connected parts (by sides and corners) of a mask."""
+    """Return the connected components (by sides and corners) of a mask."""
     parts: list[Mask] = []
     left = mask.copy()
     while left.any():
@@ -121,7 +121,7 @@ def components(mask: Mask) -> list[Mask]:
 
 
 def _flood(seed: Mask, within: Mask) -> Mask:
-    """Everything in `within` that is connected to the seed."""
+    """Return everything in `within` that is connected to the seed."""
     part, size = seed & within, -1
     while (grown := int(part.sum())) != size:
         size = grown
@@ -131,7 +131,7 @@ def _flood(seed: Mask, within: Mask) -> Mask:
 
 
 def grow(mask: Mask) -> Mask:
-    """The mask and its eight-neighbours."""
+    """Return the mask and its eight-neighbours."""
     padded = np.pad(mask, 1)
     rows = padded[:-2] | padded[1:-1] | padded[2:]
     return rows[:, :-2] | rows[:, 1:-1] | rows[:, 2:]
@@ -153,7 +153,7 @@ def _thing(part: Mask, stands_out: Mask, colour: str) -> Thing | None:
 
 
 def _filled(holes: Mask, stands_out: Mask) -> Mask:
-    """Holes that another thing covers, rather than the backdrop showing through."""
+    """Return holes that another thing covers, not those through which the backdrop shows."""
     filled = np.zeros_like(holes)
     for hole in components(holes):
         core = ~grow(~hole)
@@ -177,7 +177,7 @@ def _shape(mask: Mask) -> str:
 
 @functools.cache
 def outlines() -> dict[str, Mask]:
-    """Each shape, filling its bounding box."""
+    """Return each shape, filling its bounding box."""
     whole = [(0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0)]
     third, rest = 0.34, 0.66
     cross = [
@@ -210,7 +210,7 @@ def outlines() -> dict[str, Mask]:
 def _polygon(
     points: list[tuple[float, float]], like: list[tuple[float, float]] | None = None
 ) -> Mask:
-    """The polygon on the template grid, scaled so that `like` (itself by default) fills it."""
+    """Return the polygon on the template grid, scaled so that `like` (by default itself) fills it."""
     xs, ys = zip(*(like or points), strict=True)
     left, top, width, height = min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)
     fine = 4 * TEMPLATE

@@ -1,11 +1,11 @@
-"""Make the scenes model: `python -m models.scenes.train --preset small`.
+"""Train the scenes model: `python -m models.scenes.train --preset small`.
 
-The courses are taken in turn: the text encoder learns the words, the autoencoder the pictures, the
-denoiser how they go together and then how to lead itself back (`finish`), and the decoder is polished.
-Each keeps a checkpoint in the work folder and goes on from it when the program is started again. At the
-end the model is written to the output folder in the stock diffusers format.
+The stages run in turn: the text encoder learns the words, the autoencoder the pictures, the
+denoiser their connection and then its own sampling (`finish`), and the decoder is refined. Each
+stage keeps a checkpoint in the work folder and resumes from it when the program is started again.
+At the end the model is written to the output folder in the stock diffusers format.
 
-`--make turbo`, `outline` or `edges` makes a variant of the finished model instead (`variants`).
+`--make turbo`, `outline` or `edges` trains a variant of the finished model instead (`variants`).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ HOME = Path(__file__).parent
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """The plans of the courses, for one kind of machine."""
+    """The plans of the stages, for one kind of machine."""
 
     words: Plan
     autoencoder: Plan
@@ -50,12 +50,12 @@ class Preset:
     outline: Plan
     edges: Plan
     workers: int
-    """Processes of one thread each that share all courses of a denoiser; on CPUs only."""
+    """Processes of one thread each that share all stages of a denoiser; on CPUs only."""
     compiled: bool = True
     singles: float = 0.06
-    """Share of the denoiser's course spent on single things first."""
+    """Share of the denoiser's stage spent on single things first."""
     drawn: int = 1_500
-    """Prompts that the denoiser draws for the decoder's course."""
+    """Prompts that the denoiser draws for the decoder's stage."""
 
 
 PRESETS = {
@@ -71,7 +71,8 @@ PRESETS = {
         workers=2,
         drawn=800,
     ),
-    # One GPU, 20 minutes in all by the rates of an H200; launched kernel by kernel, as compiling takes minutes too.
+    # One GPU, 20 minutes in all by the rates of an H200; launched kernel by kernel, because
+    # compiling also takes minutes.
     "full": Preset(
         words=Plan(1_500, 256, 1.5e-3),
         autoencoder=Plan(1_000, 96, 2e-3, weight_decay=0),
@@ -107,11 +108,11 @@ VARIANTS: dict[str, Callable[[Parts, int, int], Course]] = {
     "edges": variants.EdgesCourse,
 }
 SHARED = ("denoiser", "finish", *VARIANTS)
-"""Courses that several workers take together."""
+"""Stages that several workers share."""
 
 
 def main() -> None:
-    """Take the courses that are not finished, then export."""
+    """Run the unfinished stages, then export."""
     options = _options()
     options.work.mkdir(parents=True, exist_ok=True)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -134,7 +135,7 @@ def _courses(options: argparse.Namespace) -> tuple[str, ...]:
 
 
 def _write(parts: Parts, model: nn.Module, options: argparse.Namespace) -> None:
-    """Save what was made in the stock format of its kind."""
+    """Save the result in the stock format of its kind."""
     if options.make == "outline":
         export_lora(model, options.out)
     elif options.make == "edges":
@@ -155,7 +156,11 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--start", type=Path, help="a model to go on from, such as models/scenes")
     parser.add_argument(
-        "--anew", action="store_true", help="keep the start's words and autoencoder alone"
+        "--new-denoiser",
+        "--anew",
+        dest="new_denoiser",
+        action="store_true",
+        help="keep only the words and the autoencoder of --start",
     )
     parser.add_argument("--denoiser-steps", type=int, help="instead of the preset's")
     parser.add_argument("--finish-steps", type=int, help="instead of the preset's; 0 for none")
@@ -171,7 +176,7 @@ def _options() -> argparse.Namespace:
 
 
 def _preset(options: argparse.Namespace) -> Preset:
-    """The preset with what the options change; a trained denoiser needs no single things first."""
+    """Return the preset with the options applied; a trained denoiser skips single things."""
     preset = PRESETS[options.preset]
     for name in ("denoiser", "finish", "decoder"):
         if (steps := getattr(options, f"{name}_steps")) is not None:
@@ -181,7 +186,7 @@ def _preset(options: argparse.Namespace) -> Preset:
         plan = replace(getattr(preset, options.make), steps=options.steps)
         preset = replace(preset, **{options.make: plan})
     preset = replace(preset, compiled=preset.compiled and not options.eager)
-    return replace(preset, singles=0.0) if options.start and not options.anew else preset
+    return replace(preset, singles=0.0) if options.start and not options.new_denoiser else preset
 
 
 def _parts(options: argparse.Namespace, device: torch.device) -> Parts:
@@ -190,7 +195,7 @@ def _parts(options: argparse.Namespace, device: torch.device) -> Parts:
     if not options.start:
         return Parts.new(device)
     shipped = Parts.shipped(options.start, device)
-    return shipped.with_new_denoiser(device) if options.anew else shipped
+    return shipped.with_new_denoiser(device) if options.new_denoiser else shipped
 
 
 def _teach(
@@ -230,7 +235,7 @@ def _course(name: str, parts: Parts, preset: Preset, seed: int) -> Course:
 
 
 def _teach_together(name: str, options: argparse.Namespace, workers: int) -> None:
-    """One course in several processes; its checkpoint is what they leave behind."""
+    """Run one stage in several processes; they leave its checkpoint."""
     (options.work / "meeting").unlink(missing_ok=True)
     spawn(  # type: ignore[no-untyped-call]
         _worker, args=(workers, name, options), nprocs=workers

@@ -1,12 +1,12 @@
-"""What is taught on top of the finished model: a quick model, a style and a guide for outlines.
+"""Variants of the finished model: a fast model, a style, and a guide for outlines.
 
-- `turbo` draws in one to four steps without guidance. Where the prompt settles the picture, from pure
-  noise it learns that picture itself. Where it does not, as with a house that may stand a little to the
-  left, the mean of all would be a blur, so it learns what its teacher, the model, makes of the same
-  noise with guidance (knowledge distillation, arXiv:2101.02388). And it learns the way back from any
-  noise, as the sampler of consistency models asks it to (arXiv:2310.04378).
+- `turbo` draws in one to four steps without guidance. If the prompt determines the picture, it
+  learns this picture from pure noise. If not, as with a house that may stand slightly to the left,
+  the mean of all pictures would be a blur, so it learns what its teacher, the model, makes of the
+  same noise with guidance (knowledge distillation, arXiv:2101.02388). It also learns the way back
+  from any noise, for the sampler of consistency models (arXiv:2310.04378).
 - `outline` is a LoRA (arXiv:2106.09685) of the denoiser: things are drawn as outlines.
-- `edges` is a ControlNet (arXiv:2302.05543): things come where the given edges are.
+- `edges` is a ControlNet (arXiv:2302.05543): things are drawn where the given edges are.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ if TYPE_CHECKING:
     from models.scenes.parts import Parts
 
 GUIDANCE, TEACHER_STEPS = 2.0, 10
-"""How the teacher samples what the turbo model learns of it."""
+"""How the teacher samples for the turbo model."""
 QUICK = replace(LESSONS, motif=0.25)
-"""What the model is taught: motifs more often, for only there does it learn from the teacher."""
+"""The turbo model's mix: more motifs, because only there does it learn from the teacher."""
 STROKE_PX = 9.0
 THINGS = Mix(motif=0.0)
 SCATTERED = Mix(
@@ -48,7 +48,7 @@ SCATTERED = Mix(
 
 
 class Variant:
-    """What the courses here share: words, lessons and one seeded source of chance."""
+    """Shared by the stages here: words, training examples and one seeded random generator."""
 
     def __init__(self, parts: Parts, batch: int, seed: int) -> None:
         self.parts, self.batch = parts, batch
@@ -60,21 +60,21 @@ class Variant:
         parts.unet.requires_grad_(False)
 
     def scenes(self, mix: Mix, count: int) -> tuple[list[Scene], list[str]]:
-        """Scenes of the mix with their captions; now and then a caption is empty."""
+        """Return scenes of the mix with their captions; some captions are empty."""
         drawn = [sample_scene(self.rng, mix) for _ in range(count)]
         words = [caption(scene, self.rng) for scene in drawn]
         return drawn, ["" if self.rng.random() < NO_WORDS else each for each in words]
 
     @torch.no_grad()
     def words(self, captions: list[str]) -> Tensor:
-        """The captions' states (n, 32, width)."""
+        """Return the captions' states (n, 32, width)."""
         ids = encode(self.parts.tokenizer, captions).to(self.device)
         states: Tensor = self.parts.encoder(ids).last_hidden_state
         return states.float()
 
     @torch.no_grad()
     def latents(self, pictures: Tensor) -> Tensor:
-        """What the autoencoder makes of pictures in [0, 1]."""
+        """Return the autoencoder's latents of pictures in [0, 1]."""
         with torch.autocast(self.device.type, enabled=False):
             found: Tensor = self.parts.vae.encoder(pictures * 2 - 1)
         return found
@@ -85,7 +85,7 @@ class TurboCourse(Variant):
 
     name = "turbo"
     POOL, FIRST, USES = 128, 16, 4
-    """Batches kept, batches before the first lesson, and lessons before one more is drawn."""
+    """Batches kept, batches before training starts, and steps before one more is drawn."""
 
     def __init__(self, parts: Parts, batch: int, seed: int) -> None:
         super().__init__(parts, batch, seed)
@@ -96,7 +96,7 @@ class TurboCourse(Variant):
         self.pairs = torch.empty(0, 2, 4, 16, 16, device=self.device)
 
     def loss(self, step: int) -> Tensor:
-        """From pure noise the picture that belongs to it; from less noise the way back."""
+        """Return errors: from pure noise to its picture; from less noise the way back."""
         if step % self.USES == 0:
             self._renew()
         while len(self.captions) < self.FIRST * self.batch:
@@ -119,7 +119,7 @@ class TurboCourse(Variant):
 
     @torch.no_grad()
     def _renew(self) -> None:
-        """Have some more drawn, in the place of the oldest once there are enough."""
+        """Draw some more; they replace the oldest when there are enough."""
         scenes = [sample_scene(self.rng, QUICK) for _ in range(self.batch)]
         captions = [caption(scene, self.rng) for scene in scenes]
         noise = torch.randn(self.batch, 4, 16, 16, device=self.device)
@@ -131,7 +131,7 @@ class TurboCourse(Variant):
         self.pairs = torch.cat([self.pairs, torch.stack([noise, made], 1)])[kept]
 
     def _as_the_teacher(self, captions: list[str], noise: Tensor) -> Tensor:
-        """The latents that the teacher makes of this noise."""
+        """Return the latents that the teacher makes of this noise."""
         made: Tensor = self.teacher(
             captions,
             latents=noise,
@@ -156,7 +156,7 @@ class OutlineCourse(Variant):
         self.model: nn.Module = parts.unet
 
     def loss(self, step: int) -> Tensor:
-        """Weighted squared error of the predicted velocity."""
+        """Return the weighted squared error of the predicted velocity."""
         del step
         scenes, captions = self.scenes(THINGS, self.batch)
         layouts = [place(scene, self.rng) for scene in scenes]
@@ -182,7 +182,7 @@ class EdgesCourse(Variant):
         self.model: nn.Module = net
 
     def loss(self, step: int) -> Tensor:
-        """Weighted squared error of the velocity that the guided denoiser predicts."""
+        """Return the weighted squared error of the velocity that the guided denoiser predicts."""
         del step
         scenes, captions = self.scenes(SCATTERED, self.batch)
         pictures = draw(scenes, [scatter(scene, self.rng) for scene in scenes], self.device)
@@ -204,7 +204,7 @@ class EdgesCourse(Variant):
 
 
 def build_edges(unet: UNet2DConditionModel) -> ControlNetModel:
-    """An untrained ControlNet for the denoiser, small for it reads no words: those are known."""
+    """Return an untrained ControlNet for the denoiser, small because it need not read words."""
     wide = unet.config.block_out_channels
     return ControlNetModel(
         down_block_types=("DownBlock2D",) * len(wide),
@@ -218,7 +218,7 @@ def build_edges(unet: UNet2DConditionModel) -> ControlNetModel:
 
 
 def turbo_pipeline(parts: Parts) -> StableDiffusionPipeline:
-    """The stock pipeline around the model, with the sampler of consistency models."""
+    """Return the stock pipeline around the model, with the sampler of consistency models."""
     pipeline = assemble(parts.vae, parts.tokenizer, parts.encoder, parts.unet)
     pipeline.scheduler = LCMScheduler.from_config(pipeline.scheduler.config)
     return pipeline

@@ -1,7 +1,7 @@
-"""The text side: a tokenizer that knows the vocabulary, and a small CLIP text encoder.
+"""The text side: a tokenizer for the vocabulary, and a small CLIP text encoder.
 
-The encoder is warmed up on its own: linear heads must read every attribute of the scene off its
-last hidden states. It is then frozen, so the denoiser learns against fixed words.
+The encoder is trained on its own: linear heads must read every attribute of the scene from its last
+hidden states. It is then frozen, so the denoiser learns with fixed words.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from models.scenes.scene import (
 )
 
 LENGTH = 32
-"""Tokens in a prompt, the two ends included."""
+"""Tokens in a prompt, including both ends."""
 START, END = "<|startoftext|>", "<|endoftext|>"
 
 
 def build_tokenizer(seed: int = 0) -> CLIPTokenizer:
-    """Byte-pair encoding trained until every word of the captions is one token."""
+    """Byte-pair encoding, trained until every word of the captions is one token."""
     rng = random.Random(seed)
     text = " ".join(caption(sample_scene(rng), rng) for _ in range(20_000))
     merges = _merges(Counter(text.replace(",", " ").split()))
@@ -70,7 +70,7 @@ def _joined(parts: list[str], pair: tuple[str, str]) -> list[str]:
 
 
 def build_encoder(tokenizer: CLIPTokenizer, width: int = 128, layers: int = 4) -> CLIPTextModel:
-    """An untrained text encoder for the tokenizer."""
+    """Return an untrained text encoder for the tokenizer."""
     return CLIPTextModel(
         CLIPTextConfig(
             vocab_size=len(tokenizer),
@@ -88,7 +88,7 @@ def build_encoder(tokenizer: CLIPTokenizer, width: int = 128, layers: int = 4) -
 
 
 def encode(tokenizer: CLIPTokenizer, captions: list[str]) -> Tensor:
-    """Token ids (n, 32), as the stock pipelines make them."""
+    """Return token ids (n, 32), like the stock pipelines make them."""
     ids = tokenizer(captions, padding="max_length", truncation=True, max_length=LENGTH).input_ids
     return torch.tensor(ids)
 
@@ -114,11 +114,11 @@ ATTRIBUTES: dict[str, tuple[str, ...]] = {
     **{f"{side} colour": _COLOURS for side in _SIDES},
     **{f"{side} shape": _SHAPES for side in _SIDES},
 }
-"""What the heads read off a prompt, and the answers to choose from."""
+"""The attributes that the heads read, and their possible answers."""
 
 
 def attributes(scene: Scene) -> dict[str, str]:
-    """The scene's answer to each of `ATTRIBUTES`; what is not named is empty."""
+    """Return the scene's answer to each of `ATTRIBUTES`; empty for what is not named."""
     found = {
         "count": str(scene.groups[0].count if scene.groups else 0),
         "backdrop": scene.backdrop.kind,
@@ -154,7 +154,7 @@ def _related(scene: Scene) -> dict[str, str]:
 
 
 class Heads(nn.Module):
-    """One linear reader per attribute, used only while the encoder warms up."""
+    """One linear reader per attribute, used only while the encoder trains."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -162,12 +162,12 @@ class Heads(nn.Module):
         self.read = nn.Linear(width, sum(self.sizes))
 
     def forward(self, states: Tensor) -> tuple[Tensor, ...]:
-        """Logits (n, answers) of every attribute, from states (n, width)."""
+        """Return the logits (n, answers) of every attribute, from states (n, width)."""
         return torch.split(self.read(states), self.sizes, dim=-1)
 
 
 def targets(scenes: list[Scene]) -> Tensor:
-    """The index of each attribute's answer, (attributes, n)."""
+    """Return the index of each attribute's answer, (attributes, n)."""
     found = [attributes(scene) for scene in scenes]
     rows = [
         [answers.index(each.get(name, "")) for each in found]

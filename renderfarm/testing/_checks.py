@@ -1,4 +1,4 @@
-"""What a farm accepts: the rules that a request is held against, field by field."""
+"""The rules of a farm for requests, checked field by field."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ MAX_SEED = 2**63 - 1
 
 
 def faults(request: Mapping[str, Any], models: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """Name each bad field of a request, and say what is wrong with it."""
+    """Return each bad field of a request, with what is wrong with it."""
     found = dict(_kind_faults(request))
     if "prompt" not in request:
         found["prompt"] = "is required"

@@ -1,4 +1,4 @@
-"""One job of the fake farm: its life, in as many stages as it is looked at."""
+"""One job of the fake farm: it advances one stage each time it is read."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class FakeJob:
         return int(self.request["num_inference_steps"])
 
     def advance(self) -> None:
-        """Go one stage further; a final job stays as it is."""
+        """Advance one stage; a final job does not change."""
         if self.status is Status.QUEUED:
             self.status, self.attempt = Status.RUNNING, 1
             self._times["started_at"] = self._now().isoformat()
@@ -51,39 +51,39 @@ class FakeJob:
             self.end(Status.FAILED if self._fate else Status.SUCCEEDED)
 
     def finish(self) -> None:
-        """Go to the end."""
+        """Advance to the end."""
         while not self.status.final:
             self.advance()
 
     def end(self, status: Status) -> None:
-        """Make it final, so."""
+        """Make it final, in this state."""
         self.status = status
         self._times["finished_at"] = self._now().isoformat()
 
     def picture(self, index: int) -> bytes:
-        """Give the file of image `index`."""
+        """Return the file of image `index`."""
         asked = self.request
         return png(asked["width"], asked["height"], asked["prompt"], asked["seed"] + index)
 
     def _preview(self) -> str:
-        """Give a small picture as a data URL."""
+        """Return a small picture as a data URL."""
         data = png(self.request["width"] // 8, self.request["height"] // 8, "preview", self.step)
         return "data:image/png;base64," + base64.b64encode(data).decode()
 
     def events(self, base_url: str) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Live to the end, and tell each change."""
+        """Advance to the end, and yield each change."""
         yield "state", self.json(base_url)
         while not self.status.final:
             before = self.status
             self.advance()
             if self.status is before:
-                told = {"step": self.step, "steps": self.steps, "preview": self._preview()}
-                yield "progress", told
+                progress = {"step": self.step, "steps": self.steps, "preview": self._preview()}
+                yield "progress", progress
             else:
                 yield "state", self.json(base_url)
 
     def json(self, base_url: str) -> dict[str, Any]:
-        """Give what the HTTP contract says of a job."""
+        """Return the job in the form of the HTTP contract."""
         return {
             "id": self.id,
             "status": self.status.value,

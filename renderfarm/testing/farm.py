@@ -1,4 +1,4 @@
-"""`FakeFarm`: an httpx transport that answers as a farm does."""
+"""`FakeFarm`: an httpx transport that answers like a farm."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from renderfarm.testing._desk import FakeApi, Refusal
+from renderfarm.testing._fake_api import FakeApi, Refusal
 from renderfarm.types import Status
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ class FakeFarm(httpx.BaseTransport, httpx.AsyncBaseTransport):
 
     It accepts and refuses requests, keeps idempotency keys, lists, cancels, streams events and
     serves real PNG files, each of one colour. A job advances one stage each time it is read, and to
-    its end when it is waited for. With `held=True` jobs stay where they are until you `advance`,
+    its end when it is waited for. With `held=True` jobs keep their state until you `advance`,
     `finish` or `expire` them.
     """
 
@@ -29,25 +29,25 @@ class FakeFarm(httpx.BaseTransport, httpx.AsyncBaseTransport):
 
     @property
     def requests(self) -> tuple[dict[str, Any], ...]:
-        """The requests that were accepted, as they came."""
+        """The accepted requests, unchanged."""
         return tuple(self._desk.requests)
 
     @property
     def uploads(self) -> Mapping[str, bytes]:
-        """What was uploaded, by key."""
+        """The uploads, by key."""
         return dict(self._desk.uploads)
 
     @property
     def job_ids(self) -> tuple[str, ...]:
-        """The jobs that were made of them, in the same order."""
+        """The jobs of these requests, in the same order."""
         return tuple(self._desk.jobs)
 
     def advance(self, job_id: str) -> None:
-        """Take a held job one stage further."""
+        """Advance a held job one stage."""
         self._desk.jobs[job_id].advance()
 
     def finish(self, job_id: str) -> None:
-        """Take a held job to its end."""
+        """Advance a held job to its end."""
         self._desk.jobs[job_id].finish()
 
     def expire(self, job_id: str) -> None:
@@ -55,11 +55,11 @@ class FakeFarm(httpx.BaseTransport, httpx.AsyncBaseTransport):
         self._desk.jobs[job_id].end(Status.EXPIRED)
 
     def fail_next(self, code: str = "render_failed", message: str = "asked to fail") -> None:
-        """Let the next job that is accepted end as failed."""
+        """Let the next accepted job end as failed."""
         self._desk.fates.append({"code": code, "message": message})
 
     def refuse_next(self, status: int, code: str, *, retry_after_s: int | None = None) -> None:
-        """Answer the next call with this, 429 or 503 for instance."""
+        """Answer the next call with this status, 429 or 503 for example."""
 
         def refuse() -> None:
             refusal = Refusal(status, code, f"asked to answer {status}")
@@ -70,7 +70,7 @@ class FakeFarm(httpx.BaseTransport, httpx.AsyncBaseTransport):
         self._troubles.append(refuse)
 
     def disconnect_next(self) -> None:
-        """Break the next call before the farm hears of it."""
+        """Break the connection of the next call before the farm receives it."""
 
         def disconnect() -> None:
             raise httpx.ConnectError("asked to be away")
@@ -78,7 +78,7 @@ class FakeFarm(httpx.BaseTransport, httpx.AsyncBaseTransport):
         self._troubles.append(disconnect)
 
     def lose_next_answer(self) -> None:
-        """Do what the next call asks, but lose the answer: only a good retry gets this right."""
+        """Do what the next call asks, but lose the answer: only a correct retry handles this."""
         self._lost_answers += 1
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:

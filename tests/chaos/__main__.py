@@ -1,7 +1,7 @@
-"""The chaos runs: `python -m tests.chaos [R1 R5 ...]`; keeps the report in bench/results.
+"""Chaos engineering: `python -m tests.chaos [R1 R5 ...]` does runs at full length.
 
-Runs that are not asked for keep the place that they have in the report. R18, which takes half an
-hour, runs only when it is named.
+The report is in bench/results; runs that are not named keep their results in it. R18, which takes
+half an hour, runs only if it is named.
 """
 # ruff: noqa: T201 - a program that reports
 
@@ -27,7 +27,7 @@ RESULTS = REPOSITORY / "bench" / "results"
 
 
 def main(argv: Sequence[str]) -> int:
-    """Do the runs that are asked for, one after another."""
+    """Do the named runs, or all of them, one after another."""
     arguments = _arguments(argv)
     level = logging.INFO if arguments.verbose else logging.ERROR
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(level))
@@ -44,9 +44,9 @@ def _run(name: str, run: Callable[[], Verdict]) -> Verdict:
     print(f"{name} ...", flush=True)
     try:
         verdict = run()
-    except Exception as error:  # noqa: BLE001 - the others run all the same
-        verdict = Verdict(name, "did not come to its end")
-        verdict.equal("what broke it", f"{type(error).__name__}: {error}", None)
+    except Exception as error:  # noqa: BLE001 - the other runs go on
+        verdict = Verdict(name, "ended with an error")
+        verdict.equal("error", f"{type(error).__name__}: {error}", None)
     state = "passed" if verdict.passed else "NOT PASSED"
     print(f"{name} {state} in {verdict.took_s:g} s", flush=True)
     for claim in verdict.claims:

@@ -1,8 +1,8 @@
-"""Programs whose wall clock is wrong, as on a machine without NTP.
+"""Clock skew: programs whose wall clock is wrong, as on a machine without NTP.
 
 `python -m tests.chaos.clock ROLE` runs a role of the farm with a clock that is wrong by
-`CHAOS_CLOCK_S` seconds. Python's clock is shifted, by `time` and `datetime`; the monotonic one goes on
-as it was, and so do the servers.
+`CHAOS_CLOCK_S` seconds. It shifts Python's `time` and `datetime`. The monotonic clock and the
+clocks of the servers stay right.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ VARIABLE = "CHAOS_CLOCK_S"
 
 
 def shift() -> None:
-    """Shift this process's wall clock, before anything of ours is imported."""
+    """Shift this process's wall clock. Call it before any module of the farm is imported."""
     by_s = int(os.environ.get(VARIABLE, "0"))
     if not by_s:
         return
@@ -26,11 +26,11 @@ def shift() -> None:
     delta, true = dt.timedelta(seconds=by_s), dt.datetime
 
     class Shifted(true):  # type: ignore[misc,valid-type]
-        """The time of day on a wrong clock."""
+        """A `datetime` whose `now` reads the wrong clock."""
 
         @classmethod
         def now(cls, tz: dt.tzinfo | None = None) -> dt.datetime:
-            """What time it is here."""
+            """The time on the wrong clock."""
             return true.now(tz) + delta
 
     dt.datetime = Shifted  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""Faults, each of which is seen to have happened, and the thread that lets them happen."""
+"""Fault injection: each fault returns once it is observed; `Gremlin` injects them in a thread."""
 
 from __future__ import annotations
 
@@ -9,19 +9,21 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Self
 
+import redis
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from app import broker
+from app.errors import first_line
 from tests.chaos.proxy import Mode
 from tests.chaos.report import Fired
-from tests.chaos.stage import state_of
-from tests.integration.waiting import until
+from tests.chaos.rig import state_of
+from tests.waiting import poll, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from tests.chaos.stage import Actor, Rig
+    from tests.chaos.rig import Actor, Rig
 
 log = structlog.get_logger("tests.chaos")
 FREEZE_S = 9.0
@@ -38,25 +40,25 @@ ALL = (
 
 
 class Faults:
-    """Does one fault at a time, when asked, and notes it with its proof."""
+    """Injects one fault at a time, and records each with the proof that it fired."""
 
-    def __init__(self, stage: Rig, seed: int) -> None:
-        self.stage = stage
+    def __init__(self, rig: Rig, seed: int) -> None:
+        self.rig = rig
         self.fired: list[Fired] = []
-        self._random = random.Random(seed)  # noqa: S311 - which process dies is no secret
+        self._random = random.Random(seed)  # noqa: S311 - a choice that is no secret
         self._began = time.monotonic()
         self._timers: list[threading.Timer] = []
         self._frozen: set[str] = set()
 
     def do(self, fault: str) -> None:
-        """Let it happen. Returns once it is seen to have; what lasts ends by itself later."""
+        """Inject a fault; returns once it is observed. A lasting fault ends by itself later."""
         kind, _, role = fault.partition(" ")
         if kind in {"kill", "freeze"}:
             actor = self._one_of(role)
             (self.kill if kind == "kill" else self.freeze)(actor)
         elif kind == "flushall":
             keys = until(self._flush)
-            self._note(kind, "redis", f"{keys} keys were there")
+            self._record(kind, "redis", f"{keys} keys deleted")
         elif kind == "duplicate":
             self.duplicate()
         else:
@@ -68,89 +70,87 @@ class Faults:
             self.cut(mode, lasts_s)
 
     def kill(self, actor: Actor) -> None:
-        """SIGKILL; seen when the kernel has reported its end by that signal."""
+        """SIGKILL; observed when the kernel reports an end by that signal."""
         until(lambda: actor.pid)
         pid, ended = actor.pid, len(actor.endings)
         actor.signal(signal.SIGKILL)
         until(lambda: len(actor.endings) > ended)
-        assert actor.endings[-1] == -signal.SIGKILL, f"{actor.name} ended by itself"
-        self._note("kill", actor.name, f"pid {pid} ended by SIGKILL")
+        assert actor.endings[-1] == -signal.SIGKILL, f"{actor.name} ended by another cause"
+        self._record("kill", actor.name, f"pid {pid} ended by SIGKILL")
 
     def freeze(self, actor: Actor, lasts_s: float = FREEZE_S) -> None:
-        """SIGSTOP for a while; seen when the kernel has every process of it stopped."""
+        """SIGSTOP for `lasts_s`; observed when the kernel shows all of its processes stopped."""
         until(lambda: actor.pid)
-        hit = actor.signal(signal.SIGSTOP)
-        until(lambda: all(state_of(pid) in "TXZ" for pid in hit))
-        stopped = [pid for pid in hit if state_of(pid) == "T"]
+        pids = actor.signal(signal.SIGSTOP)
+        until(lambda: all(state_of(pid) in "TXZ" for pid in pids))
+        stopped = [pid for pid in pids if state_of(pid) == "T"]
         self._frozen.add(actor.name)
 
-        def go_on() -> None:
+        def thaw() -> None:
             self._frozen.discard(actor.name)
             actor.signal(signal.SIGCONT)
 
-        self._later(lasts_s, go_on)
-        self._note("freeze", actor.name, f"{len(stopped)} processes stopped for {lasts_s:g} s")
+        self._later(lasts_s, thaw)
+        self._record("freeze", actor.name, f"{len(stopped)} processes stopped for {lasts_s:g} s")
 
     def cut(self, mode: Mode, lasts_s: float) -> None:
-        """Have the way to Redis fail for a while; seen by the connections that it hurt."""
-        before, until_s = self.stage.proxy.hurt[mode], time.monotonic() + lasts_s
-        self.stage.proxy.set(mode)
-        self._later(lasts_s, lambda: self.stage.proxy.set(Mode.PASS))
-        while not (hurt := self.stage.proxy.hurt[mode] - before) and time.monotonic() < until_s:
-            threading.Event().wait(0.05)
-        if hurt:
-            self._note(str(mode), "way to redis", f"{hurt} connections for {lasts_s:g} s")
+        """Break the connections to Redis for `lasts_s`; observed by the number of broken ones."""
+        before = self.rig.proxy.hurt[mode]
+        self.rig.proxy.set(mode)
+        self._later(lasts_s, lambda: self.rig.proxy.set(Mode.PASS))
+        if hurt := poll(lambda: self.rig.proxy.hurt[mode] - before, lasts_s, every_s=0.05):
+            self._record(str(mode), "connections to redis", f"{hurt} of them for {lasts_s:g} s")
 
     def _flush(self) -> int:
-        """Empty Redis; how many keys were there, 0 if it is away just now."""
+        """Empty Redis; returns the number of keys deleted, 0 if Redis does not answer."""
         try:
-            keys = int(self.stage.broker.dbsize())  # type: ignore[arg-type]
-            self.stage.broker.flushall()
-        except broker.redis.RedisError:
+            keys = int(self.rig.broker.dbsize())
+            self.rig.broker.flushall()
+        except redis.RedisError:
             return 0
         return keys
 
     def duplicate(self) -> None:
-        """Hint jobs again that were hinted, run or have ended."""
+        """Send hints again for random jobs, of any status."""
         query = "SELECT id, attempt, request FROM jobs ORDER BY random() LIMIT :n"
         try:
-            rows = self.stage.records.rows(query, n=DUPLICATES)
-            celery = broker.create_app(self.stage.redis.url)
+            rows = self.rig.database.rows(query, n=DUPLICATES)
+            celery = broker.create_app(self.rig.redis.url)
             for row in rows:
                 broker.publish(celery, row["id"], row["attempt"], row["request"])
             celery.close()
-        except (SQLAlchemyError, *_AWAY) as error:
-            log.info("no duplicates", cause=str(error).partition("\n")[0])
+        except (SQLAlchemyError, redis.RedisError, OSError) as error:
+            log.info("hints_not_duplicated", cause=first_line(error))
         else:
-            self._note("duplicate", "redis", f"{len(rows)} hints sent again")
+            self._record("duplicate", "redis", f"{len(rows)} hints sent again")
 
     def settle(self) -> None:
-        """Wait until everything that lasts is over."""
+        """Wait until every lasting fault is over."""
         for timer in self._timers:
             timer.join()
 
     def _one_of(self, role: str) -> Actor:
-        actors = [
+        active = [
             actor
-            for name, actor in self.stage.actors.items()
+            for name, actor in self.rig.actors.items()
             if name.startswith(role) and name not in self._frozen
         ]
-        everyone = [a for n, a in self.stage.actors.items() if n.startswith(role)]
-        return self._random.choice(actors or everyone)
+        all_of_role = [a for n, a in self.rig.actors.items() if n.startswith(role)]
+        return self._random.choice(active or all_of_role)
 
-    def _later(self, seconds: float, what: Callable[[], None]) -> None:
-        timer = threading.Timer(seconds, what)
+    def _later(self, delay_s: float, action: Callable[[], None]) -> None:
+        timer = threading.Timer(delay_s, action)
         timer.start()
         self._timers.append(timer)
 
-    def _note(self, kind: str, target: str, proof: str) -> None:
+    def _record(self, kind: str, target: str, proof: str) -> None:
         fired = Fired(round(time.monotonic() - self._began, 1), kind, target, proof)
         self.fired.append(fired)
-        log.info("fault", kind=kind, target=target, proof=proof)
+        log.info("fault_fired", kind=kind, target=target, proof=proof)
 
 
 class Gremlin:
-    """Lets a fault of the deck happen every `every_s`; all of the deck before any comes twice."""
+    """Injects a fault every `every_s`, in rounds: each round has every fault of `deck` once."""
 
     def __init__(self, faults: Faults, deck: Sequence[str], every_s: float, seed: int) -> None:
         self._faults = faults
@@ -176,6 +176,3 @@ class Gremlin:
                 if self._stop.wait(self._every_s):
                     return
                 self._faults.do(fault)
-
-
-_AWAY = (broker.redis.RedisError, OSError)

@@ -1,8 +1,8 @@
-"""A sender that does not wait: `python -m tests.chaos.flood URL KEY RATE SECONDS MODEL PROMPT`.
+"""An open-loop load generator: `python -m tests.chaos.flood URL KEY RATE SECONDS MODEL PROMPT`.
 
-Submits at an even rate whatever becomes of the answers, each on a connection of its own, and prints what
-was answered as JSON. It is a process of its own and speaks plain HTTP/1.1 over asyncio's streams: a client
-library's pool takes the longer the more requests are under way, and would be what is measured.
+It submits at an even rate without waiting for answers, each request on its own connection, and
+prints the answers as JSON. It is a process of its own with plain HTTP/1.1 over asyncio's streams,
+because a client library's pool becomes slower with more open requests, and would be measured.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ ACCEPTED = 202
 
 @dataclass(slots=True)
 class Answers:
-    """What came back: ids of accepted jobs, how often each status, refusals without Retry-After."""
+    """The answers: ids of accepted jobs, counts by status, refusals without Retry-After."""
 
     sent: int = 0
     ids: list[str] = field(default_factory=list)
@@ -34,7 +34,7 @@ class Answers:
     """Connections that broke or gave no answer in time."""
 
     def add(self, status: int, headers: bytes, body: bytes) -> None:
-        """Count one answer."""
+        """Count one answer, whose headers are still bytes."""
         self.codes[status] = self.codes.get(status, 0) + 1
         if status == ACCEPTED:
             self.ids.append(json.loads(body)["id"])
@@ -43,7 +43,7 @@ class Answers:
 
 
 async def flood(url: str, key: str, rate: float, lasts_s: float, job: Mapping[str, str]) -> Answers:
-    """Submit `rate` such jobs a second for so long, then wait for the last answers."""
+    """Submit `job` `rate` times a second for `lasts_s`, then wait for the last answers."""
     answers, tasks = Answers(), []
     began = time.monotonic()
     while (now := time.monotonic() - began) < lasts_s:
@@ -77,7 +77,7 @@ async def _submit(url: str, key: str, body: Mapping[str, object], answers: Answe
 
 
 def main(argv: Sequence[str]) -> int:
-    """Flood, and say what was answered."""
+    """Send the flood and print the answers."""
     url, key, rate, lasts_s, model, prompt = argv
     answers = asyncio.run(
         flood(url, key, float(rate), float(lasts_s), {"model": model, "prompt": prompt})

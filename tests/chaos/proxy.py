@@ -1,4 +1,4 @@
-"""A TCP proxy that can be made to fail the ways networks do, and counts what it did to whom."""
+"""A TCP proxy that fails as networks do (fault injection), and counts the connections it hurt."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ NO_LINGER = struct.pack("ii", 1, 0)  # closing sends RST instead of FIN
 
 
 class Mode(StrEnum):
-    """What the proxy does with connections, those that are open and those to come."""
+    """What the proxy does with open and with new connections."""
 
     PASS = "pass"
     FREEZE = "freeze"
-    """Nothing flows until the mode changes; then everything does, late."""
+    """No data flows until the mode changes; then all of it flows, late."""
     HALF_OPEN = "half_open"
-    """The far end is gone and the near end is not told: what it sends is swallowed for ever."""
+    """The far end is closed and the near end does not learn it: its data is discarded."""
     RESET = "reset"
-    """Every connection is cut with RST, and so is each new one."""
+    """Every open and every new connection is closed with RST."""
 
 
-class Line:
-    """One connection through the proxy."""
+class Link:
+    """One connection through the proxy: `near` to the client, `far` to the server."""
 
     def __init__(self, near: asyncio.StreamWriter) -> None:
         self.near = near
@@ -39,15 +39,15 @@ class Line:
 
 
 class Proxy:
-    """Listens on a port of its own and passes on to `target_port`, as `mode` says."""
+    """Listens on a free port and forwards to `target_port`, according to `mode`."""
 
     def __init__(self, target_port: int) -> None:
         self.port = ports.free()
         self.hurt: Counter[Mode] = Counter()
-        """How many connections each mode has done something to."""
+        """The number of connections that each mode has affected."""
         self._target_port = target_port
         self._mode = Mode.PASS
-        self._lines: set[Line] = set()
+        self._links: set[Link] = set()
         self._loop = asyncio.new_event_loop()
         self._changed = asyncio.Condition()
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
@@ -64,72 +64,72 @@ class Proxy:
 
     @property
     def mode(self) -> Mode:
-        """What it does now."""
+        """The current mode."""
         return self._mode
 
     def set(self, mode: Mode) -> None:
-        """Do this from now on, to what is open too. Safe from any thread."""
+        """Change the mode, also for open connections. Safe from any thread."""
         asyncio.run_coroutine_threadsafe(self._set(mode), self._loop).result()
 
     async def _set(self, mode: Mode) -> None:
         async with self._changed:
             self._mode = mode
             if mode is not Mode.PASS:
-                self.hurt[mode] += len(self._lines)
-            for line in list(self._lines):
-                self._hurt(line)
+                self.hurt[mode] += len(self._links)
+            for link in list(self._links):
+                self._apply(link)
             self._changed.notify_all()
 
-    def _hurt(self, line: Line) -> None:
+    def _apply(self, link: Link) -> None:
         if self._mode is Mode.HALF_OPEN:
-            line.dead = True
-            if line.far is not None:
-                line.far.close()
+            link.dead = True
+            if link.far is not None:
+                link.far.close()
         elif self._mode is Mode.RESET:
-            _reset(line)
+            _reset(link)
 
     async def _serve(self, near_reader: asyncio.StreamReader, near: asyncio.StreamWriter) -> None:
-        line = Line(near)
-        self._lines.add(line)
+        link = Link(near)
+        self._links.add(link)
         if self._mode is not Mode.PASS:
             self.hurt[self._mode] += 1
-            self._hurt(line)
+            self._apply(link)
         try:
-            await self._flowing(line)
-            far_reader, line.far = await asyncio.open_connection(ports.LOOPBACK, self._target_port)
-            back = asyncio.create_task(self._pump(line, far_reader, near))
-            await self._pump(line, near_reader, line.far)
-            line.far.close()
+            await self._flowing(link)
+            far_reader, link.far = await asyncio.open_connection(ports.LOOPBACK, self._target_port)
+            back = asyncio.create_task(self._pump(link, far_reader, near))
+            await self._pump(link, near_reader, link.far)
+            link.far.close()
             await back
         except OSError:
             pass
         finally:
-            self._lines.discard(line)
-            if not line.dead:
+            self._links.discard(link)
+            if not link.dead:
                 near.close()
 
     async def _pump(
-        self, line: Line, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        self, link: Link, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        """Pass on until the sender ends; a dead line takes everything and passes on nothing."""
+        """Forward data until the sender closes; a dead link discards it."""
         with contextlib.suppress(OSError):
             while data := await reader.read(CHUNK_BYTES):
-                await self._flowing(line)
-                if not line.dead:
+                await self._flowing(link)
+                if not link.dead:
                     writer.write(data)
                     await writer.drain()
-        if not line.dead:
+        if not link.dead:
             writer.close()
 
-    async def _flowing(self, line: Line) -> None:
+    async def _flowing(self, link: Link) -> None:
         async with self._changed:
-            await self._changed.wait_for(lambda: line.dead or self._mode is not Mode.FREEZE)
+            await self._changed.wait_for(lambda: link.dead or self._mode is not Mode.FREEZE)
 
 
-def _reset(line: Line) -> None:
-    for writer in (line.near, line.far):
+def _reset(link: Link) -> None:
+    for writer in (link.near, link.far):
         if writer is not None:
-            plug: socket.socket = writer.get_extra_info("socket")
+            connection: socket.socket = writer.get_extra_info("socket")
             with contextlib.suppress(OSError):
-                plug.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
             writer.transport.abort()

@@ -1,4 +1,4 @@
-"""What a run is held to, what came of it, and how that is written down."""
+"""The report of a chaos run: its claims with their figures, and the faults that fired."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """One thing that a run must show: `figure` is what was seen, `bound` what was asked for."""
+    """One claim of a run: `figure` is the measurement, `bound` its limit, and `held` the result."""
 
     name: str
     figure: Any
@@ -25,7 +25,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Fired:
-    """A fault that was seen to happen. `proof` says how."""
+    """A fault that fired, `at_s` seconds after the start. `proof` says how that was observed."""
 
     at_s: float
     kind: str
@@ -35,7 +35,7 @@ class Fired:
 
 @dataclass(slots=True)
 class Verdict:
-    """One run: what it was held to, and the faults that fired meanwhile."""
+    """The result of one run: its claims, and the faults that fired."""
 
     run: str
     about: str
@@ -46,34 +46,34 @@ class Verdict:
 
     @property
     def passed(self) -> bool:
-        """Whether every claim held, and there was one."""
+        """Whether there is a claim and every claim held."""
         return bool(self.claims) and all(claim.held for claim in self.claims)
 
     @property
     def broken(self) -> list[str]:
         """The claims that did not hold, with their figures."""
-        return [f"{c.name}: {c.figure} (asked: {c.bound})" for c in self.claims if not c.held]
+        return [f"{c.name}: {c.figure} (bound: {c.bound})" for c in self.claims if not c.held]
 
     def equal(self, name: str, figure: Any, wanted: Any) -> None:
-        """Claim that a figure is exactly this."""
+        """Claim that a figure equals `wanted`."""
         self.claims.append(Claim(name, figure, f"= {wanted}", figure == wanted))
 
     def most(self, name: str, figure: float, bound: float) -> None:
-        """Claim that a figure is at most this."""
+        """Claim that a figure is at most `bound`."""
         self.claims.append(Claim(name, round(figure, 3), f"<= {bound:g}", figure <= bound))
 
     def least(self, name: str, figure: float, bound: float) -> None:
-        """Claim that a figure is at least this."""
+        """Claim that a figure is at least `bound`."""
         self.claims.append(Claim(name, round(figure, 5), f">= {bound:g}", figure >= bound))
 
     def end(self) -> Verdict:
-        """Stop its clock."""
+        """Stop the clock of the run, and return the verdict."""
         self.took_s = round(time.monotonic() - self.began, 1)
         return self
 
 
 def write(folder: Path, verdict: Verdict, machine: dict[str, Any]) -> None:
-    """Put a run in its place in the report, for people and for programs; the others stay."""
+    """Write a run into the report, as JSON and Markdown; other runs keep their results."""
     file = folder / "chaos.json"
     runs: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
     run = asdict(verdict) | {"passed": verdict.passed, "machine": machine}
@@ -100,11 +100,11 @@ def _page(runs: dict[str, Any]) -> str:
         state = "Passed" if run["passed"] else "**Not passed**"
         machine, kinds = run["machine"], Counter(fault["kind"] for fault in run["faults"])
         fired = ", ".join(f"{kind} {count}" for kind, count in kinds.items()) or "none"
-        where = f"{machine['cores']} cores, load average {machine['load_average'][0]}"
-        said = f"{state} in {run['took_s']:g} s ({machine['commit']}; {where})."
+        host = f"{machine['cores']} cores, load average {machine['load_average'][0]}"
+        summary = f"{state} in {run['took_s']:g} s ({machine['commit']}; {host})."
         lines += ["", f"## {run['run']}: {run['about']}", ""]
-        lines += [f"{said} Faults seen to fire: {fired}.", ""]
-        lines += ["| claim | seen | asked | held |", "|---|---|---|---|"]
+        lines += [f"{summary} Faults that fired: {fired}.", ""]
+        lines += ["| claim | figure | bound | held |", "|---|---|---|---|"]
         lines += [
             f"| {c['name']} | {c['figure']} | {c['bound']} | {'yes' if c['held'] else '**no**'} |"
             for c in run["claims"]

@@ -1,24 +1,24 @@
-"""Every run, at full length and in the short form that `make test` does."""
+"""The runs by their numbers, at full length and in the short form that `make test` does."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from tests.chaos import (
-    r00_leader,
-    r01_everything,
-    r02_frozen,
-    r03_forgetful,
-    r04_cut,
-    r05_hole,
-    r07_database,
-    r10_hang,
-    r11_poison,
-    r13_overload,
-    r15_clocks,
-    r16_states,
-    r17_one_key,
-    r18_day,
+    bad_day,
+    cut_network,
+    freeze_workers,
+    hang_device,
+    kill_everything,
+    kill_leader,
+    kill_postgres,
+    lose_hints,
+    lose_redis,
+    overload_farm,
+    poison_jobs,
+    random_histories,
+    shift_clocks,
+    submit_one_key,
 )
 
 if TYPE_CHECKING:
@@ -31,27 +31,27 @@ DECK = (
     "freeze worker", "kill api", "reset", "half-open",
 )  # fmt: skip
 FULL: dict[str, Callable[[], Verdict]] = {
-    "R0": r00_leader.run,
-    "R1": r01_everything.run,
-    "R2": r02_frozen.run,
-    "R3": r03_forgetful.run,
-    "R4": r04_cut.run,
-    "R5": r05_hole.run,
-    "R7": r07_database.run,
-    "R10": r10_hang.run,
-    "R11": r11_poison.run,
-    "R13": r13_overload.run,
-    "R15": r15_clocks.run,
-    "R16": r16_states.run,
-    "R17": r17_one_key.run,
+    "R0": kill_leader.run,
+    "R1": kill_everything.run,
+    "R2": freeze_workers.run,
+    "R3": lose_redis.run,
+    "R4": cut_network.run,
+    "R5": lose_hints.run,
+    "R7": kill_postgres.run,
+    "R10": hang_device.run,
+    "R11": poison_jobs.run,
+    "R13": overload_farm.run,
+    "R15": shift_clocks.run,
+    "R16": random_histories.run,
+    "R17": submit_one_key.run,
 }
-NIGHTLY: dict[str, Callable[[], Verdict]] = {"R18": r18_day.run}
+NIGHTLY: dict[str, Callable[[], Verdict]] = {"R18": bad_day.run}
 SHORT: dict[str, Callable[[], Verdict]] = {
-    "R1": lambda: r01_everything.run(1000, deck=DECK, every_s=2.0, rate=50.0),
-    "R2": lambda: r02_frozen.run(8),
-    "R5": lambda: r05_hole.run(3),
-    "R10": lambda: r10_hang.run(1),
-    "R11": lambda: r11_poison.run(1, 99),
-    "R16": lambda: r16_states.run(8),
-    "R17": lambda: r17_one_key.run(2),
+    "R1": lambda: kill_everything.run(1000, deck=DECK, every_s=2.0, rate=50.0),
+    "R2": lambda: freeze_workers.run(8),
+    "R5": lambda: lose_hints.run(3),
+    "R10": lambda: hang_device.run(1),
+    "R11": lambda: poison_jobs.run(1, 99),
+    "R16": lambda: random_histories.run(8),
+    "R17": lambda: submit_one_key.run(2),
 }

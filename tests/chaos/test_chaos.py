@@ -1,7 +1,7 @@
-"""The short forms of the chaos runs. At full length: `make chaos`.
+"""The short forms of the chaos runs. `make chaos` does the full runs.
 
-They are held to everything that the full runs are, but for seconds: how busy the machine is decides
-those, so they are judged where they are measured.
+They make the claims of the full runs, without those in seconds, which depend on how busy the
+machine is.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from tests.chaos.runs import SHORT
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("run", SHORT)
-def test_what_the_farm_promises_holds_under(run: str) -> None:
-    """No job lost, none ended twice, one whole image set each, and an audit without a problem."""
+def test_the_farm_keeps_its_promise_under(run: str) -> None:
+    """No job is lost or ends twice, each has one whole image set, and the audit finds nothing."""
     verdict = SHORT[run]()
     assert verdict.faults or run == "R17", "no fault fired"
     assert [each for each in verdict.broken if "seconds" not in each] == []

@@ -1,4 +1,4 @@
-"""The report is written for people and for programs."""
+"""The report of the chaos runs, as JSON and as Markdown."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def test_each_claim_and_fault_has_a_line_and_nothing_is_lost(tmp_path: Path) -> None:
-    """Also where a claim's own words look like JSON."""
+    """Each claim and fault has its own line of JSON, also if its text looks like JSON."""
     verdict = Verdict("R13", "a flood")
     verdict.equal("other answers", {"500": 2}, {})
     verdict.most("seconds", 1.5, 2)

@@ -1,14 +1,14 @@
-"""A worker as it is, but for the renderer, which does what a job's prompt says.
+"""Fault injection: a real worker whose renderer does what the job's prompt says.
 
     poison    ends the process, as a segmentation fault would
-    hang      the device never comes back, while the process lives; once for each job
+    hang      the device does not return, while the process lives; once for each job
     slow N    takes N seconds
-    hole      the process ends when the job's hint has left Redis and is recorded nowhere; once
+    hole      the process ends when the job's hint has left Redis and is stored nowhere; once
 
-Anything else is done at once. Nothing in the program knows of it.
+Any other prompt renders at once. The program has no code for any of this.
 """
 
-# ruff: noqa: E402 - the clock is shifted before anything reads it
+# ruff: noqa: E402 - the clock must be wrong before any module reads it
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ from typing import TYPE_CHECKING, Any
 from kombu.transport.redis import Transport
 
 from workers import __main__ as program
-from workers.device import build as models
+from workers.device import build
 from workers.device.null import NullEngine
 
 if TYPE_CHECKING:
     from workers.engine.request import Outcome, Request
 
 
-class Doomed(NullEngine):
-    """The null renderer, obeying prompts."""
+class FaultyEngine(NullEngine):
+    """The null renderer, with the faults that prompts name."""
 
     def add(self, request: Request, checkpoint: bytes | None = None) -> None:
-        """Take a request; `slow` ones later."""
+        """Take a request; a `slow` one sets the time of a render."""
         word, _, seconds = request.prompt.partition(" ")
         self._delay_s = {request.model: float(seconds) if word == "slow" else 0.0}
         super().add(request, checkpoint)
 
     def step(self) -> list[Outcome]:
-        """Do what the prompts of those that are here say."""
+        """Do a step, or the fault that the prompt of a request in flight names."""
         for name, (_, request) in self._jobs.items():
             if request.prompt == "poison":
                 os.kill(os.getpid(), signal.SIGKILL)
@@ -52,7 +52,7 @@ class Doomed(NullEngine):
 
 
 def first(name: str) -> bool:
-    """Whether this is the first time that any worker asks for this name."""
+    """Whether this is the first call with this name by any worker of the farm."""
     folder = Path(os.environ["RENDERFARM_DIR"]) / "seen"
     folder.mkdir(exist_ok=True)
     try:
@@ -65,8 +65,8 @@ def first(name: str) -> bool:
 DELIVER = Transport._deliver
 
 
-class Leaky(Transport):
-    """The way from Redis, with the hole of BRPOP made wide."""
+class LossyTransport(Transport):  # type: ignore[misc] # kombu has no types
+    """The transport from Redis, which loses hints: it kills the worker after BRPOP."""
 
     def _deliver(self, message: Any, queue: Any) -> None:
         headers = message.get("headers", {})
@@ -77,12 +77,12 @@ class Leaky(Transport):
         DELIVER(self, message, queue)
 
 
-def doomed() -> None:
-    """Put the renderer and the way from Redis in their places."""
-    models.NullEngine = Doomed  # type: ignore[misc]
-    Transport._deliver = Leaky._deliver
+def inject_faults() -> None:
+    """Replace the renderer and the transport by those with faults."""
+    vars(build)["NullEngine"] = FaultyEngine
+    Transport._deliver = LossyTransport._deliver
 
 
 if __name__ == "__main__":
-    doomed()
+    inject_faults()
     program.main()

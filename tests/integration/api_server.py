@@ -16,14 +16,14 @@ from app import log
 from app.api.application import create_app
 from app.config.settings import Settings
 from app.local import ports
-from app.tenants import tenants
-from tests.integration.waiting import PATIENCE_S, until
+from app.tenants import keys, tenants
+from tests.waiting import PATIENCE_S, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from app.api.context import Context
-    from tests.integration.records import Farm
+    from tests.integration.records import FarmDatabase
 
 SECRET = "0123456789abcdef"
 NOBODYS = UUID("00000000-0000-7000-8000-000000000000")
@@ -97,10 +97,10 @@ def server(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 
 @contextlib.contextmanager
-def client_of(server: Server, farm: Farm, tenant: tenants.Tenant) -> Iterator[httpx.Client]:
+def client_of(server: Server, farm: FarmDatabase, tenant: tenants.Tenant) -> Iterator[httpx.Client]:
     """A client with a fresh key of the tenant."""
-    key = tenants.new_key()
-    tenants.add_key(farm.engine, tenant, key, "test")
+    key = keys.new_key()
+    keys.add_key(farm.engine, tenant, key, "test")
     headers = {"Authorization": f"Bearer {key}"}
     url = server.settings.public_url
     with httpx.Client(base_url=url, headers=headers, timeout=PATIENCE_S, trust_env=False) as made:
@@ -108,14 +108,14 @@ def client_of(server: Server, farm: Farm, tenant: tenants.Tenant) -> Iterator[ht
 
 
 @pytest.fixture
-def client(server: Server, farm: Farm) -> Iterator[httpx.Client]:
+def client(server: Server, farm: FarmDatabase) -> Iterator[httpx.Client]:
     """A client of the first tenant."""
     with client_of(server, farm, farm.tenant) as made:
         yield made
 
 
 @pytest.fixture
-def stranger(server: Server, farm: Farm) -> Iterator[httpx.Client]:
+def stranger(server: Server, farm: FarmDatabase) -> Iterator[httpx.Client]:
     """A client of another tenant."""
     with client_of(server, farm, farm.other) as made:
         yield made

@@ -1,4 +1,4 @@
-"""Threads that do the same thing at the same time."""
+"""Races: threads that call the same function at the same time."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ if TYPE_CHECKING:
 
 
 def at_once(count: int, work: Callable[[int], Any]) -> list[Any]:
-    """What `work` answers to so many threads that start together."""
-    gate = threading.Barrier(count)
+    """The results of `work(0)` to `work(count - 1)`, called in threads that start together."""
+    barrier = threading.Barrier(count)
 
     def run(n: int) -> Any:
-        gate.wait()
+        barrier.wait()
         return work(n)
 
     with ThreadPoolExecutor(count) as pool:

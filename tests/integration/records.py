@@ -1,4 +1,4 @@
-"""What the tests of the records write and read: a farm's tables with two tenants in them."""
+"""A farm's database for tests, with two tenants and shortcuts that bring a job into a state."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sqlalchemy import Engine, text
 from app.ids import new_id
 from app.jobs.audit import audit
 from app.jobs.cache import key_of
-from app.jobs.records import Claim, Costs, Failure, NewImage, NewJob
+from app.jobs.records import AttemptCosts, Claim, Failure, NewImage, NewJob
 from app.jobs.store import Store
 from app.tenants import tenants
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from app.tenants.tenants import Tenant
 
 LEASE_S = 30.0
-COSTS = Costs(render_s=0.5, store_s=0.1, gpu_seconds=0.25, cost_usd=0.01)
+COSTS = AttemptCosts(render_s=0.5, store_s=0.1, gpu_seconds=0.25, cost_usd=0.01)
 BUG = Failure("bad_image", "not a picture")
 HICCUP = Failure("storage_unavailable", "try later", transient=True)
 MAX = 3
@@ -38,8 +38,8 @@ REQUEST: dict[str, Any] = {
 }  # fmt: skip
 
 
-class Farm:
-    """The records, with short ways to bring a job where a test wants it."""
+class FarmDatabase:
+    """A farm's database, with shortcuts that bring a job into the state that a test needs."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
@@ -47,7 +47,7 @@ class Farm:
 
     @cached_property
     def tenant(self) -> Tenant:
-        """The tenant whose jobs they are."""
+        """The tenant that owns the jobs."""
         return tenants.ensure_tenant(self.engine, "ann")
 
     @cached_property
@@ -56,7 +56,7 @@ class Farm:
         return tenants.ensure_tenant(self.engine, "ben")
 
     def reset(self, *, workers: bool = True) -> None:
-        """Empty every table; that of the workers may be left, where some are at work."""
+        """Empty every table, except that of the workers if `workers` is false."""
         with self.engine.begin() as connection:
             connection.exec_driver_sql(EMPTY)
             if workers:
@@ -68,7 +68,7 @@ class Farm:
             connection.execute(text(statement), values)
 
     def forge(self, statement: str, **values: Any) -> None:
-        """Run a statement with every trigger off, to plant what no honest program can write."""
+        """Run a statement with all triggers off, to write a state that the program cannot reach."""
         with self.engine.begin() as connection:
             connection.execute(text("SET LOCAL session_replication_role = replica"))
             connection.execute(text(statement), values)
@@ -99,33 +99,32 @@ class Farm:
 
     def new(self, key: str | None = None, tenant: Tenant | None = None, **request: Any) -> NewJob:
         """A submission that passed every check."""
-        made = new_id()
-        whose = (tenant or self.tenant).id
-        return NewJob(made, whose, key or str(made), HASH, REQUEST | request)
+        job_id = new_id()
+        owner = (tenant or self.tenant).id
+        return NewJob(job_id, owner, key or str(job_id), HASH, REQUEST | request)
 
     def insert(self, *new: NewJob, max_queued: int = 1000) -> list[Stored]:
-        """Store submissions in one go."""
+        """Store submissions in one batch."""
         return self.store.insert(new, max_queued)
 
     def queued(self, **request: Any) -> UUID:
         """A queued job."""
-        (stored,) = self.insert(self.new(**request))
-        return stored.row["id"]
+        return _id_of(*self.insert(self.new(**request)))
 
     def shared(self, tenant: Tenant | None = None, **request: Any) -> UUID:
-        """A job that an earlier one of its kind may answer, and that may answer later ones."""
+        """A job that the result cache may answer, and whose images may answer later jobs."""
         full = REQUEST | request
         new = replace(self.new(None, tenant, **request), cache_key=key_of(full, "1"), reuse=True)
-        return self.insert(new)[0].row["id"]
+        return _id_of(*self.insert(new))
 
     def claimed(self, job_id: UUID | None = None, **request: Any) -> Claim:
-        """A job that worker `w` holds."""
+        """A running job that worker `w` holds."""
         claim = self.store.claim(job_id or self.queued(**request), "w", LEASE_S)
         assert claim is not None
         return claim
 
     def finish(self, claim: Claim) -> bool:
-        """Report success with the images that were asked for."""
+        """Report success, with as many images as the request asks for."""
         count = claim.request["num_images"]
         return self.store.succeed(claim.id, claim.attempt, images(claim, count), COSTS)
 
@@ -138,14 +137,19 @@ class Farm:
         self.execute("UPDATE jobs SET deadline_at = now() - interval '1 s' WHERE id = :i", i=job_id)
 
     def breaches(self) -> list[str]:
-        """The invariants that do not hold."""
+        """The violated invariants."""
         return [breach.invariant for breach in audit(self.engine)]
 
 
 def images(claim: Claim, count: int = 1) -> list[NewImage]:
     """The images of an attempt as a worker reports them."""
-    where = f"{claim.tenant_id}/{claim.id}/{claim.attempt}"
+    folder = f"{claim.tenant_id}/{claim.id}/{claim.attempt}"
     return [
-        NewImage(n, f"{where}/{n}.png", 64, 64, "image/png", 9, "ab" * 32, 7 + n)
+        NewImage(n, f"{folder}/{n}.png", 64, 64, "image/png", 9, "ab" * 32, 7 + n)
         for n in range(count)
     ]
+
+
+def _id_of(stored: Stored) -> UUID:
+    job_id: UUID = stored.row["id"]
+    return job_id

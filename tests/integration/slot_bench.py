@@ -10,7 +10,7 @@ import numpy as np
 
 from app.config.settings import Settings
 from app.storage.objects import ObjectStorage
-from tests.integration.waiting import until
+from tests.waiting import until
 from workers.device.runtime import Runtime
 from workers.engine.request import Cancelled, DeviceLost, Drained, Failed, Finished
 from workers.slots.lease import LeaseRenewer
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from uuid import UUID
 
-    from tests.integration.records import Farm
+    from tests.integration.records import FarmDatabase
     from workers.engine.request import Outcome, Request
 
 
@@ -102,7 +102,7 @@ def lost(_: Request) -> Outcome:
 class Bench:
     """A slot, its device, and threads to render in."""
 
-    def __init__(self, farm: Farm, folder: Path) -> None:
+    def __init__(self, farm: FarmDatabase, folder: Path) -> None:
         settings = Settings.from_environment(
             {
                 "RENDERFARM_DATABASE_URL": "postgresql://unused/farm",
@@ -115,8 +115,14 @@ class Bench:
         self.device = Device()
         self.runtime = Runtime(lambda: self.device)
         self.renewer = LeaseRenewer(farm.store, self.runtime, settings)
-        storage = ObjectStorage(settings)
-        self.slot = Slot(farm.store, storage, self.runtime, self.renewer, settings, "w")
+        self.slot = Slot(
+            store=farm.store,
+            storage=ObjectStorage(settings),
+            runtime=self.runtime,
+            renewer=self.renewer,
+            settings=settings,
+            worker_id="w",
+        )
         self.threads = ThreadPoolExecutor()
         self.runtime.start()
 

@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 
 from app.dispatch import workers as worker_records
-from app.tenants import tenants
+from app.tenants import keys
 from tests.integration.api_server import CALLS, client, nobody, problem, server, stranger, submit
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     import httpx
 
-    from tests.integration.records import Farm
+    from tests.integration.records import FarmDatabase
 
 __all__ = ["client", "nobody", "server", "stranger"]
 
@@ -36,15 +36,17 @@ def test_no_call_without_a_valid_key(
     assert response.headers["www-authenticate"] == "Bearer"
 
 
-def test_a_revoked_key_opens_nothing_from_that_moment(client: httpx.Client, farm: Farm) -> None:
+def test_a_revoked_key_opens_nothing_from_that_moment(
+    client: httpx.Client, farm: FarmDatabase
+) -> None:
     """A key works until it is revoked and not once after."""
     assert client.get("/v1/jobs").status_code == 200
-    (key,) = tenants.list_keys(farm.engine)
-    assert tenants.revoke_key(farm.engine, key["id"])
+    (key,) = keys.list_keys(farm.engine)
+    assert keys.revoke_key(farm.engine, key["id"])
     problem(client.get("/v1/jobs"), 401, "unauthorized")
 
 
-def test_the_records_hold_no_key(client: httpx.Client, farm: Farm) -> None:
+def test_the_records_hold_no_key(client: httpx.Client, farm: FarmDatabase) -> None:
     """A copy of the database opens nothing: it has only the hashes of the keys."""
     key = client.headers["Authorization"].removeprefix("Bearer ")
     (row,) = farm.rows("SELECT * FROM keys")
@@ -70,10 +72,13 @@ def test_models_are_listed_with_their_limits(client: httpx.Client) -> None:
     assert model["limits"]["multiple_of"] == 8
 
 
-def test_health_needs_no_key(nobody: httpx.Client, farm: Farm) -> None:
+def test_health_needs_no_key(nobody: httpx.Client, farm: FarmDatabase) -> None:
     """The process lives, the records are in reach, and the figures are told."""
     farm.queued()
-    worker_records.register(farm.engine, worker_records.Worker("w", "h", 1, "cpu", ("null",), 16))
+    worker_records.register(
+        farm.engine,
+        worker_records.Worker(id="w", host="h", pid=1, device="cpu", models=("null",), slots=16),
+    )
     assert nobody.get("/healthz").json() == {"status": "ok"}
     assert nobody.get("/readyz").json() == {"status": "ready", "workers": 1}
     metrics = nobody.get("/metrics")

@@ -12,7 +12,7 @@ from uuid import UUID
 import psycopg
 
 from tests.integration.api_server import CALLS, client, problem, server, submit
-from tests.integration.waiting import PATIENCE_S, until
+from tests.waiting import PATIENCE_S, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from app.local.postgres import Postgres
     from tests.integration.api_server import Server
-    from tests.integration.records import Farm
+    from tests.integration.records import FarmDatabase
 
 __all__ = ["client", "server"]
 
@@ -42,7 +42,7 @@ def unreachable(postgres: Postgres, database_url: str) -> Iterator[None]:
 
 
 def test_while_the_records_are_away_every_call_says_so(
-    client: httpx.Client, farm: Farm, postgres: Postgres, database_url: str
+    client: httpx.Client, farm: FarmDatabase, postgres: Postgres, database_url: str
 ) -> None:
     """503 with Retry-After and no inner names; when the records are back, so is the farm."""
     job_id = submit(client)["id"]
@@ -60,7 +60,7 @@ def test_while_the_records_are_away_every_call_says_so(
 
 
 def test_waiting_survives_a_break_of_the_notifications(
-    client: httpx.Client, server: Server, farm: Farm, database_url: str
+    client: httpx.Client, server: Server, farm: FarmDatabase, database_url: str
 ) -> None:
     """A lost LISTEN connection delays who waits, and no more."""
     job_id = submit(client)["id"]
@@ -76,7 +76,7 @@ def test_waiting_survives_a_break_of_the_notifications(
         assert answer.result(PATIENCE_S).json()["status"] == "succeeded"
 
 
-def test_a_bug_shows_no_trace(client: httpx.Client, farm: Farm) -> None:
+def test_a_bug_shows_no_trace(client: httpx.Client, farm: FarmDatabase) -> None:
     """500 as a problem, without a word of what broke."""
     farm.execute("ALTER TABLE events RENAME TO hidden")
     try:
@@ -86,7 +86,7 @@ def test_a_bug_shows_no_trace(client: httpx.Client, farm: Farm) -> None:
     assert "events" not in json.dumps(body)
 
 
-def test_too_many_requests_a_second_are_refused(client: httpx.Client, farm: Farm) -> None:
+def test_too_many_requests_a_second_are_refused(client: httpx.Client, farm: FarmDatabase) -> None:
     """Over its rate a tenant is told when to come back, whatever it asks for."""
     farm.execute("UPDATE tenants SET max_requests_per_s = 0.5")
     assert client.get("/v1/models").status_code == HTTPStatus.OK
@@ -95,10 +95,12 @@ def test_too_many_requests_a_second_are_refused(client: httpx.Client, farm: Farm
     assert answer.headers["retry-after"] == "2"
 
 
-def test_a_flood_is_refused_at_the_door(client: httpx.Client, server: Server, farm: Farm) -> None:
+def test_a_flood_is_refused_at_the_door(
+    client: httpx.Client, server: Server, farm: FarmDatabase
+) -> None:
     """While too many submissions are handled more are told to come again; reading goes on."""
     admission = server.app.state.admission
-    admission.inside += admission.most
+    admission.in_progress += admission.limit
     try:
         for path in ("/v1/jobs", "/v1/jobs:batch"):
             answer = client.post(path, json={"prompt": "a red circle"})
@@ -106,7 +108,7 @@ def test_a_flood_is_refused_at_the_door(client: httpx.Client, server: Server, fa
             assert answer.headers["retry-after"] == "1"
         assert client.get("/v1/jobs").status_code == HTTPStatus.OK
     finally:
-        admission.inside -= admission.most
+        admission.in_progress -= admission.limit
     submit(client)
-    until(lambda: admission.inside == 0)
+    until(lambda: admission.in_progress == 0)
     assert len(farm.rows("SELECT id FROM jobs")) == 1

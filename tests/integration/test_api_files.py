@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     import httpx
 
     from tests.integration.api_server import Server
-    from tests.integration.records import Farm
+    from tests.integration.records import FarmDatabase
 
 __all__ = ["client", "nobody", "server"]
 
 
 @pytest.fixture
-def picture(client: httpx.Client, server: Server, farm: Farm) -> dict[str, Any]:
+def picture(client: httpx.Client, server: Server, farm: FarmDatabase) -> dict[str, Any]:
     """The image of a succeeded job, as the API tells of it."""
     job_id = UUID(submit(client)["id"])
     claim = farm.claimed(job_id)

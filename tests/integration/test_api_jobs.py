@@ -11,7 +11,7 @@ import pytest
 
 from app.jobs.records import Failure
 from tests.integration.api_server import client, fields, problem, server, submit
-from tests.integration.waiting import PATIENCE_S, until
+from tests.waiting import PATIENCE_S, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import httpx
 
     from tests.integration.api_server import Server
-    from tests.integration.records import Farm
+    from tests.integration.records import FarmDatabase
 
 __all__ = ["client", "server"]
 
@@ -30,7 +30,9 @@ def test_what_cannot_be_a_job_is_not_found(client: httpx.Client, path: str) -> N
     problem(client.get(f"/v1/jobs/{path}"), 404, "not_found")
 
 
-def test_waiting_ends_when_the_job_does(client: httpx.Client, server: Server, farm: Farm) -> None:
+def test_waiting_ends_when_the_job_does(
+    client: httpx.Client, server: Server, farm: FarmDatabase
+) -> None:
     """`wait` holds the answer until the job is final, and then says how it ended."""
     job_id = submit(client)["id"]
     with ThreadPoolExecutor() as pool:
@@ -58,7 +60,7 @@ def test_a_wait_is_a_number_of_seconds_up_to_a_minute(client: httpx.Client, wait
     assert fields(client.get(f"/v1/jobs/{uuid4()}?wait={wait}")) == ["wait"]
 
 
-def test_a_failed_job_shows_its_error(client: httpx.Client, farm: Farm) -> None:
+def test_a_failed_job_shows_its_error(client: httpx.Client, farm: FarmDatabase) -> None:
     """The code and the message that the worker gave."""
     job_id = submit(client)["id"]
     farm.claimed(UUID(job_id))
@@ -102,7 +104,7 @@ def test_a_bad_list_is_refused_by_name(client: httpx.Client, query: str, field: 
     assert fields(client.get(f"/v1/jobs?{query}")) == [field]
 
 
-def test_cancelling_ends_a_job_once(client: httpx.Client, farm: Farm) -> None:
+def test_cancelling_ends_a_job_once(client: httpx.Client, farm: FarmDatabase) -> None:
     """200 with the cancelled job, running or not, and 409 from then on."""
     for running in (False, True):
         job_id = submit(client)["id"]
@@ -121,7 +123,7 @@ def told(lines: Iterator[str]) -> tuple[str, dict[str, Any]]:
     return name.removeprefix("event: "), json.loads(data.removeprefix("data: "))
 
 
-def test_events_tell_a_job_s_life_to_its_end(client: httpx.Client, farm: Farm) -> None:
+def test_events_tell_a_job_s_life_to_its_end(client: httpx.Client, farm: FarmDatabase) -> None:
     """The present state first, then each step and state as it comes; the stream ends with the job."""
     job_id = UUID(submit(client, num_inference_steps=10)["id"])
     with client.stream("GET", f"/v1/jobs/{job_id}/events") as stream:
@@ -140,7 +142,9 @@ def test_events_tell_a_job_s_life_to_its_end(client: httpx.Client, farm: Farm) -
         assert list(lines) == [""]
 
 
-def test_events_of_a_job_under_way_begin_with_its_state(client: httpx.Client, farm: Farm) -> None:
+def test_events_of_a_job_under_way_begin_with_its_state(
+    client: httpx.Client, farm: FarmDatabase
+) -> None:
     """Whoever comes late hears the state first, which says how far it is, then what changes."""
     job_id = UUID(submit(client, num_inference_steps=10)["id"])
     farm.claimed(job_id)

@@ -14,7 +14,7 @@ from tests.integration.api_server import client, fields, problem, server, submit
 if TYPE_CHECKING:
     import httpx
 
-    from tests.integration.records import Farm
+    from tests.integration.records import FarmDatabase
 
 __all__ = ["client", "server"]
 
@@ -45,7 +45,9 @@ def test_the_same_key_for_something_else_is_a_conflict(client: httpx.Client) -> 
     keyed = {"Idempotency-Key": "k"}
     client.post("/v1/jobs", json={"prompt": "a"}, headers=keyed)
     response = client.post("/v1/jobs", json={"prompt": "b"}, headers=keyed)
-    assert "its hash is" in problem(response, 409, "idempotency_conflict")["detail"]
+    detail = problem(response, 409, "idempotency_conflict")["detail"]
+    assert "the earlier body's hash is" in detail
+    assert "this body's is" in detail
     assert len(client.get("/v1/jobs").json()["jobs"]) == 1
 
 
@@ -73,7 +75,7 @@ WRONG: list[tuple[Any, str]] = [
 
 @pytest.mark.parametrize(("body", "field"), WRONG)
 def test_wrong_input_is_named_and_leaves_nothing_behind(
-    client: httpx.Client, farm: Farm, body: Any, field: str
+    client: httpx.Client, farm: FarmDatabase, body: Any, field: str
 ) -> None:
     """422 with the field, alone and in a batch of good ones, and no row in any table."""
     assert fields(client.post("/v1/jobs", content=json.dumps(body))) == [field]
@@ -105,7 +107,7 @@ def test_a_key_has_a_length(client: httpx.Client) -> None:
         assert fields(response) == ["Idempotency-Key"]
 
 
-def test_over_quota_says_when_to_come_back(client: httpx.Client, farm: Farm) -> None:
+def test_over_quota_says_when_to_come_back(client: httpx.Client, farm: FarmDatabase) -> None:
     """429 with Retry-After; a repeat of what was taken is still answered."""
     farm.execute("UPDATE tenants SET max_queued = 1")
     keyed = {"Idempotency-Key": "k"}
@@ -116,7 +118,9 @@ def test_over_quota_says_when_to_come_back(client: httpx.Client, farm: Farm) -> 
     assert client.post("/v1/jobs", json={"prompt": "a"}, headers=keyed).status_code == 200
 
 
-def test_a_repeat_of_a_picture_is_answered_with_it(client: httpx.Client, farm: Farm) -> None:
+def test_a_repeat_of_a_picture_is_answered_with_it(
+    client: httpx.Client, farm: FarmDatabase
+) -> None:
     """A fixed seed that was drawn before is answered at once, marked `cached`, with its image."""
     first = submit(client, seed=77)
     farm.finish(farm.claimed(UUID(first["id"])))

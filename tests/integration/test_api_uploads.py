@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import httpx
 
     from tests.integration.api_server import Server
-    from tests.integration.records import Farm
+    from tests.integration.records import FarmDatabase
 
 __all__ = ["client", "nobody", "server"]
 
@@ -33,7 +33,7 @@ def placed(client: httpx.Client) -> dict[str, Any]:
 
 
 def test_an_upload_is_put_and_can_be_named(
-    client: httpx.Client, nobody: httpx.Client, server: Server, farm: Farm
+    client: httpx.Client, nobody: httpx.Client, server: Server, farm: FarmDatabase
 ) -> None:
     """The URL alone opens its place for writing; the key is good as a request's image."""
     place = placed(client)
@@ -65,10 +65,10 @@ def test_an_upload_that_is_kept_no_longer_is_refused(client: httpx.Client, field
     old = f"uploads/{new_id(int((time.time() - day.total_seconds() - 60) * 1000))}"
     answer = client.post("/v1/jobs", json={"prompt": "x", "strength": 0.5, field: old})
     assert (answer.status_code, list(fields(answer))) == (422, [field])
-    assert "kept no longer" in answer.text
+    assert "has expired" in answer.text
     young = f"uploads/{new_id(int((time.time() - day.total_seconds() + 600) * 1000))}"
     answer = client.post("/v1/jobs", json={"prompt": "x", "strength": 0.5, field: young})
-    assert "kept no longer" not in answer.text
+    assert "has expired" not in answer.text
 
 
 def test_a_repeat_is_not_asked_whether_its_upload_is_kept(client: httpx.Client) -> None:
@@ -76,9 +76,9 @@ def test_a_repeat_is_not_asked_whether_its_upload_is_kept(client: httpx.Client) 
     headers = {"Idempotency-Key": "one"}
     assert client.post("/v1/jobs", json={"prompt": "x"}, headers=headers).status_code == 202
     old = {"prompt": "x", "strength": 0.5, "image": f"uploads/{new_id(0)}"}
-    assert "kept no longer" not in client.post("/v1/jobs", json=old, headers=headers).text
+    assert "has expired" not in client.post("/v1/jobs", json=old, headers=headers).text
     headers = {"Idempotency-Key": "another"}
-    assert "kept no longer" in client.post("/v1/jobs", json=old, headers=headers).text
+    assert "has expired" in client.post("/v1/jobs", json=old, headers=headers).text
 
 
 def test_a_url_for_reading_writes_nothing(client: httpx.Client, nobody: httpx.Client) -> None:

@@ -12,12 +12,14 @@ from tests.integration.api_server import client, fields, server, stranger
 if TYPE_CHECKING:
     import httpx
 
-    from tests.integration.records import Farm
+    from tests.integration.records import FarmDatabase
 
 __all__ = ["client", "server", "stranger"]
 
 
-def test_usage_is_told_by_group(client: httpx.Client, stranger: httpx.Client, farm: Farm) -> None:
+def test_usage_is_told_by_group(
+    client: httpx.Client, stranger: httpx.Client, farm: FarmDatabase
+) -> None:
     """What the tenant used, in groups and in all; never another tenant's."""
     farm.finish(farm.claimed(num_images=2))
     today = datetime.now(UTC).date()

@@ -16,7 +16,7 @@ from tests.integration.api_server import client, fields, problem, server, strang
 if TYPE_CHECKING:
     import httpx
 
-    from tests.integration.records import Farm
+    from tests.integration.records import FarmDatabase
 
 __all__ = ["client", "server", "stranger"]
 URL = "https://shop.example/hook"
@@ -58,7 +58,7 @@ def test_a_rotated_secret_is_another(client: httpx.Client) -> None:
         assert fields(client.post(path, json=wrong)) == ["grace_s"]
 
 
-def test_a_tenant_has_so_many_endpoints_and_no_more(farm: Farm) -> None:
+def test_a_tenant_has_so_many_endpoints_and_no_more(farm: FarmDatabase) -> None:
     """However many are added at the same time; a removed one makes room, another tenant's takes none."""
     asked = EndpointRequest(url=URL)
     ends = Endpoints(farm.engine)
@@ -101,7 +101,7 @@ def test_a_bad_endpoint_is_refused_by_its_field(
 
 
 def test_anothers_endpoints_and_deliveries_do_not_exist(
-    client: httpx.Client, stranger: httpx.Client, farm: Farm
+    client: httpx.Client, stranger: httpx.Client, farm: FarmDatabase
 ) -> None:
     """They are answered like ones that never were."""
     path = f"/v1/endpoints/{added(client)['id']}"
@@ -116,7 +116,7 @@ def test_anothers_endpoints_and_deliveries_do_not_exist(
     problem(client.get(f"/v1/deliveries/{uuid4()}"), 404, "not_found")
 
 
-def test_each_endpoint_hears_of_what_it_asked_for(client: httpx.Client, farm: Farm) -> None:
+def test_each_endpoint_hears_of_what_it_asked_for(client: httpx.Client, farm: FarmDatabase) -> None:
     """Of every job of the tenant; of all final events if it named none; beside the job's own URL."""
     final, started, other = (
         added(client), added(client, events=["job.started"]), added(client, events=["job.failed"]),
@@ -134,7 +134,7 @@ def test_each_endpoint_hears_of_what_it_asked_for(client: httpx.Client, farm: Fa
     assert farm.breaches() == []
 
 
-def test_deliveries_are_paged_shown_and_replayed(client: httpx.Client, farm: Farm) -> None:
+def test_deliveries_are_paged_shown_and_replayed(client: httpx.Client, farm: FarmDatabase) -> None:
     """Newest first; one shows its payload and tries; replaying it makes it pending anew."""
     endpoint = added(client)
     for _ in range(3):
@@ -181,7 +181,7 @@ def test_any_time_is_good_for_a_replay(client: httpx.Client, since: str) -> None
     assert (answer.status_code, answer.json()) == (202, {"replayed": 0})
 
 
-def test_a_tenants_own_expiry_is_in_its_urls(client: httpx.Client, farm: Farm) -> None:
+def test_a_tenants_own_expiry_is_in_its_urls(client: httpx.Client, farm: FarmDatabase) -> None:
     """From the next read on."""
     claim = farm.claimed()
     farm.finish(claim)

@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from app.jobs.records import Stored
-    from tests.integration.records import Farm
+    from tests.integration.records import FarmDatabase
 
 MODEL = Model("null", "null", None, "", "r1", 0.0, ("euler",))
 ASKED = {"prompt": "a red circle", "scheduler": "euler", "seed": 7}
 
 
 @pytest.fixture(autouse=True)
-def _audited(farm: Farm) -> Iterator[None]:
+def _audited(farm: FarmDatabase) -> Iterator[None]:
     """After every test here the records hold every invariant."""
     yield
     assert farm.breaches() == []
@@ -32,7 +32,7 @@ def _audited(farm: Farm) -> Iterator[None]:
 class Submitter:
     """Submits through `accept`, as both doors do."""
 
-    def __init__(self, farm: Farm) -> None:
+    def __init__(self, farm: FarmDatabase) -> None:
         self.farm = farm
         self.model = MODEL
 
@@ -51,12 +51,12 @@ class Submitter:
 
 
 @pytest.fixture
-def desk(farm: Farm) -> Submitter:
+def desk(farm: FarmDatabase) -> Submitter:
     """A door to the farm."""
     return Submitter(farm)
 
 
-def test_the_same_again_is_answered_at_once(desk: Submitter, farm: Farm) -> None:
+def test_the_same_again_is_answered_at_once(desk: Submitter, farm: FarmDatabase) -> None:
     """It has succeeded before any worker hears of it, with the same object, at no cost."""
     first = desk.drawn(num_images=2)
     row = desk.submit(num_images=2).row
@@ -77,7 +77,7 @@ def test_a_repeat_of_its_key_is_the_same_job(desk: Submitter) -> None:
     assert (again.created, again.row["id"]) == (False, cached.row["id"])
 
 
-def test_its_webhook_is_told(desk: Submitter, farm: Farm) -> None:
+def test_its_webhook_is_told(desk: Submitter, farm: FarmDatabase) -> None:
     """A webhook hears of a cached job what it would hear of any other, pictures and all."""
     desk.drawn()
     hook = {"url": "https://a.test/hook", "events": ["job.queued", "job.succeeded"]}
@@ -134,7 +134,7 @@ def test_other_weights_draw_anew(desk: Submitter) -> None:
     assert desk.submit().row["status"] == "queued"
 
 
-def test_the_weights_that_count_are_the_workers(desk: Submitter, farm: Farm) -> None:
+def test_the_weights_that_count_are_the_workers(desk: Submitter, farm: FarmDatabase) -> None:
     """While a new revision rolls out, a picture belongs to the weights that drew it."""
     job_id = desk.submit().row["id"]
     claim = farm.claimed(job_id)
@@ -153,7 +153,7 @@ def test_tenants_do_not_share(desk: Submitter) -> None:
     assert desk.submit("other").row["status"] == "queued"
 
 
-def test_a_tenant_may_go_without(desk: Submitter, farm: Farm) -> None:
+def test_a_tenant_may_go_without(desk: Submitter, farm: FarmDatabase) -> None:
     """With `cache` off nothing of the tenant's is reused, now or later."""
     desk.drawn()
     farm.execute("UPDATE tenants SET cache = false")
@@ -162,7 +162,7 @@ def test_a_tenant_may_go_without(desk: Submitter, farm: Farm) -> None:
     assert (row["status"], row["cache_key"]) == ("queued", None)
 
 
-def test_only_success_is_reused(desk: Submitter, farm: Farm) -> None:
+def test_only_success_is_reused(desk: Submitter, farm: FarmDatabase) -> None:
     """A job that waits, was cancelled, or whose pictures aged out answers nobody."""
     first = desk.submit().row["id"]
     assert desk.submit().row["status"] == "queued"

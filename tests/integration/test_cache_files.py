@@ -13,7 +13,7 @@ from app.catalog.revision import LORA_FILE
 from app.jobs.accept import AcceptContext, Submission, accept
 from app.jobs.request import JobRequest
 from tests.integration.slot_bench import Bench, picture
-from tests.integration.waiting import PATIENCE_S
+from tests.waiting import PATIENCE_S
 from workers.images.revisions import Revisions
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from app.catalog.entries import Catalog
     from app.jobs.records import Row
-    from tests.integration.records import Farm
+    from tests.integration.records import FarmDatabase
 
 ENTRY = """
 [null]
@@ -47,7 +47,7 @@ FILES = (
 class Studio:
     """One farm: `door` and `bench` are processes that found the files as they were at their start."""
 
-    def __init__(self, farm: Farm, folder: Path) -> None:
+    def __init__(self, farm: FarmDatabase, folder: Path) -> None:
         self.farm = farm
         self.folder = folder
         for name in FILES:
@@ -85,7 +85,7 @@ class Studio:
 
 
 @pytest.fixture
-def studio(farm: Farm, tmp_path: Path) -> Iterator[Studio]:
+def studio(farm: FarmDatabase, tmp_path: Path) -> Iterator[Studio]:
     """A farm with one model; afterwards the records hold every invariant."""
     made = Studio(farm, tmp_path)
     yield made

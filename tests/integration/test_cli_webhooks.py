@@ -19,19 +19,19 @@ from app.config.repository import REPOSITORY
 from app.local.roles import COMMAND
 from app.tenants.tenants import embeds_prompt, find_by_name
 from renderfarm.webhooks import sign
-from tests.integration.waiting import PATIENCE_S, until
+from tests.waiting import PATIENCE_S, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from tests.integration.records import Farm
+    from tests.integration.records import FarmDatabase
 
 URL = "https://shop.example/hook"
 
 
 @pytest.fixture
-def run(farm: Farm, database_url: str, tmp_path: Path) -> Callable[..., Result]:
+def run(farm: FarmDatabase, database_url: str, tmp_path: Path) -> Callable[..., Result]:
     """The command, on the records of a farm with the tenant `ann`."""
     assert farm.tenant.name == "ann"
     environment = {
@@ -53,7 +53,7 @@ def said(result: Result) -> str:
     return result.output.strip()
 
 
-def test_an_endpoints_life(run: Callable[..., Result], farm: Farm) -> None:
+def test_an_endpoints_life(run: Callable[..., Result], farm: FarmDatabase) -> None:
     """Added, listed, rotated, stopped, started and removed."""
     added = said(run("endpoints", "add", URL, "--tenant", "ann", "--event", "job.failed"))
     endpoint_id, secret = added.split()
@@ -97,7 +97,9 @@ def test_a_bad_endpoint_is_one_line(run: Callable[..., Result], arguments: tuple
     assert len(result.output.strip().splitlines()) == 1
 
 
-def test_deliveries_are_listed_and_sent_again(run: Callable[..., Result], farm: Farm) -> None:
+def test_deliveries_are_listed_and_sent_again(
+    run: Callable[..., Result], farm: FarmDatabase
+) -> None:
     """By id, or all since a time."""
     said(run("endpoints", "add", URL, "--tenant", "ann"))
     for _ in range(2):
@@ -114,7 +116,7 @@ def test_deliveries_are_listed_and_sent_again(run: Callable[..., Result], farm: 
     assert run("deliveries", "replay", *ann).exit_code == 2
 
 
-def test_each_try_of_a_delivery_is_shown(run: Callable[..., Result], farm: Farm) -> None:
+def test_each_try_of_a_delivery_is_shown(run: Callable[..., Result], farm: FarmDatabase) -> None:
     """With its answer as it came, whatever signs a customer puts into it."""
     said(run("endpoints", "add", URL, "--tenant", "ann", "--description", "[/shop]"))
     farm.finish(farm.claimed())
@@ -135,7 +137,7 @@ def test_each_try_of_a_delivery_is_shown(run: Callable[..., Result], farm: Farm)
     assert run("deliveries", "show", str(row["id"])).exit_code == 1
 
 
-def test_a_tenants_limits_and_secret(run: Callable[..., Result], farm: Farm) -> None:
+def test_a_tenants_limits_and_secret(run: Callable[..., Result], farm: FarmDatabase) -> None:
     """Set, shown and replaced."""
     limits = ("--max-queued", "5", "--url-expiry-s", "60", "--no-embed-prompt")
     assert "set" in said(run("tenants", "set", "ann", *limits))
@@ -152,7 +154,9 @@ def test_a_tenants_limits_and_secret(run: Callable[..., Result], farm: Farm) -> 
     assert run("tenants", "secret", "nobody").exit_code == 1
 
 
-def test_listening_needs_a_farm_that_posts_here(run: Callable[..., Result], farm: Farm) -> None:
+def test_listening_needs_a_farm_that_posts_here(
+    run: Callable[..., Result], farm: FarmDatabase
+) -> None:
     """A farm that posts to public addresses only is told what to set; no endpoint is left behind."""
     result = run("listen", "--tenant", "ann")
     assert result.exit_code == 1
@@ -160,7 +164,9 @@ def test_listening_needs_a_farm_that_posts_here(run: Callable[..., Result], farm
     assert farm.rows("SELECT * FROM endpoints WHERE state <> 'deleted'") == []
 
 
-def test_listening_until_it_is_told_to_stop(farm: Farm, database_url: str, tmp_path: Path) -> None:
+def test_listening_until_it_is_told_to_stop(
+    farm: FarmDatabase, database_url: str, tmp_path: Path
+) -> None:
     """It hears what the farm sends to its endpoint, and takes the endpoint away when it ends."""
     environment = {
         "RENDERFARM_DATABASE_URL": database_url,

@@ -15,7 +15,7 @@ from app.config.settings import Settings
 from app.dispatch import workers
 from app.dispatch.dispatcher import CANDIDATES, LEADERS_LOCK, Dispatcher, run
 from app.notify import Listener
-from tests.integration.waiting import until
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from app.local.redis import Redis
-    from tests.integration.records import Farm
+    from tests.integration.records import FarmDatabase
 
 AGAIN_S = 5.0
 
@@ -36,13 +36,17 @@ def dispatcher(engine: Engine, redis_server: Redis, broker: redis.Redis) -> Disp
     """A dispatcher on an empty broker."""
     del broker
     celery = carrier.create_app(redis_server.url)
-    return Dispatcher(engine, celery, carrier.connect(redis_server.url), AGAIN_S)
+    client = carrier.connect(redis_server.url)
+    return Dispatcher(engine=engine, celery=celery, client=client, again_s=AGAIN_S)
 
 
-def worker(farm: Farm, slots: int, *models: str, name: str = "w") -> None:
+def worker(farm: FarmDatabase, slots: int, *models: str, name: str = "w") -> None:
     """A worker that has just said that it lives."""
     workers.register(
-        farm.engine, workers.Worker(name, "host", 1, "cpu", models or ("null",), slots)
+        farm.engine,
+        workers.Worker(
+            id=name, host="host", pid=1, device="cpu", models=models or ("null",), slots=slots
+        ),
     )
 
 
@@ -60,7 +64,9 @@ def ids(jobs: list[UUID]) -> list[str]:
     return [str(job_id) for job_id in jobs]
 
 
-def test_each_model_has_its_queue(dispatcher: Dispatcher, farm: Farm, broker: redis.Redis) -> None:
+def test_each_model_has_its_queue(
+    dispatcher: Dispatcher, farm: FarmDatabase, broker: redis.Redis
+) -> None:
     """A hint, which is the job's id alone, goes to the queue of the job's model."""
     worker(farm, 4, "null", "other")
     one, two = farm.queued(), farm.queued(model="other")
@@ -72,7 +78,9 @@ def test_each_model_has_its_queue(dispatcher: Dispatcher, farm: Farm, broker: re
     assert headers["argsrepr"] == "null 64x64 10 steps: a red circle"
 
 
-def test_no_hints_without_workers(dispatcher: Dispatcher, farm: Farm, broker: redis.Redis) -> None:
+def test_no_hints_without_workers(
+    dispatcher: Dispatcher, farm: FarmDatabase, broker: redis.Redis
+) -> None:
     """Without a living worker, or one for the model, the backlog stays in Postgres."""
     farm.queued()
     assert dispatcher.round() == 0
@@ -85,7 +93,7 @@ def test_no_hints_without_workers(dispatcher: Dispatcher, farm: Farm, broker: re
 
 
 def test_the_window_bounds_what_lies_in_the_broker(
-    dispatcher: Dispatcher, farm: Farm, broker: redis.Redis
+    dispatcher: Dispatcher, farm: FarmDatabase, broker: redis.Redis
 ) -> None:
     """Twice the free slots and no more; what a worker takes makes room for the next."""
     jobs = [farm.queued() for _ in range(12)]
@@ -104,7 +112,7 @@ def test_the_window_bounds_what_lies_in_the_broker(
 
 
 def test_slots_of_several_workers_add_up(
-    dispatcher: Dispatcher, farm: Farm, broker: redis.Redis
+    dispatcher: Dispatcher, farm: FarmDatabase, broker: redis.Redis
 ) -> None:
     """The window is the farm's, not one worker's."""
     for _ in range(12):
@@ -116,7 +124,7 @@ def test_slots_of_several_workers_add_up(
 
 
 def test_what_is_not_due_is_not_hinted(
-    dispatcher: Dispatcher, farm: Farm, broker: redis.Redis
+    dispatcher: Dispatcher, farm: FarmDatabase, broker: redis.Redis
 ) -> None:
     """A retry that lies ahead, a deadline that has passed, a running or ended job: no hint."""
     ahead, late, runs, gone = (farm.queued() for _ in range(4))
@@ -130,7 +138,7 @@ def test_what_is_not_due_is_not_hinted(
 
 
 def test_a_hint_that_leads_nowhere_is_sent_again(
-    dispatcher: Dispatcher, farm: Farm, broker: redis.Redis
+    dispatcher: Dispatcher, farm: FarmDatabase, broker: redis.Redis
 ) -> None:
     """A job that is still queued after `again_s` is hinted anew, and not a moment before."""
     job_id = farm.queued()
@@ -144,7 +152,7 @@ def test_a_hint_that_leads_nowhere_is_sent_again(
 
 
 def test_a_job_that_comes_back_is_hinted_at_once(
-    dispatcher: Dispatcher, farm: Farm, broker: redis.Redis
+    dispatcher: Dispatcher, farm: FarmDatabase, broker: redis.Redis
 ) -> None:
     """Released or rescued, a job does not wait for `again_s`; its next attempt has its own name."""
     job_id = farm.queued()
@@ -159,7 +167,7 @@ def test_a_job_that_comes_back_is_hinted_at_once(
 
 
 def test_a_broker_that_forgets_everything_loses_no_job(
-    dispatcher: Dispatcher, farm: Farm, broker: redis.Redis
+    dispatcher: Dispatcher, farm: FarmDatabase, broker: redis.Redis
 ) -> None:
     """After FLUSHALL every job is hinted again."""
     jobs = [farm.queued() for _ in range(6)]
@@ -173,7 +181,7 @@ def test_a_broker_that_forgets_everything_loses_no_job(
 
 
 def test_tenants_alternate_and_priority_leads(
-    dispatcher: Dispatcher, farm: Farm, broker: redis.Redis
+    dispatcher: Dispatcher, farm: FarmDatabase, broker: redis.Redis
 ) -> None:
     """A long queue of one tenant does not hold up another, and urgent jobs go first."""
     anns = [farm.queued() for _ in range(5)]
@@ -188,7 +196,7 @@ def test_tenants_alternate_and_priority_leads(
 
 
 def test_a_tenants_own_urgent_jobs_do_not_starve_its_old_ones(
-    dispatcher: Dispatcher, farm: Farm, broker: redis.Redis
+    dispatcher: Dispatcher, farm: FarmDatabase, broker: redis.Redis
 ) -> None:
     """Waiting raises a job's rank also when more urgent jobs than fit come in all the time."""
     old = farm.queued(priority=-5)
@@ -201,7 +209,7 @@ def test_a_tenants_own_urgent_jobs_do_not_starve_its_old_ones(
 
 
 def test_jobs_of_one_shape_go_together(
-    dispatcher: Dispatcher, farm: Farm, broker: redis.Redis
+    dispatcher: Dispatcher, farm: FarmDatabase, broker: redis.Redis
 ) -> None:
     """What can share a forward pass lies side by side in the broker."""
     jobs = [farm.queued(width=64 if n % 2 else 128) for n in range(6)]
@@ -211,7 +219,7 @@ def test_jobs_of_one_shape_go_together(
 
 
 def test_a_limited_tenant_is_hinted_no_more_than_it_may_run(
-    dispatcher: Dispatcher, farm: Farm, broker: redis.Redis
+    dispatcher: Dispatcher, farm: FarmDatabase, broker: redis.Redis
 ) -> None:
     """What runs and what was hinted counts; a day that is used up sends nothing."""
     farm.execute("UPDATE tenants SET max_running = 2 WHERE id = :i", i=farm.tenant.id)
@@ -230,7 +238,7 @@ def test_a_limited_tenant_is_hinted_no_more_than_it_may_run(
     assert dispatcher.round() == 0
 
 
-def test_finding_candidates_never_reads_the_backlog(farm: Farm, engine: Engine) -> None:
+def test_finding_candidates_never_reads_the_backlog(farm: FarmDatabase, engine: Engine) -> None:
     """Each step of the plan goes by an index, and reads no more rows than there is room for."""
     farm.execute(
         """INSERT INTO jobs (id, tenant_id, idempotency_key, request_hash, request, model, steps,
@@ -287,7 +295,7 @@ def begin(database_url: str, redis_server: Redis, tmp_path: Path) -> Iterator[Ca
         thread.join()
 
 
-def leaders(farm: Farm) -> list[int]:
+def leaders(farm: FarmDatabase) -> list[int]:
     """The server processes whose connections hold the dispatchers' lock."""
     rows = farm.rows(
         """SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted AND objid = :key
@@ -298,7 +306,7 @@ def leaders(farm: Farm) -> list[int]:
 
 
 def test_one_leads_and_the_other_takes_over(
-    farm: Farm, broker: redis.Redis, begin: Callable[[], None]
+    farm: FarmDatabase, broker: redis.Redis, begin: Callable[[], None]
 ) -> None:
     """Of two dispatchers one works; when its connection dies, one of them goes on."""
     worker(farm, 4)
@@ -314,7 +322,7 @@ def test_one_leads_and_the_other_takes_over(
     until(lambda: hints(broker) == ids([first, second]))
 
 
-def test_the_lock_is_given_back(database_url: str, farm: Farm) -> None:
+def test_the_lock_is_given_back(database_url: str, farm: FarmDatabase) -> None:
     """Whoever stops leading lets another lead at once, and a leader leads until then."""
     one, other = (Listener(database_url, "jobs", LEADERS_LOCK) for _ in range(2))
     assert one.leads()
@@ -351,7 +359,7 @@ def test_a_leader_that_says_so_goes_on_leading(database_url: str) -> None:
     other.close()
 
 
-def test_who_waits_to_lead_piles_nothing_up(database_url: str, farm: Farm) -> None:
+def test_who_waits_to_lead_piles_nothing_up(database_url: str, farm: FarmDatabase) -> None:
     """A dispatcher that only asks for the lead hears of no job: nobody would take the notices out."""
     leader, other = (Listener(database_url, "jobs", LEADERS_LOCK) for _ in range(2))
     assert leader.leads()
@@ -365,7 +373,7 @@ def test_who_waits_to_lead_piles_nothing_up(database_url: str, farm: Farm) -> No
     other.close()
 
 
-def test_a_round_is_called_for_by_work_alone(farm: Farm, dispatcher: Dispatcher) -> None:
+def test_a_round_is_called_for_by_work_alone(farm: FarmDatabase, dispatcher: Dispatcher) -> None:
     """New work wakes the dispatcher; an ended job does only while others wait for its slot."""
     worker(farm, 1)
     dispatcher.round()
@@ -378,7 +386,7 @@ def test_a_round_is_called_for_by_work_alone(farm: Farm, dispatcher: Dispatcher)
     assert dispatcher.calls_for_a_round("id succeeded")
 
 
-def test_the_loop_reaps_too(farm: Farm, begin: Callable[[], None]) -> None:
+def test_the_loop_reaps_too(farm: FarmDatabase, begin: Callable[[], None]) -> None:
     """A dispatcher's process rescues lost jobs and ends late ones."""
     lost, late = farm.claimed().id, farm.queued()
     farm.lose(lost)
@@ -389,7 +397,7 @@ def test_the_loop_reaps_too(farm: Farm, begin: Callable[[], None]) -> None:
 
 
 def test_the_loop_waits_for_a_broker_that_is_away(
-    farm: Farm, redis_server: Redis, broker: redis.Redis, begin: Callable[[], None]
+    farm: FarmDatabase, redis_server: Redis, broker: redis.Redis, begin: Callable[[], None]
 ) -> None:
     """While Redis is gone nothing is lost; once it is back the hint goes out."""
     worker(farm, 4)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from app.config.settings import Settings
-from app.dispatch.janitor import SPARED_S, Janitor
+from app.dispatch.janitor import MIN_AGE_S, Janitor
 from app.ids import new_id
 from app.storage.objects import ObjectStorage
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from pathlib import Path
     from uuid import UUID
 
-    from tests.integration.records import Farm
+    from tests.integration.records import FarmDatabase
 
 
 @pytest.fixture(autouse=True)
-def _audited(farm: Farm) -> Iterator[None]:
+def _audited(farm: FarmDatabase) -> Iterator[None]:
     """After every test here the records hold every invariant."""
     yield
     assert farm.breaches() == []
@@ -30,7 +30,7 @@ def _audited(farm: Farm) -> Iterator[None]:
 class House:
     """A janitor, and the objects that it looks after."""
 
-    def __init__(self, farm: Farm, folder: Path) -> None:
+    def __init__(self, farm: FarmDatabase, folder: Path) -> None:
         settings = Settings.from_environment(
             {
                 "RENDERFARM_DATABASE_URL": "postgresql://unused/farm",
@@ -41,7 +41,9 @@ class House:
         self.farm = farm
         self.folder = folder / "objects"
         self.storage = ObjectStorage(settings)
-        self.janitor = Janitor(farm.store, farm.engine, self.storage, settings)
+        self.janitor = Janitor(
+            store=farm.store, engine=farm.engine, storage=self.storage, settings=settings
+        )
 
     def put(self, key: str, age_s: float = 0.0) -> str:
         """An object that was written so long ago."""
@@ -55,7 +57,7 @@ class House:
         """A job that ended an hour ago, with its object."""
         claim = self.farm.claimed(job_id, **request)
         self.farm.finish(claim)
-        self.put(f"{claim.tenant_id}/{claim.id}/{claim.attempt}/0.png", 2 * SPARED_S)
+        self.put(f"{claim.tenant_id}/{claim.id}/{claim.attempt}/0.png", 2 * MIN_AGE_S)
         self.age(claim.id)
         return claim.id
 
@@ -75,12 +77,12 @@ class House:
 
 
 @pytest.fixture
-def house(farm: Farm, tmp_path: Path) -> House:
+def house(farm: FarmDatabase, tmp_path: Path) -> House:
     """An empty house."""
     return House(farm, tmp_path)
 
 
-def keep(farm: Farm, column: str, seconds: float) -> None:
+def keep(farm: FarmDatabase, column: str, seconds: float) -> None:
     """Have the tenant keep its jobs or images for so long."""
     farm.execute(f"UPDATE tenants SET {column} = :s WHERE id = :i", s=seconds, i=farm.tenant.id)  # noqa: S608
 
@@ -93,7 +95,7 @@ def test_without_a_setting_everything_is_kept(house: House) -> None:
     assert len(house.farm.rows("SELECT * FROM images")) == 1
 
 
-def test_images_age_out_and_the_job_stays(house: House, farm: Farm) -> None:
+def test_images_age_out_and_the_job_stays(house: House, farm: FarmDatabase) -> None:
     """After `keep_images_s` record and object are gone; younger ones and other tenants' are not."""
     keep(farm, "keep_images_s", 1800)
     old = house.drawn()
@@ -110,7 +112,7 @@ def test_images_age_out_and_the_job_stays(house: House, farm: Farm) -> None:
     house.janitor.round()
 
 
-def test_jobs_age_out_with_all_that_is_theirs(house: House, farm: Farm) -> None:
+def test_jobs_age_out_with_all_that_is_theirs(house: House, farm: FarmDatabase) -> None:
     """After `keep_jobs_s` the job, its events, images and objects are gone; what it used is not."""
     keep(farm, "keep_jobs_s", 1800)
     gone = house.drawn()
@@ -124,7 +126,7 @@ def test_jobs_age_out_with_all_that_is_theirs(house: House, farm: Farm) -> None:
     assert farm.rows("SELECT sum(jobs) AS jobs FROM usage")[0]["jobs"] == 1
 
 
-def test_a_job_stays_while_its_webhook_waits(house: House, farm: Farm) -> None:
+def test_a_job_stays_while_its_webhook_waits(house: House, farm: FarmDatabase) -> None:
     """However short the tenant keeps its jobs: it is told of them first."""
     keep(farm, "keep_jobs_s", 1800)
     job_id = house.drawn(webhook={"url": "https://shop.example/hook"})
@@ -135,7 +137,7 @@ def test_a_job_stays_while_its_webhook_waits(house: House, farm: Farm) -> None:
     assert farm.rows("SELECT * FROM jobs") == []
 
 
-def test_a_shared_object_stays_as_long_as_one_job_has_it(house: House, farm: Farm) -> None:
+def test_a_shared_object_stays_as_long_as_one_job_has_it(house: House, farm: FarmDatabase) -> None:
     """A job that was answered from the cache keeps its picture when the first one's ages out."""
     first = farm.shared()
     house.drawn(first)
@@ -148,14 +150,14 @@ def test_a_shared_object_stays_as_long_as_one_job_has_it(house: House, farm: Far
     assert house.keys == []
 
 
-def test_orphans_are_collected_and_nothing_else(house: House, farm: Farm) -> None:
+def test_orphans_are_collected_and_nothing_else(house: House, farm: FarmDatabase) -> None:
     """Objects of attempts that came to nothing go; named, running, young and foreign ones stay."""
     kept = [f"{farm.tenant.id}/{house.drawn()}/1/0.png"]
     runs = farm.claimed()
     mine = f"{farm.tenant.id}/{runs.id}"
     farm.store.release(runs.id, 1)
     farm.claimed(runs.id)
-    old = 2 * SPARED_S
+    old = 2 * MIN_AGE_S
     house.put(f"{mine}/1/0.png", old)
     house.put(f"{farm.tenant.id}/{new_id()}/1/0.png", old)
     kept += [house.put(f"{mine}/2/0.png", old), house.put("readme.txt", old)]
@@ -164,11 +166,11 @@ def test_orphans_are_collected_and_nothing_else(house: House, farm: Farm) -> Non
     assert house.keys == sorted(kept)
 
 
-def test_a_checkpoint_stays_while_its_job_waits(house: House, farm: Farm) -> None:
+def test_a_checkpoint_stays_while_its_job_waits(house: House, farm: FarmDatabase) -> None:
     """What a drained attempt left is collected only once its job has ended."""
     claim = farm.claimed()
     key = f"{farm.tenant.id}/{claim.id}/1/checkpoint.safetensors"
-    house.put(key, 2 * SPARED_S)
+    house.put(key, 2 * MIN_AGE_S)
     farm.store.release(claim.id, 1, checkpoint=key)
     assert house.janitor.sweep() == 0
     farm.store.cancel(claim.id, farm.tenant.id)
@@ -176,9 +178,9 @@ def test_a_checkpoint_stays_while_its_job_waits(house: House, farm: Farm) -> Non
     assert house.keys == []
 
 
-def test_a_sweep_comes_when_it_is_due(house: House, farm: Farm) -> None:
+def test_a_sweep_comes_when_it_is_due(house: House, farm: FarmDatabase) -> None:
     """Not with every round, but once its time has come."""
-    house.put(f"{farm.tenant.id}/{new_id()}/1/0.png", 2 * SPARED_S)
+    house.put(f"{farm.tenant.id}/{new_id()}/1/0.png", 2 * MIN_AGE_S)
     house.janitor.round()
     assert len(house.keys) == 1
     house.janitor._sweep_at = house.janitor._clock()

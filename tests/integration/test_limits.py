@@ -1,4 +1,4 @@
-"""What a tenant may ask for, held to the last place whoever asks at the same time."""
+"""Limits of a tenant hold exactly, also when many threads submit at the same time."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import pytest
 from app.errors import OverQuota
 from app.jobs.store import Store
 from app.tenants import limits, tenants
-from app.tenants.limits import FEW, LOOK_S, Quota, margin
-from tests.integration.records import LEASE_S, Farm
+from app.tenants.limits import COUNT_VALID_S, UNCOUNTED_JOBS, Quota, margin
+from tests.integration.records import LEASE_S, FarmDatabase
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from app.tenants.tenants import Tenant
 
 
-def test_two_at_once_do_not_both_get_the_last_place(farm: Farm, engine: Engine) -> None:
-    """Of many who submit at the same moment, from several processes, just so many are taken."""
-    stores = [Store(engine) for _ in range(4)]  # each knows nothing of the others, as processes do
+def test_two_at_once_do_not_both_get_the_last_place(farm: FarmDatabase, engine: Engine) -> None:
+    """Of simultaneous submissions from several processes, exactly `max_queued` are accepted."""
+    stores = [Store(engine) for _ in range(4)]  # as in four processes: they share no memory
     gate = threading.Barrier(16)
     new = [farm.new() for _ in range(16)]
 
@@ -42,35 +42,39 @@ def test_two_at_once_do_not_both_get_the_last_place(farm: Farm, engine: Engine) 
 
 
 class Clock:
-    """Time as the test sets it."""
+    """A clock that the test sets."""
 
     now_s = 100.0
 
     def __call__(self) -> float:
-        """What time it is."""
+        """The current time in seconds."""
         return self.now_s
 
 
-def test_far_from_the_limit_a_count_is_trusted_for_a_moment(farm: Farm, engine: Engine) -> None:
-    """A long backlog is not counted for each submission; close to the limit it is."""
+def test_far_from_the_limit_a_count_is_trusted_for_a_moment(
+    farm: FarmDatabase, engine: Engine
+) -> None:
+    """Far from the limit, submissions use the last count; close to it, each submission counts."""
     clock = Clock()
     quota, tenant, most = Quota(clock), farm.tenant.id, 10_000
     with engine.begin() as connection:
         assert quota.enter(connection, tenant, most, 1)
         quota.check(connection, tenant, most)
-        assert quota.enter(connection, tenant, most, FEW + 1), "too many at once"
-        for _ in range((most - margin(most)) // FEW):
-            assert not quota.enter(connection, tenant, most, FEW)
-        assert quota.enter(connection, tenant, most, 1), "what was added since counts"
+        assert quota.enter(connection, tenant, most, UNCOUNTED_JOBS + 1), "too many at once"
+        for _ in range((most - margin(most)) // UNCOUNTED_JOBS):
+            assert not quota.enter(connection, tenant, most, UNCOUNTED_JOBS)
+        assert quota.enter(connection, tenant, most, 1), (
+            "jobs added since the last count bring the limit close"
+        )
         quota.check(connection, tenant, most)
         assert not quota.enter(connection, tenant, most, 1)
-        clock.now_s += LOOK_S + 1000
+        clock.now_s += COUNT_VALID_S + 1000
         assert quota.enter(connection, tenant, most, 1), "the count is old"
         assert quota.enter(connection, tenant, 1000, 1), "a small limit is always close"
 
 
-def test_a_full_tenant_is_refused_without_counting(farm: Farm) -> None:
-    """For a moment after a refusal no more is counted, and repeats are answered all the same."""
+def test_a_full_tenant_is_refused_without_counting(farm: FarmDatabase) -> None:
+    """For FULL_S after a refusal, new jobs are refused without a count; repeats are answered."""
     farm.insert(farm.new("a"), max_queued=1)
     farm.store._quota = Quota(clock := Clock())
     with pytest.raises(OverQuota):
@@ -83,8 +87,8 @@ def test_a_full_tenant_is_refused_without_counting(farm: Farm) -> None:
     assert farm.insert(farm.new("b"), max_queued=1)[0].created
 
 
-def test_no_more_run_than_may(farm: Farm) -> None:
-    """However many are claimed at once, `max_running` holds, and other tenants do not notice."""
+def test_simultaneous_claims_respect_max_running(farm: FarmDatabase) -> None:
+    """`max_running` holds for simultaneous claims, and does not affect other tenants."""
     farm.execute("UPDATE tenants SET max_running = 3 WHERE id = :i", i=farm.tenant.id)
     jobs = [farm.queued() for _ in range(10)]
     gate = threading.Barrier(10)
@@ -104,15 +108,17 @@ def test_no_more_run_than_may(farm: Farm) -> None:
     assert farm.store.claim(waiting, "w", LEASE_S)
 
 
-def limited(farm: Farm, **columns: float) -> Tenant:
-    """The tenant with such limits."""
+def limited(farm: FarmDatabase, **columns: float) -> Tenant:
+    """The tenant with these limits set."""
     for name, value in columns.items():
         farm.execute(f"UPDATE tenants SET {name} = :v WHERE id = :i", v=value, i=farm.tenant.id)  # noqa: S608
     return tenants.find_by_name(farm.engine, farm.tenant.name)
 
 
-def test_requests_a_second_are_counted_over_all_processes(farm: Farm, engine: Engine) -> None:
-    """A second's worth of requests passes at once, and then one each time its share is over."""
+def test_requests_a_second_are_counted_over_all_processes(
+    farm: FarmDatabase, engine: Engine
+) -> None:
+    """A burst of one second's requests passes; then one request passes after each share of time."""
     tenant = limited(farm, max_requests_per_s=0.001)
     limits.spend_request(engine, tenant)
     with pytest.raises(OverQuota) as caught:
@@ -126,15 +132,15 @@ def test_requests_a_second_are_counted_over_all_processes(farm: Farm, engine: En
         limits.spend_request(engine, quick)
 
 
-def test_who_has_no_limit_is_not_counted(farm: Farm, engine: Engine) -> None:
-    """A tenant without a rate leaves no trace of its requests."""
+def test_requests_without_a_rate_limit_are_not_counted(farm: FarmDatabase, engine: Engine) -> None:
+    """The requests of a tenant without a rate limit write nothing to the database."""
     limits.spend_request(engine, farm.tenant)
     limits.check_day(engine, farm.tenant)
     assert farm.rows("SELECT * FROM rates") == []
 
 
-def test_a_days_gpu_seconds_end(farm: Farm, engine: Engine) -> None:
-    """What was used today counts, added up or not; yesterday's does not."""
+def test_gpu_seconds_are_limited_by_the_day(farm: FarmDatabase, engine: Engine) -> None:
+    """Today's usage counts, added up or not; yesterday's usage does not."""
     tenant = limited(farm, max_gpu_seconds_per_day=0.6)
     farm.finish(farm.claimed())
     farm.finish(farm.claimed())
@@ -147,7 +153,7 @@ def test_a_days_gpu_seconds_end(farm: Farm, engine: Engine) -> None:
     limits.check_day(engine, tenant)
 
 
-def test_limits_can_be_none(farm: Farm) -> None:
-    """A tenant is made without any but `max_queued`."""
+def test_limits_can_be_none(farm: FarmDatabase) -> None:
+    """A new tenant has no limit except `max_queued`."""
     wanted = replace(farm.tenant, max_requests_per_s=None, max_gpu_seconds_per_day=None, cache=True)
     assert farm.tenant == wanted

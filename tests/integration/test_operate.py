@@ -1,4 +1,4 @@
-"""The operator's commands on real records."""
+"""The operator's commands on a real database."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from click.testing import CliRunner, Result
 from app.cli import main
 
 if TYPE_CHECKING:
-    from tests.integration.records import Farm
+    from tests.integration.records import FarmDatabase
 
 
 @pytest.fixture
 def command(database_url: str, monkeypatch: pytest.MonkeyPatch) -> CliRunner:
-    """A shell of whoever runs the farm."""
+    """The command line in the environment of an operator."""
     monkeypatch.setenv("RENDERFARM_DATABASE_URL", database_url)
     monkeypatch.setenv("RENDERFARM_BROKER_URL", "redis://127.0.0.1:1/0")
     monkeypatch.setenv("COLUMNS", "200")
@@ -23,12 +23,12 @@ def command(database_url: str, monkeypatch: pytest.MonkeyPatch) -> CliRunner:
 
 
 def run(command: CliRunner, *arguments: str) -> Result:
-    """The command's end."""
+    """Run a command and return its result."""
     return command.invoke(main, arguments)
 
 
-def test_limits_are_set_shown_and_taken_away(command: CliRunner, farm: Farm) -> None:
-    """What is named changes and the rest stays; `none` takes a limit away."""
+def test_limits_are_set_shown_and_taken_away(command: CliRunner, farm: FarmDatabase) -> None:
+    """`tenants set` changes the named limits and no others; `none` removes a limit."""
     name = farm.tenant.name
     asked = ("--max-running=4", "--keep-images-days=0.5", "--no-cache", "--max-queued=7")
     result = run(command, "tenants", "set", name, *asked)
@@ -52,17 +52,17 @@ def test_limits_are_set_shown_and_taken_away(command: CliRunner, farm: Farm) -> 
     ],
 )
 def test_what_cannot_be_set_is_refused(
-    command: CliRunner, farm: Farm, arguments: tuple[str, ...]
+    command: CliRunner, farm: FarmDatabase, arguments: tuple[str, ...]
 ) -> None:
-    """An unknown tenant, nothing to set, or a limit that is no number: one line, and no change."""
+    """An unknown tenant, no option, or an invalid number ends with an error and no traceback."""
     assert farm.tenant
     result = run(command, "tenants", "set", *arguments)
     assert result.exit_code != 0
     assert "Traceback" not in result.output
 
 
-def test_usage_is_shown_by_tenant(command: CliRunner, farm: Farm) -> None:
-    """The table has a line for each group, with its figures."""
+def test_usage_is_shown_by_tenant(command: CliRunner, farm: FarmDatabase) -> None:
+    """The table has a line for each group, with its sums."""
     farm.finish(farm.claimed())
     result = run(command, "usage", "--by", "tenant,model")
     assert result.exit_code == 0, result.output

@@ -14,20 +14,20 @@ from app.api import previews
 from app.broker import connect, preview_channel
 from app.config.settings import Settings
 from app.local import ports
-from app.tenants import tenants
+from app.tenants import keys
 from renderfarm import Farm as Client
 from renderfarm import ProgressEvent
 from tests.integration.api_server import SECRET, Server
 from tests.integration.dispatching import dispatching
 from tests.integration.test_worker import Plant
-from tests.integration.waiting import PATIENCE_S, until
+from tests.waiting import PATIENCE_S, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from app.local.redis import Redis
-    from tests.integration.records import Farm
+    from tests.integration.records import FarmDatabase
 
 ASKED: dict[str, Any] = {
     "prompt": "a red circle on a blue background", "width": 256, "height": 128,
@@ -36,7 +36,9 @@ ASKED: dict[str, Any] = {
 
 
 @pytest.fixture
-def client(farm: Farm, database_url: str, redis_server: Redis, tmp_path: Path) -> Iterator[Client]:
+def client(
+    farm: FarmDatabase, database_url: str, redis_server: Redis, tmp_path: Path
+) -> Iterator[Client]:
     """A farm of the model that ships: API, dispatcher and one worker."""
     port = ports.free()
     environment = {
@@ -50,8 +52,8 @@ def client(farm: Farm, database_url: str, redis_server: Redis, tmp_path: Path) -
     }
     settings = Settings.from_environment(environment)
     plant = Plant(farm.engine, {**os.environ, **environment}, tmp_path)
-    key = tenants.new_key()
-    tenants.add_key(farm.engine, farm.tenant, key, "test")
+    key = keys.new_key()
+    keys.add_key(farm.engine, farm.tenant, key, "test")
     with dispatching(environment):
         try:
             plant.start("scenes")

@@ -12,7 +12,7 @@ from app.dispatch.reaper import GAP_S, Reaper
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
-    from tests.integration.records import Farm
+    from tests.integration.records import FarmDatabase
 
 RENEW_S = 5.0
 SETTINGS = Settings.from_environment(
@@ -42,15 +42,15 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def reaper(farm: Farm, engine: Engine, clock: Clock) -> Reaper:
+def reaper(farm: FarmDatabase, engine: Engine, clock: Clock) -> Reaper:
     """A reaper of a farm whose database has been up for a while."""
-    made = Reaper(farm.store, engine, SETTINGS, clock)
+    made = Reaper(store=farm.store, engine=engine, settings=SETTINGS, clock=clock)
     made.round()
-    made._in_reach_since = clock.now_s - 1000.0
+    made._available_since = clock.now_s - 1000.0
     return made
 
 
-def test_lost_and_late_jobs_are_moved(farm: Farm, reaper: Reaper) -> None:
+def test_lost_and_late_jobs_are_moved(farm: FarmDatabase, reaper: Reaper) -> None:
     """A job whose lease ran out waits again; one whose deadline has passed has expired."""
     lost, late = farm.claimed().id, farm.queued()
     farm.lose(lost)
@@ -60,7 +60,9 @@ def test_lost_and_late_jobs_are_moved(farm: Farm, reaper: Reaper) -> None:
     assert reaper.round() == 0
 
 
-def test_after_a_gap_holders_may_renew_first(farm: Farm, reaper: Reaper, clock: Clock) -> None:
+def test_after_a_gap_holders_may_renew_first(
+    farm: FarmDatabase, reaper: Reaper, clock: Clock
+) -> None:
     """Leases that ran out while the records were out of reach are no sign of a lost worker."""
     claim = farm.claimed()
     farm.lose(claim.id)
@@ -76,18 +78,20 @@ def test_after_a_gap_holders_may_renew_first(farm: Farm, reaper: Reaper, clock: 
 
 
 def test_a_server_that_has_just_started_was_out_of_reach(
-    farm: Farm, engine: Engine, clock: Clock
+    farm: FarmDatabase, engine: Engine, clock: Clock
 ) -> None:
     """A reaper that starts together with the database gives the holders time too."""
     claim = farm.claimed()
     farm.lose(claim.id)
-    reaper = Reaper(farm.store, engine, SETTINGS, clock)
-    reaper._in_reach()
-    reaper._in_reach_since = clock.now_s - 0.1
+    reaper = Reaper(store=farm.store, engine=engine, settings=SETTINGS, clock=clock)
+    reaper._database_settled()
+    reaper._available_since = clock.now_s - 0.1
     assert reaper.round() == 0
 
 
-def test_the_late_are_ended_in_spite_of_a_gap(farm: Farm, reaper: Reaper, clock: Clock) -> None:
+def test_the_late_are_ended_in_spite_of_a_gap(
+    farm: FarmDatabase, reaper: Reaper, clock: Clock
+) -> None:
     """A deadline is the tenant's: nobody's renewal could have moved it."""
     late = farm.queued()
     farm.outdate(late)

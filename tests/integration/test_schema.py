@@ -1,4 +1,4 @@
-"""What Postgres holds whoever writes: the schema, its CHECKs and its triggers."""
+"""The schema's CHECKs and triggers hold for every writer, and match the program's tables."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from app.local.postgres import Postgres
-    from tests.integration.records import Farm
+    from tests.integration.records import FarmDatabase
 
 FINAL = ("succeeded", "failed", "cancelled", "expired")
 
@@ -31,8 +31,8 @@ def test_the_program_and_the_migrations_agree(engine: Engine) -> None:
         assert compare_metadata(context, metadata) == []
 
 
-def test_every_index_is_partial_just_where_the_program_says(engine: Engine) -> None:
-    """Alembic does not compare conditions: here each index has one, or none, as in the program."""
+def test_the_same_indexes_are_partial_in_the_program_and_the_database(engine: Engine) -> None:
+    """An index has a condition in the database if it has one in the program."""
     with engine.connect() as connection:
         found = connection.execute(
             text("""SELECT indexname, indexdef LIKE '% WHERE %' AS partial FROM pg_indexes
@@ -46,14 +46,14 @@ def test_every_index_is_partial_just_where_the_program_says(engine: Engine) -> N
 
 
 def test_migrating_again_changes_nothing(engine: Engine, database_url: str) -> None:
-    """`migrate` may run at every start."""
+    """A second `migrate` leaves the schema unchanged, so it may run at every start."""
     before = inspect(engine).get_table_names()
     migrate(database_url)
     assert inspect(engine).get_table_names() == before
 
 
-def test_a_migration_can_be_taken_back(postgres: Postgres) -> None:
-    """Downgrading leaves nothing of ours behind, and upgrading works again."""
+def test_migrations_can_be_reverted(postgres: Postgres) -> None:
+    """A downgrade drops every table of the farm, and a new upgrade works."""
     from alembic import command  # noqa: PLC0415 - the one test that needs it
     from alembic.config import Config  # noqa: PLC0415
 
@@ -103,8 +103,8 @@ def test_a_migration_can_be_taken_back(postgres: Postgres) -> None:
         "status = 'expired', finished_at = now(), attempt = 1",
     ],
 )
-def test_a_queued_job_cannot_be_bent(farm: Farm, change: str) -> None:
-    """Whatever breaks a rule of the records is refused by Postgres itself."""
+def test_illegal_changes_of_a_queued_job_are_refused(farm: FarmDatabase, change: str) -> None:
+    """Postgres refuses each change of a queued job that breaks a rule of the schema."""
     job_id = farm.queued()
     with pytest.raises(IntegrityError):
         farm.execute(f"UPDATE jobs SET {change} WHERE id = :id", id=job_id)  # noqa: S608
@@ -124,16 +124,16 @@ def test_a_queued_job_cannot_be_bent(farm: Farm, change: str) -> None:
         "failures = 2",
     ],
 )
-def test_a_running_job_cannot_be_bent(farm: Farm, change: str) -> None:
-    """The fence, the lease and the ending of a running job hold whoever writes."""
+def test_illegal_changes_of_a_running_job_are_refused(farm: FarmDatabase, change: str) -> None:
+    """Postgres refuses changes that break the attempt, lease or ending of a running job."""
     claim = farm.claimed()
     with pytest.raises(IntegrityError):
         farm.execute(f"UPDATE jobs SET {change} WHERE id = :id", id=claim.id)  # noqa: S608
     assert farm.state(claim.id) == ("running", 1)
 
 
-def ended(farm: Farm, status: str) -> Any:
-    """The id of a job that ended that way."""
+def ended(farm: FarmDatabase, status: str) -> Any:
+    """The id of a job in this final state."""
     claim = farm.claimed()
     farm.execute(
         """UPDATE jobs SET status = :status, finished_at = now(), lease_until = NULL,
@@ -154,8 +154,8 @@ def ended(farm: Farm, status: str) -> Any:
         "cost_usd = 0",
     ],
 )
-def test_nothing_changes_a_final_job(farm: Farm, status: str, change: str) -> None:
-    """A job that ended stays as it ended, to the last column."""
+def test_nothing_changes_a_final_job(farm: FarmDatabase, status: str, change: str) -> None:
+    """Postgres refuses every change of a final job."""
     job_id = ended(farm, status)
     before = farm.job(job_id)
     with pytest.raises(IntegrityError, match="is final"):
@@ -164,8 +164,8 @@ def test_nothing_changes_a_final_job(farm: Farm, status: str, change: str) -> No
 
 
 @pytest.mark.parametrize("status", ["running", *FINAL])
-def test_a_job_begins_as_queued(farm: Farm, status: str) -> None:
-    """No job can be written into any other state than the first."""
+def test_a_job_begins_as_queued(farm: FarmDatabase, status: str) -> None:
+    """Postgres refuses a new job in any state except `queued`."""
     with pytest.raises(IntegrityError, match="begins as queued"):
         farm.execute(
             """INSERT INTO jobs (id, tenant_id, idempotency_key, request_hash, request, model, steps,
@@ -177,8 +177,8 @@ def test_a_job_begins_as_queued(farm: Farm, status: str) -> None:
         )
 
 
-def test_a_job_has_one_final_event(farm: Farm) -> None:
-    """A second final event is refused, of whatever kind; other events are not."""
+def test_a_job_has_one_final_event(farm: FarmDatabase) -> None:
+    """Postgres refuses a second final event of any type, and accepts other events."""
     job_id = farm.queued()
     insert = "INSERT INTO events (job_id, type, attempt) VALUES (:id, :type, 0)"
     farm.execute(insert, id=job_id, type="cancelled")
@@ -204,16 +204,16 @@ def test_a_job_has_one_final_event(farm: Farm) -> None:
         "INSERT INTO keys SELECT id, tenant_id, 'k', '\\x00' FROM jobs WHERE id = :id",
     ],
 )
-def test_what_belongs_to_a_job_is_checked_too(farm: Farm, statement: str) -> None:
-    """Events, images, deliveries, tenants and keys that make no sense are refused."""
+def test_invalid_rows_of_other_tables_are_refused(farm: FarmDatabase, statement: str) -> None:
+    """Postgres refuses invalid events, images, deliveries, tenants and keys."""
     with pytest.raises(IntegrityError):
         farm.execute(statement, id=farm.queued())
 
 
-def test_every_event_is_announced(farm: Farm, database_url: str) -> None:
-    """Whoever listens on `jobs` hears the job and the event's type once it is committed."""
+def test_every_event_is_announced(farm: FarmDatabase, database_url: str) -> None:
+    """A listener on `jobs` gets the job's id and the event's type after the commit."""
     with psycopg.connect(database_url, autocommit=True) as listener:
         listener.execute("LISTEN jobs")
         claim = farm.claimed()
-        heard = [notice.payload for notice in listener.notifies(timeout=30, stop_after=2)]
-    assert heard == [f"{claim.id} queued", f"{claim.id} running"]
+        payloads = [notice.payload for notice in listener.notifies(timeout=30, stop_after=2)]
+    assert payloads == [f"{claim.id} queued", f"{claim.id} running"]

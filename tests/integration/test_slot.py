@@ -12,7 +12,7 @@ from app.database import driver_url
 from app.ids import new_id
 from app.jobs.store import Store
 from tests.integration.slot_bench import Bench, lost, picture, too_large
-from tests.integration.waiting import PATIENCE_S, until
+from tests.waiting import PATIENCE_S, until
 from workers.engine.request import DeviceLost
 from workers.errors import RenderFailed
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.integration.records import Farm
+    from tests.integration.records import FarmDatabase
 
 
 @pytest.fixture
-def bench(farm: Farm, tmp_path: Path) -> Iterator[Bench]:
+def bench(farm: FarmDatabase, tmp_path: Path) -> Iterator[Bench]:
     """A slot at work; afterwards the records hold every invariant."""
     made = Bench(farm, tmp_path)
     yield made
@@ -32,7 +32,7 @@ def bench(farm: Farm, tmp_path: Path) -> Iterator[Bench]:
     assert farm.breaches() == []
 
 
-def test_a_job_is_claimed_rendered_stored_and_finished(farm: Farm, bench: Bench) -> None:
+def test_a_job_is_claimed_rendered_stored_and_finished(farm: FarmDatabase, bench: Bench) -> None:
     """The object lies where its key says before the job has succeeded, and the costs are told."""
     job_id = farm.queued()
     answer = bench.begin(job_id)
@@ -46,7 +46,7 @@ def test_a_job_is_claimed_rendered_stored_and_finished(farm: Farm, bench: Bench)
     assert bench.renewer.count == 0
 
 
-def test_a_second_hint_renders_nothing(farm: Farm, bench: Bench) -> None:
+def test_a_second_hint_renders_nothing(farm: FarmDatabase, bench: Bench) -> None:
     """A hint for a job that runs, has ended or never was is dropped."""
     job_id = farm.queued()
     answer = bench.begin(job_id)
@@ -58,7 +58,7 @@ def test_a_second_hint_renders_nothing(farm: Farm, bench: Bench) -> None:
     assert farm.events(job_id) == ["queued", "running", "succeeded"]
 
 
-def test_a_picture_that_comes_too_late_is_dropped(farm: Farm, bench: Bench) -> None:
+def test_a_picture_that_comes_too_late_is_dropped(farm: FarmDatabase, bench: Bench) -> None:
     """A job that was cancelled while it was rendered stays cancelled and gets no images."""
     job_id = farm.queued()
     answer = bench.begin(job_id)
@@ -69,41 +69,41 @@ def test_a_picture_that_comes_too_late_is_dropped(farm: Farm, bench: Bench) -> N
     assert farm.rows("SELECT * FROM images") == []
 
 
-def test_a_cancelled_job_leaves_the_device(farm: Farm, bench: Bench) -> None:
+def test_a_cancelled_job_leaves_the_device(farm: FarmDatabase, bench: Bench) -> None:
     """The next renewal learns of it and frees the slot; the job stays cancelled."""
     job_id = farm.queued()
     answer = bench.begin(job_id)
     farm.store.cancel(job_id, farm.tenant.id)
     bench.renew()
-    assert answer.result(PATIENCE_S).startswith("left")
+    assert answer.result(PATIENCE_S).startswith("cancelled")
     assert farm.events(job_id) == ["queued", "running", "cancelled"]
 
 
-def test_a_worker_may_claim_again_what_it_lost(farm: Farm, bench: Bench) -> None:
+def test_a_worker_may_claim_again_what_it_lost(farm: FarmDatabase, bench: Bench) -> None:
     """The next attempt runs alone: it is claimed once the lost one has left the device."""
     job_id = farm.queued()
     old = bench.begin(job_id)
     farm.lose(job_id)
     farm.store.rescue(3)
     new = bench.threads.submit(bench.slot.render, job_id)
-    until(lambda: bench.slot.gate._suspects)
+    until(lambda: bench.slot.process_lock._suspects)
     assert farm.state(job_id) == ("queued", 1)
     bench.renew()
-    assert old.result(PATIENCE_S).startswith("left")
+    assert old.result(PATIENCE_S).startswith("cancelled")
     until(lambda: f"{job_id}.2" in bench.device.here)
     bench.device.end(f"{job_id}.2", picture)
     assert new.result(PATIENCE_S).startswith("succeeded")
     assert farm.state(job_id) == ("succeeded", 2)
 
 
-def test_a_suspect_runs_alone_in_its_worker(farm: Farm, bench: Bench) -> None:
+def test_a_suspect_runs_alone_in_its_worker(farm: FarmDatabase, bench: Bench) -> None:
     """While a job that lost a worker is on the device no other is claimed, and it waits for those."""
     suspect, first, later = farm.claimed().id, farm.queued(), farm.queued()
     farm.lose(suspect)
     farm.store.rescue(3)
     before = bench.begin(first)
     alone = bench.threads.submit(bench.slot.render, suspect)
-    until(lambda: bench.slot.gate._suspects)
+    until(lambda: bench.slot.process_lock._suspects)
     after = bench.threads.submit(bench.slot.render, later)
     assert farm.state(suspect) == ("queued", 1)
     bench.device.end(f"{first}.1", picture)
@@ -118,7 +118,7 @@ def test_a_suspect_runs_alone_in_its_worker(farm: Farm, bench: Bench) -> None:
     assert after.result(PATIENCE_S).startswith("succeeded")
 
 
-def test_a_lost_device_leaves_its_jobs_to_the_reaper(farm: Farm, bench: Bench) -> None:
+def test_a_lost_device_leaves_its_jobs_to_the_reaper(farm: FarmDatabase, bench: Bench) -> None:
     """Each job on it is the reaper's at once, as from a lost worker, and no further one is claimed."""
     one, other = farm.queued(), farm.queued()
     answers = [bench.begin(one), bench.begin(other)]
@@ -130,11 +130,13 @@ def test_a_lost_device_leaves_its_jobs_to_the_reaper(farm: Farm, bench: Bench) -
     for job_id in (one, other):
         assert farm.events(job_id) == ["queued", "running", "rescued"]
         assert farm.job(job_id)["crashes"] == 1
-    assert bench.slot.render(one).startswith("not taken")
+    assert bench.slot.render(one).startswith("not claimed")
     assert farm.state(one) == ("queued", 1)
 
 
-def test_a_job_for_which_there_was_no_memory_is_tried_again(farm: Farm, bench: Bench) -> None:
+def test_a_job_for_which_there_was_no_memory_is_tried_again(
+    farm: FarmDatabase, bench: Bench
+) -> None:
     """Others may have held it: the job waits a moment, and fails once its budget is spent."""
     job_id = farm.queued()
     answer = bench.begin(job_id)
@@ -144,7 +146,7 @@ def test_a_job_for_which_there_was_no_memory_is_tried_again(farm: Farm, bench: B
     assert farm.job(job_id)["failures"] == 1
 
 
-def test_stopping_hands_jobs_back(farm: Farm, bench: Bench) -> None:
+def test_stopping_hands_jobs_back(farm: FarmDatabase, bench: Bench) -> None:
     """What is on the device when the worker stops is queued again at no cost."""
     job_id = farm.queued()
     answer = bench.begin(job_id)
@@ -153,7 +155,7 @@ def test_stopping_hands_jobs_back(farm: Farm, bench: Bench) -> None:
     assert farm.job(job_id)["releases"] == 1
 
 
-def test_a_drained_job_goes_on_elsewhere(farm: Farm, bench: Bench, tmp_path: Path) -> None:
+def test_a_drained_job_goes_on_elsewhere(farm: FarmDatabase, bench: Bench, tmp_path: Path) -> None:
     """Its checkpoint is stored, comes to the next attempt, and is removed after the success."""
     job_id = farm.queued()
     answer = bench.begin(job_id)
@@ -171,7 +173,7 @@ def test_a_drained_job_goes_on_elsewhere(farm: Farm, bench: Bench, tmp_path: Pat
 
 
 def test_a_checkpoint_that_is_gone_costs_only_its_steps(
-    farm: Farm, bench: Bench, tmp_path: Path
+    farm: FarmDatabase, bench: Bench, tmp_path: Path
 ) -> None:
     """Without the object the next attempt begins anew and succeeds."""
     job_id = farm.queued()
@@ -187,7 +189,7 @@ def test_a_checkpoint_that_is_gone_costs_only_its_steps(
     other.close()
 
 
-def test_a_failed_render_fails_the_job_and_the_task(farm: Farm, bench: Bench) -> None:
+def test_a_failed_render_fails_the_job_and_the_task(farm: FarmDatabase, bench: Bench) -> None:
     """The task ends with the job's error, so that Flower shows it as failed too."""
     job_id = farm.queued(image="data:image/png;base64,AAAA")
     with pytest.raises(RenderFailed, match="bad_image"):
@@ -195,7 +197,7 @@ def test_a_failed_render_fails_the_job_and_the_task(farm: Farm, bench: Bench) ->
     assert farm.state(job_id) == ("failed", 1)
 
 
-def test_a_bug_of_ours_costs_the_job_an_attempt(farm: Farm, bench: Bench) -> None:
+def test_a_bug_of_ours_costs_the_job_an_attempt(farm: FarmDatabase, bench: Bench) -> None:
     """What nobody foresaw is tried again, and is named when the tries are spent."""
     job_id = farm.queued(output_format="gif")
     for attempt in (1, 2):
@@ -211,7 +213,7 @@ def test_a_bug_of_ours_costs_the_job_an_attempt(farm: Farm, bench: Bench) -> Non
 
 
 def test_a_picture_outlasts_a_database_without_a_connection_to_spare(
-    farm: Farm, bench: Bench, database_url: str
+    farm: FarmDatabase, bench: Bench, database_url: str
 ) -> None:
     """What is drawn is written down once there is a connection; it is no failure of the job."""
     few = sqlalchemy.create_engine(

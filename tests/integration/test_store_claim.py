@@ -1,4 +1,4 @@
-"""Claims, their renewal, and hints of what may be claimed, in a real Postgres."""
+"""Claims, renewals of leases, and hints, in a real Postgres."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from tests.integration.racing import at_once
 from tests.integration.records import LEASE_S
 
 if TYPE_CHECKING:
-    from tests.integration.records import Farm
+    from tests.integration.records import FarmDatabase
 
 pytestmark = pytest.mark.usefixtures("audited")
 
 
-def test_a_claim_takes_the_job_and_its_lease(farm: Farm) -> None:
-    """The claimed job runs as attempt 1 of that worker, for so long as the lease says."""
+def test_a_claim_takes_the_job_and_its_lease(farm: FarmDatabase) -> None:
+    """A claimed job is running as attempt 1 of that worker, with a lease of `lease_s`."""
     job_id = farm.queued()
     farm.store.hint([job_id])
     claim = farm.store.claim(job_id, "w", LEASE_S)
@@ -31,8 +31,8 @@ def test_a_claim_takes_the_job_and_its_lease(farm: Farm) -> None:
     assert farm.events(job_id) == ["queued", "running"]
 
 
-def test_one_of_many_claims_gets_the_job(farm: Farm) -> None:
-    """A second hint for the same job claims nothing."""
+def test_one_of_many_claims_gets_the_job(farm: FarmDatabase) -> None:
+    """Of simultaneous claims of one job, exactly one succeeds."""
     job_id = farm.queued()
     claims = at_once(12, lambda n: farm.store.claim(job_id, f"w{n}", LEASE_S))
     (claim,) = [claim for claim in claims if claim]
@@ -40,8 +40,8 @@ def test_one_of_many_claims_gets_the_job(farm: Farm) -> None:
     assert farm.events(job_id) == ["queued", "running"]
 
 
-def test_what_is_not_due_or_not_there_cannot_be_claimed(farm: Farm) -> None:
-    """A job whose retry lies ahead, whose deadline has passed, or that ended is not given out."""
+def test_a_job_that_is_not_due_or_does_not_exist_cannot_be_claimed(farm: FarmDatabase) -> None:
+    """A job cannot be claimed before its retry is due, after its deadline, or when it is final."""
     waits, late, ended = farm.queued(), farm.queued(), farm.queued()
     farm.execute("UPDATE jobs SET run_after = now() + interval '1 h' WHERE id = :i", i=waits)
     farm.outdate(late)
@@ -51,8 +51,8 @@ def test_what_is_not_due_or_not_there_cannot_be_claimed(farm: Farm) -> None:
     farm.store.expire()
 
 
-def test_a_renewal_lengthens_the_lease_and_notes_the_step(farm: Farm) -> None:
-    """Held jobs, and only those, get a new lease and their progress."""
+def test_a_renewal_lengthens_the_lease_and_notes_the_step(farm: FarmDatabase) -> None:
+    """The named jobs, and no others, get a new lease and their step."""
     one, two, idle = farm.claimed(), farm.claimed(), farm.claimed()
     before = farm.job(one.id)["lease_until"], farm.job(idle.id)["lease_until"]
     held = farm.store.renew({(one.id, 1): 3, (two.id, 1): 99}, 1000.0)
@@ -63,16 +63,16 @@ def test_a_renewal_lengthens_the_lease_and_notes_the_step(farm: Farm) -> None:
     assert farm.job(idle.id)["lease_until"] == before[1]
 
 
-def test_progress_never_goes_back(farm: Farm) -> None:
-    """A step once reported stays, though a later renewal knows of fewer."""
+def test_progress_never_goes_back(farm: FarmDatabase) -> None:
+    """A renewal with a smaller step does not reduce the job's step."""
     claim = farm.claimed()
     farm.store.renew({(claim.id, 1): 5}, LEASE_S)
     farm.store.renew({(claim.id, 1): 0}, LEASE_S)
     assert farm.job(claim.id)["step"] == 5
 
 
-def test_a_renewal_tells_what_is_no_longer_held(farm: Farm) -> None:
-    """Cancelled, finished, released and unknown jobs, and older attempts, are not renewed."""
+def test_a_renewal_returns_only_attempts_that_are_held(farm: FarmDatabase) -> None:
+    """Cancelled, finished and unknown jobs, and older attempts, are not renewed."""
     cancelled, done, old = farm.claimed(), farm.claimed(), farm.claimed()
     farm.store.cancel(cancelled.id, farm.tenant.id)
     farm.finish(done)
@@ -82,13 +82,13 @@ def test_a_renewal_tells_what_is_no_longer_held(farm: Farm) -> None:
     assert farm.store.renew(dict.fromkeys(claims, 0), LEASE_S) == {(old.id, 2)}
 
 
-def test_nothing_held_is_nothing_renewed(farm: Farm) -> None:
-    """An empty renewal answers with nothing."""
+def test_nothing_held_is_nothing_renewed(farm: FarmDatabase) -> None:
+    """A renewal of no attempts returns an empty set."""
     assert farm.store.renew({}, LEASE_S) == set()
 
 
-def test_a_hint_is_noted_for_queued_jobs_only(farm: Farm) -> None:
-    """Only what still waits is hinted, and no state changes by it."""
+def test_a_hint_is_noted_for_queued_jobs_only(farm: FarmDatabase) -> None:
+    """Only queued jobs are hinted, and a hint changes no state."""
     waits, runs = farm.queued(), farm.claimed().id
     hinted = farm.store.hint([waits, runs, new_id()])
     assert [(row["id"], row["attempt"]) for row in hinted] == [(waits, 0)]

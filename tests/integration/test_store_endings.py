@@ -1,4 +1,4 @@
-"""How a holder ends its attempt: success and failure, in a real Postgres."""
+"""A holder ends its attempt by success or failure, in a real Postgres."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
     from app.jobs.records import Claim
     from app.jobs.store import Store
-    from tests.integration.records import Farm
+    from tests.integration.records import FarmDatabase
 
 pytestmark = pytest.mark.usefixtures("audited")
 
 
-def test_success_comes_with_its_images_in_one_transaction(farm: Farm) -> None:
-    """State, images, costs and event appear together."""
+def test_success_comes_with_its_images_in_one_transaction(farm: FarmDatabase) -> None:
+    """A success writes status, images, costs and event together."""
     claim = farm.claimed(num_images=2)
     assert farm.store.succeed(claim.id, claim.attempt, images(claim, 2), COSTS)
     row = farm.job(claim.id)
@@ -32,8 +32,8 @@ def test_success_comes_with_its_images_in_one_transaction(farm: Farm) -> None:
     assert farm.events(claim.id) == ["queued", "running", "succeeded"]
 
 
-def test_images_that_cannot_be_written_leave_the_job_running(farm: Farm) -> None:
-    """If the images are refused, neither the state nor the event stays behind."""
+def test_images_that_cannot_be_written_leave_the_job_running(farm: FarmDatabase) -> None:
+    """If the images cannot be inserted, the status does not change and no event is written."""
     claim = farm.claimed()
     with pytest.raises(IntegrityError):
         farm.store.succeed(claim.id, 1, images(claim) * 2, COSTS)
@@ -42,7 +42,7 @@ def test_images_that_cannot_be_written_leave_the_job_running(farm: Farm) -> None
 
 
 def endings(claim: Claim) -> list[Callable[[Store], Any]]:
-    """Everything that a holder may say of its attempt."""
+    """Every call by which a holder ends, releases or renews its attempt."""
     return [
         lambda store: store.succeed(claim.id, claim.attempt, images(claim), COSTS),
         lambda store: store.fail(claim.id, claim.attempt, BUG, MAX),
@@ -54,8 +54,8 @@ def endings(claim: Claim) -> list[Callable[[Store], Any]]:
 
 
 @pytest.mark.parametrize("then", ["queued", "claimed again", "cancelled", "succeeded", "expired"])
-def test_a_stale_attempt_changes_nothing(farm: Farm, then: str) -> None:
-    """Whatever became of the job since, its old holder cannot end, release or renew it."""
+def test_a_stale_attempt_changes_nothing(farm: FarmDatabase, then: str) -> None:
+    """An old holder cannot end, release or renew a job that has moved on, in any state."""
     claim = farm.claimed()
     if then in {"queued", "claimed again"}:
         farm.lose(claim.id)
@@ -77,8 +77,8 @@ def test_a_stale_attempt_changes_nothing(farm: Farm, then: str) -> None:
 
 
 @pytest.mark.parametrize("ending", range(5))
-def test_of_two_endings_at_once_one_counts(farm: Farm, ending: int) -> None:
-    """A tenant who cancels and a holder who reports at the same moment: exactly one has its way."""
+def test_of_two_endings_at_once_one_counts(farm: FarmDatabase, ending: int) -> None:
+    """If a tenant cancels while the holder reports an end, exactly one of them ends the job."""
     for _ in range(4):
         claim = farm.claimed()
         report = endings(claim)[ending]
@@ -92,8 +92,8 @@ def test_of_two_endings_at_once_one_counts(farm: Farm, ending: int) -> None:
         assert farm.breaches() == []
 
 
-def test_the_requests_own_fault_fails_at_once(farm: Farm) -> None:
-    """What another attempt cannot mend is not tried again."""
+def test_a_permanent_failure_is_not_retried(farm: FarmDatabase) -> None:
+    """A failure that is not transient fails the job at once."""
     claim = farm.claimed()
     assert farm.store.fail(claim.id, 1, BUG, MAX) == "failed"
     row = farm.job(claim.id)
@@ -102,7 +102,9 @@ def test_the_requests_own_fault_fails_at_once(farm: Farm) -> None:
     assert farm.events(claim.id) == ["queued", "running", "failed"]
 
 
-def test_a_hiccup_is_tried_again_later_and_later_until_the_budget_is_spent(farm: Farm) -> None:
+def test_a_transient_failure_is_retried_with_backoff_until_the_budget_is_spent(
+    farm: FarmDatabase,
+) -> None:
     """Transient failures wait 1, then 2 seconds, and the third ends the job."""
     claim = farm.claimed()
     for failures, wait_s in ((1, 1), (2, 2)):
@@ -122,8 +124,8 @@ def test_a_hiccup_is_tried_again_later_and_later_until_the_budget_is_spent(farm:
     assert farm.events(claim.id).count("retried") == 2
 
 
-def test_an_error_that_was_overcome_is_forgotten(farm: Farm) -> None:
-    """A job that succeeds after a retry carries no error."""
+def test_a_success_clears_the_error_of_an_earlier_attempt(farm: FarmDatabase) -> None:
+    """A job that succeeds after a retry has no error."""
     claim = farm.claimed()
     farm.store.fail(claim.id, 1, HICCUP, MAX)
     farm.execute("UPDATE jobs SET run_after = now() WHERE id = :i", i=claim.id)

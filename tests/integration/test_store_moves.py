@@ -1,4 +1,4 @@
-"""The moves of a job as the table of states has them, and what each costs, in a real Postgres."""
+"""The store makes exactly the moves of `states.MOVES`, one statement each, in a real Postgres."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from uuid import UUID
 
-    from tests.integration.records import Farm
+    from tests.integration.records import FarmDatabase
 
 pytestmark = pytest.mark.usefixtures("audited")
 
 
-def test_the_moves_that_are_written_are_the_tables(farm: Farm) -> None:
-    """Every move of `states.MOVES` is made by its actor's statement, and no other is ever made."""
-    made: set[tuple[str | None, str, Actor, str]] = set()
+def test_the_store_makes_the_moves_of_the_table_and_no_others(farm: FarmDatabase) -> None:
+    """The statements of each actor make exactly that actor's moves in `states.MOVES`."""
+    moves: set[tuple[str | None, str, Actor, str]] = set()
 
     def step(actor: Actor, work: Callable[[], Any]) -> None:
         before = {row["id"]: row["status"] for row in farm.rows("SELECT id, status FROM jobs")}
@@ -33,7 +33,7 @@ def test_the_moves_that_are_written_are_the_tables(farm: Farm) -> None:
                WHERE events.id > :newest""",
             newest=newest["id"],
         ):
-            made.add((before.get(row["id"]), row["status"], actor, row["type"]))
+            moves.add((before.get(row["id"]), row["status"], actor, row["type"]))
 
     jobs = [farm.new() for _ in range(9)]
     step(Actor.ACCEPT, lambda: farm.insert(*jobs))
@@ -59,20 +59,20 @@ def test_the_moves_that_are_written_are_the_tables(farm: Farm) -> None:
     assert (farm.state(answered), farm.events(answered)) == (
         ("succeeded", 0), ["queued", "succeeded"],
     )  # fmt: skip
-    made.add(("queued", "succeeded", Actor.ACCEPT, "succeeded"))
-    assert made == {(m.before, m.after, m.actor, m.event) for m in MOVES}
+    moves.add(("queued", "succeeded", Actor.ACCEPT, "succeeded"))
+    assert moves == {(m.before, m.after, m.actor, m.event) for m in MOVES}
 
 
-def images_of(farm: Farm, job_id: UUID) -> Any:
+def images_of(farm: FarmDatabase, job_id: UUID) -> Any:
     """The images of a job's first attempt."""
     row = farm.job(job_id)
     return images(Claim(job_id, row["tenant_id"], 1, row["request"], exclusive=False))
 
 
-def test_each_move_is_one_statement(farm: Farm) -> None:
-    """A claim, a renewal, a cancel are one statement each, and a notice after it.
+def test_each_move_is_one_statement(farm: FarmDatabase) -> None:
+    """A claim, a renewal and a cancel are one statement each, followed by a notice.
 
-    Where a webhook may tell of the move, one look at the tenant's endpoints is in between.
+    For an event of webhooks, one query of the tenant's endpoints comes between them.
     """
     statements: list[str] = []
 
@@ -88,8 +88,8 @@ def test_each_move_is_one_statement(farm: Farm) -> None:
         farm.store.cancel(job_id, farm.tenant.id)
     finally:
         event.remove(farm.engine, "before_cursor_execute", note)
-    looks = [statement for statement in statements if "FROM endpoints" in statement]
-    rest = [statement for statement in statements if statement not in looks]
+    queries = [statement for statement in statements if "FROM endpoints" in statement]
+    rest = [statement for statement in statements if statement not in queries]
     moves = [statement for statement in rest if "pg_notify" not in statement]
-    assert (len(looks), len(moves)) == (2, 4)
+    assert (len(queries), len(moves)) == (2, 4)
     assert rest[1::2] == [s for s in rest if "pg_notify" in s]

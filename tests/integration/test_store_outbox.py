@@ -1,4 +1,4 @@
-"""What the statements that move a job leave for its webhook, in a real Postgres."""
+"""The moves of a job write its webhooks to the outbox, in a real Postgres."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.integration.records import BUG, MAX
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.integration.records import Farm
+    from tests.integration.records import FarmDatabase
 
 pytestmark = pytest.mark.usefixtures("audited")
 
@@ -20,8 +20,8 @@ pytestmark = pytest.mark.usefixtures("audited")
 HOOK = {"url": "https://a.test/hook", "events": []}
 
 
-def test_a_webhook_hears_of_the_ending_by_default(farm: Farm) -> None:
-    """Without a choice every final event is told, and nothing else is."""
+def test_a_webhook_without_events_gets_the_final_events(farm: FarmDatabase) -> None:
+    """A webhook that names no events gets each final event and no other."""
     done = farm.claimed(webhook=HOOK)
     farm.finish(done)
     failed = farm.claimed(webhook=HOOK)
@@ -34,14 +34,14 @@ def test_a_webhook_hears_of_the_ending_by_default(farm: Farm) -> None:
     lost = farm.claimed(webhook=HOOK).id
     farm.lose(lost)
     farm.store.rescue(1)
-    told = [farm.deliveries(i) for i in (done.id, failed.id, cancelled, late, lost)]
-    assert told == [
+    types = [farm.deliveries(i) for i in (done.id, failed.id, cancelled, late, lost)]
+    assert types == [
         ["job.succeeded"], ["job.failed"], ["job.cancelled"], ["job.expired"], ["job.failed"],
     ]  # fmt: skip
 
 
-def test_a_webhook_hears_of_what_it_asked_for_and_no_more(farm: Farm) -> None:
-    """The chosen events are told, each attempt's start among them; others are not."""
+def test_a_webhook_gets_the_events_that_it_names_and_no_others(farm: FarmDatabase) -> None:
+    """A webhook gets each named event, once per attempt for `job.started`, and no other event."""
     chosen = ["job.queued", "job.started", "job.failed"]
     claim = farm.claimed(webhook=HOOK | {"events": chosen})
     farm.store.release(claim.id, 1)
@@ -52,8 +52,8 @@ def test_a_webhook_hears_of_what_it_asked_for_and_no_more(farm: Farm) -> None:
     assert farm.deliveries(silent.id) == []
 
 
-def test_a_delivery_carries_the_job_as_it_is_then(farm: Farm) -> None:
-    """The payload is the public job with its images' keys; who signs it is seen when it is sent."""
+def test_a_delivery_has_the_job_at_the_time_of_the_event(farm: FarmDatabase) -> None:
+    """The payload is the public job with its images' keys; the row has no secret of its own."""
     claim = farm.claimed(webhook=HOOK, metadata={"order": 7})
     farm.finish(claim)
     (row,) = farm.rows("SELECT * FROM outbox")
@@ -68,8 +68,8 @@ def test_a_delivery_carries_the_job_as_it_is_then(farm: Farm) -> None:
 
 
 @pytest.mark.parametrize("ending", ["succeed", "fail", "cancel", "expire", "rescue"])
-def test_no_ending_without_its_delivery(farm: Farm, ending: str) -> None:
-    """If the outbox cannot be written, the job has not ended either."""
+def test_no_job_ends_without_its_delivery(farm: FarmDatabase, ending: str) -> None:
+    """If the outbox cannot be written, the job does not end."""
     claim = farm.claimed(webhook=HOOK)
     if ending == "expire":
         farm.outdate(claim.id)

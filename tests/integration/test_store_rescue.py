@@ -1,4 +1,4 @@
-"""What else ends an attempt or a job: release, rescue, deadline, cancel, in a real Postgres."""
+"""Release, rescue, expiry and cancel of jobs, in a real Postgres."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from tests.integration.racing import at_once
 from tests.integration.records import MAX
 
 if TYPE_CHECKING:
-    from tests.integration.records import Farm
+    from tests.integration.records import FarmDatabase
 
 pytestmark = pytest.mark.usefixtures("audited")
 
 
-def test_a_release_costs_the_job_nothing(farm: Farm) -> None:
-    """However often workers drain, the job is as good as new: due, unhinted, no budget spent."""
+def test_a_release_costs_the_job_nothing(farm: FarmDatabase) -> None:
+    """A job released many times is due, without a hint, and has used up no budget."""
     job_id = farm.queued()
     for attempt in range(1, 6):
         claim = farm.claimed(job_id)
@@ -28,8 +28,8 @@ def test_a_release_costs_the_job_nothing(farm: Farm) -> None:
     assert (row["hinted_at"], row["step"]) == (None, 0)
 
 
-def test_a_lost_job_comes_back_and_then_runs_alone(farm: Farm) -> None:
-    """A lease that ran out costs a crash, and the next attempt shares the device with none."""
+def test_a_lost_job_is_queued_again_and_then_runs_exclusively(farm: FarmDatabase) -> None:
+    """A lease that ran out counts as a crash, and the next attempt is exclusive."""
     lost, held = farm.claimed(), farm.claimed()
     farm.lose(lost.id)
     assert farm.store.rescue(MAX) == [lost.id]
@@ -40,8 +40,8 @@ def test_a_lost_job_comes_back_and_then_runs_alone(farm: Farm) -> None:
     assert farm.events(lost.id) == ["queued", "running", "rescued", "running"]
 
 
-def test_a_spent_crash_budget_ends_the_job(farm: Farm) -> None:
-    """A job that loses its worker three times has failed, as `worker_lost`."""
+def test_a_spent_crash_budget_ends_the_job(farm: FarmDatabase) -> None:
+    """A job that loses its worker three times fails with `worker_lost`."""
     job_id = farm.queued()
     for _ in range(MAX):
         farm.claimed(job_id)
@@ -54,8 +54,8 @@ def test_a_spent_crash_budget_ends_the_job(farm: Farm) -> None:
     assert farm.store.rescue(MAX) == []
 
 
-def test_many_reapers_take_each_lost_job_once(farm: Farm) -> None:
-    """Reapers at work at the same time share the lost jobs among them."""
+def test_many_reapers_take_each_lost_job_once(farm: FarmDatabase) -> None:
+    """Of reapers that run at the same time, exactly one rescues each lost job."""
     claims = [farm.claimed() for _ in range(30)]
     for claim in claims:
         farm.lose(claim.id)
@@ -65,8 +65,8 @@ def test_many_reapers_take_each_lost_job_once(farm: Farm) -> None:
     assert sorted(ids) == sorted(claim.id for claim in claims)
 
 
-def test_deadlines_end_jobs_that_wait_and_jobs_that_run(farm: Farm) -> None:
-    """Both end as expired; a job whose deadline lies ahead does not."""
+def test_deadlines_end_queued_and_running_jobs(farm: FarmDatabase) -> None:
+    """Queued and running jobs past their deadline expire; other jobs do not."""
     waits, runs, ahead = farm.queued(), farm.claimed().id, farm.queued()
     farm.outdate(waits)
     farm.outdate(runs)
@@ -75,8 +75,8 @@ def test_deadlines_end_jobs_that_wait_and_jobs_that_run(farm: Farm) -> None:
     assert farm.events(runs)[-1] == "expired"
 
 
-def test_a_limit_bounds_each_round(farm: Farm) -> None:
-    """No more than `limit` jobs are moved in one statement; the rest waits for the next."""
+def test_a_limit_bounds_each_round(farm: FarmDatabase) -> None:
+    """One statement moves at most `limit` jobs; the next statement moves the rest."""
     for claim in [farm.claimed() for _ in range(5)]:
         farm.lose(claim.id)
     assert len(farm.store.rescue(MAX, limit=3)) == 3
@@ -87,8 +87,8 @@ def test_a_limit_bounds_each_round(farm: Farm) -> None:
     assert len(farm.store.expire(limit=4)) == 1
 
 
-def test_a_tenant_cancels_its_own_jobs_and_no_others(farm: Farm) -> None:
-    """Waiting or running, one's own job ends; another's does not; a second time does nothing."""
+def test_a_tenant_cancels_its_own_jobs_and_no_others(farm: FarmDatabase) -> None:
+    """A cancel ends the tenant's own queued or running job once, and no other tenant's job."""
     waits, runs = farm.queued(), farm.claimed().id
     for job_id in (waits, runs):
         assert not farm.store.cancel(job_id, farm.other.id)
@@ -98,7 +98,7 @@ def test_a_tenant_cancels_its_own_jobs_and_no_others(farm: Farm) -> None:
     assert not farm.store.cancel(new_id(), farm.tenant.id)
 
 
-def test_of_many_cancels_one_counts(farm: Farm) -> None:
-    """A tenant that cancels many times at once cancels once."""
+def test_of_many_cancels_one_counts(farm: FarmDatabase) -> None:
+    """Of simultaneous cancels of one job, exactly one succeeds."""
     claim = farm.claimed()
     assert sum(at_once(10, lambda _: farm.store.cancel(claim.id, farm.tenant.id))) == 1

@@ -1,4 +1,4 @@
-"""What was used: counted with the ending, added up later, kept for longer than the jobs."""
+"""Usage is written with a job's success, added up later, and outlives the job."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from app.tenants import usage
 from app.tenants.usage import Span
 
 if TYPE_CHECKING:
-    from tests.integration.records import Farm
+    from tests.integration.records import FarmDatabase
 
 
-def spend(farm: Farm) -> None:
-    """Three jobs of one tenant, one of them answered from the cache, and one of another's."""
+def spend(farm: FarmDatabase) -> None:
+    """Make three jobs of one tenant, one of them from the cache, and one job of another tenant."""
     farm.finish(farm.claimed(num_images=2))
     farm.finish(farm.claimed(farm.shared(model="other")))
     farm.shared(model="other")
@@ -26,8 +26,8 @@ def spend(farm: Farm) -> None:
 
 
 @pytest.mark.parametrize("added_up", [False, True])
-def test_a_report_sums_what_was_delivered(farm: Farm, added_up: bool) -> None:  # noqa: FBT001
-    """Jobs, images, cached ones, GPU-seconds and cost by tenant, model and day, now and later."""
+def test_a_report_sums_succeeded_jobs(farm: FarmDatabase, added_up: bool) -> None:  # noqa: FBT001
+    """A report has the same sums by tenant, model and day before and after entries are added up."""
     spend(farm)
     if added_up:
         assert usage.add_up(farm.engine) == 4
@@ -45,8 +45,8 @@ def test_a_report_sums_what_was_delivered(farm: Farm, added_up: bool) -> None:  
     ]  # fmt: skip
 
 
-def test_a_span_has_its_first_day_and_not_its_last(farm: Farm) -> None:
-    """From a day up to another, which is no longer in it."""
+def test_a_span_includes_its_first_day_and_not_its_last(farm: FarmDatabase) -> None:
+    """A span contains the day `since` and does not contain the day `until`."""
     farm.finish(farm.claimed())
     today = datetime.now(UTC).date()
     for span, jobs in (
@@ -57,15 +57,15 @@ def test_a_span_has_its_first_day_and_not_its_last(farm: Farm) -> None:
         assert usage.report(farm.engine, span=span)[0]["jobs"] == jobs
 
 
-def test_only_what_was_delivered_is_charged(farm: Farm) -> None:
-    """A job that failed, was cancelled or is not done yet has used nothing of the tenant's."""
+def test_only_succeeded_jobs_are_charged(farm: FarmDatabase) -> None:
+    """Cancelled jobs and jobs that are not finished do not count as usage."""
     farm.store.cancel(farm.claimed().id, farm.tenant.id)
     farm.queued()
     assert usage.report(farm.engine)[0]["jobs"] == 0
 
 
-def test_many_who_add_up_count_each_entry_once(farm: Farm) -> None:
-    """Several processes add up at the same time, in small parts, while jobs go on ending."""
+def test_simultaneous_adders_count_each_entry_once(farm: FarmDatabase) -> None:
+    """Threads that add up at the same time, while jobs succeed, count each entry exactly once."""
     for _ in range(40):
         farm.finish(farm.claimed())
     gate = threading.Barrier(6)

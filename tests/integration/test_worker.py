@@ -19,8 +19,8 @@ from app.config.repository import REPOSITORY
 from app.dispatch import workers
 from app.local.program import Program
 from tests.integration.dispatching import dispatching, environment
-from tests.integration.records import Farm
-from tests.integration.waiting import PATIENCE_S, until
+from tests.integration.records import FarmDatabase
+from tests.waiting import PATIENCE_S, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -111,24 +111,24 @@ def crew(plant: Plant) -> Plant:
 
 
 @pytest.fixture
-def farm(engine: Engine) -> Farm:
+def farm(engine: Engine) -> FarmDatabase:
     """The records, emptied of all but the workers."""
-    found = Farm(engine)
+    found = FarmDatabase(engine)
     found.reset(workers=False)
     return found
 
 
-def queue(farm: Farm, count: int, model: str) -> list[UUID]:
+def queue(farm: FarmDatabase, count: int, model: str) -> list[UUID]:
     """So many jobs, submitted at once."""
     return [s.row["id"] for s in farm.insert(*(farm.new(model=model) for _ in range(count)))]
 
 
-def count(farm: Farm, status: str) -> int:
+def count(farm: FarmDatabase, status: str) -> int:
     """How many jobs are in that state."""
     return farm.rows("SELECT count(*) FROM jobs WHERE status = :s", s=status)[0]["count"]
 
 
-def test_two_hundred_jobs_at_once_succeed_exactly_once(farm: Farm, crew: Plant) -> None:
+def test_two_hundred_jobs_at_once_succeed_exactly_once(farm: FarmDatabase, crew: Plant) -> None:
     """Each is claimed once, rendered once and stored once, and no invariant is broken."""
     jobs = queue(farm, 200, "quick")
     until(lambda: count(farm, "succeeded") == 200)
@@ -141,7 +141,7 @@ def test_two_hundred_jobs_at_once_succeed_exactly_once(farm: Farm, crew: Plant) 
         assert (len(data), hashlib.sha256(data).hexdigest()) == (image["bytes"], image["sha256"])
 
 
-def test_every_image_of_a_job_is_stored_with_its_seed(farm: Farm, crew: Plant) -> None:
+def test_every_image_of_a_job_is_stored_with_its_seed(farm: FarmDatabase, crew: Plant) -> None:
     """Image n has the seed plus n, in the format asked for."""
     del crew
     job_id = farm.queued(model="quick", num_images=3, seed=40, output_format="webp", steps=3)
@@ -154,7 +154,7 @@ def test_every_image_of_a_job_is_stored_with_its_seed(farm: Farm, crew: Plant) -
     assert farm.breaches() == []
 
 
-def test_a_picture_that_is_none_fails_its_job_at_once(farm: Farm, crew: Plant) -> None:
+def test_a_picture_that_is_none_fails_its_job_at_once(farm: FarmDatabase, crew: Plant) -> None:
     """The job's own fault costs one attempt and names the field."""
     del crew
     job_id = farm.queued(model="quick", image="data:image/png;base64,AAAA", strength=0.5)
@@ -165,7 +165,7 @@ def test_a_picture_that_is_none_fails_its_job_at_once(farm: Farm, crew: Plant) -
     assert farm.breaches() == []
 
 
-def test_a_store_that_fails_for_a_while_costs_nothing(farm: Farm, crew: Plant) -> None:
+def test_a_store_that_fails_for_a_while_costs_nothing(farm: FarmDatabase, crew: Plant) -> None:
     """What cannot be stored is kept by its slot, and stored when the store is back."""
     objects = crew.folder / "objects"
     objects.mkdir(exist_ok=True)
@@ -179,7 +179,7 @@ def test_a_store_that_fails_for_a_while_costs_nothing(farm: Farm, crew: Plant) -
     assert farm.breaches() == []
 
 
-def test_cancelling_frees_the_slot(farm: Farm, crew: Plant, redis_server: Redis) -> None:
+def test_cancelling_frees_the_slot(farm: FarmDatabase, crew: Plant, redis_server: Redis) -> None:
     """A worker full of jobs that never end takes new ones once those are cancelled."""
     del crew
     stuck = queue(farm, 8, "never")
@@ -194,7 +194,7 @@ def test_cancelling_frees_the_slot(farm: Farm, crew: Plant, redis_server: Redis)
     assert farm.breaches() == []
 
 
-def test_a_running_job_keeps_its_lease(farm: Farm, crew: Plant) -> None:
+def test_a_running_job_keeps_its_lease(farm: FarmDatabase, crew: Plant) -> None:
     """A job that takes longer than its lease is not taken from a worker that lives."""
     del crew
     job_id = farm.queued(model="never")
@@ -205,13 +205,13 @@ def test_a_running_job_keeps_its_lease(farm: Farm, crew: Plant) -> None:
     farm.store.cancel(job_id, farm.tenant.id)
 
 
-def test_a_worker_that_was_forgotten_comes_back(farm: Farm, crew: Plant) -> None:
+def test_a_worker_that_was_forgotten_comes_back(farm: FarmDatabase, crew: Plant) -> None:
     """A worker that lost its place on the list while out of reach takes it again."""
     farm.execute("DELETE FROM workers")
     until(lambda: workers.alive(crew.engine))
 
 
-def test_killing_a_worker_loses_nothing(farm: Farm, plant: Plant) -> None:
+def test_killing_a_worker_loses_nothing(farm: FarmDatabase, plant: Plant) -> None:
     """After kill -9 in the middle a second worker ends every job, each exactly once."""
     first = plant.start("slow")
     jobs = queue(farm, 40, "slow")
@@ -227,7 +227,9 @@ def test_killing_a_worker_loses_nothing(farm: Farm, plant: Plant) -> None:
     assert farm.breaches() == []
 
 
-def test_a_worker_that_is_told_to_stop_hands_its_jobs_back(farm: Farm, plant: Plant) -> None:
+def test_a_worker_that_is_told_to_stop_hands_its_jobs_back(
+    farm: FarmDatabase, plant: Plant
+) -> None:
     """SIGTERM ends it with 0; what it held is queued again, at no cost, and it is off the list."""
     process = plant.start("drained", slots=4)
     jobs = queue(farm, 4, "drained")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
+import sysconfig
+import tarfile
 import tomllib
 from email.parser import BytesHeaderParser
 from importlib.metadata import Distribution, distribution
@@ -148,3 +151,92 @@ def _needs(name: str, extras: frozenset[str]) -> Iterator[Requirement]:
         marker = requirement.marker
         if marker is None or any(marker.evaluate({"extra": each}) for each in ("", *extras)):
             yield requirement
+
+
+CUSTOMER = """
+import sys
+from renderfarm.queues import open_queue
+with open_queue("memory://renders") as queue:
+    job_id = queue.send({"prompt": "a red circle"})
+    (message,) = queue.receive()
+    assert job_id in message.body.decode()
+    queue.ack([message])
+import queues
+assert queues.MINE == 42, queues.__file__
+from renderfarm import AsyncFarm, Farm
+from renderfarm.testing import FakeFarm
+assert Farm(transport=FakeFarm()).render("a ring").seed >= 0
+for name in ("app", "workers", "bench", "models", "redis", "boto3", "torch", "pydantic"):
+    try:
+        __import__(name)
+    except ModuleNotFoundError:
+        continue
+    sys.exit(f"{name} can be imported")
+print("served")
+"""
+SDK_NEEDS = ("httpx", "httpcore", "anyio", "certifi", "h11", "idna", "typing_extensions", "sniffio")
+"""What httpx brings; linked from this environment, as a test has no network."""
+
+
+def environment(folder: Path, wheel_file: ZipFile) -> Path:
+    """A fresh virtual environment with the wheel and what httpx brings; its Python."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
+    (site,) = folder.glob("lib/python3*/site-packages")
+    wheel_file.extractall(site)  # noqa: S202 - our own wheel
+    installed = Path(sysconfig.get_path("purelib"))
+    for name in SDK_NEEDS:
+        for found in (installed / name, installed / f"{name}.py"):
+            if found.exists():
+                (site / found.name).symlink_to(found)
+    return folder / "bin" / "python"
+
+
+def test_the_wheel_works_in_a_clean_environment(wheel: ZipFile, tmp_path: Path) -> None:
+    """The SDK and its queues work with httpx alone, and a customer's `queues.py` stays theirs."""
+    python = environment(tmp_path / "venv", wheel)
+    (tmp_path / "queues.py").write_text("MINE = 42\n")
+    (tmp_path / "customer.py").write_text(CUSTOMER)
+    done = subprocess.run(
+        [python, "customer.py"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "served\n"), done.stderr
+
+
+def test_a_wheel_made_from_the_sdist_has_the_queues_too(tmp_path: Path) -> None:
+    """The source distribution holds the queues, and its wheel has the modules of this one."""
+    build = [sys.executable, "-m", "hatchling", "build"]
+    subprocess.run(
+        [*build, "-t", "sdist", "-d", tmp_path], check=True, cwd=REPOSITORY, capture_output=True
+    )
+    (sdist,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        archive.extractall(tmp_path, filter="data")
+    (source,) = (each for each in tmp_path.iterdir() if each.is_dir())
+    subprocess.run(
+        [*build, "-t", "wheel", "-d", tmp_path], check=True, cwd=source, capture_output=True
+    )
+    (made,) = tmp_path.glob("*.whl")
+    with ZipFile(made) as archive:
+        assert "renderfarm/queues/__init__.py" in archive.namelist()
+        assert not [name for name in archive.namelist() if name.startswith("queues/")]
+
+
+def test_no_module_imports_the_queues_by_another_name() -> None:
+    """The farm and a customer import the same name, so that there is one copy of each module."""
+    tracked = subprocess.run(
+        ["git", "ls-files", "*.py"],  # noqa: S607
+        cwd=REPOSITORY,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.split()
+    wrong = []
+    for name in tracked:
+        for node in ast.walk(ast.parse((REPOSITORY / name).read_text())):
+            names = (
+                [node.module or ""] if isinstance(node, ast.ImportFrom)
+                else [each.name for each in node.names] if isinstance(node, ast.Import)
+                else []
+            )  # fmt: skip
+            wrong += [name for each in names if each.partition(".")[0] == "queues"]
+    assert wrong == []

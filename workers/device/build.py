@@ -1,4 +1,4 @@
-"""From the catalog to an engine that stands: which models this worker loads, and on what device."""
+"""Builds the engine from the catalog: for each model load, probe (can it batch?) and warm up."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
     from workers.engine.model import Preview
     from workers.engine.request import Drained, Outcome, Request
 
-WARM_UP_S = 5.0  # for each model, beside what compiling takes: it delays the start
-MEMORY_SHARE = 0.95  # of what is free on the device; libraries take some that nobody counts
+WARM_UP_S = 5.0  # for each model, without compilation; it delays the worker's start
+MEMORY_SHARE = 0.95  # of the free device memory; libraries use some that is not counted
 
 
 def engine_of(catalog: Catalog, max_rows: int, memory_mb: int = 0) -> Callable[[], Steps]:
-    """A function that loads the served models and builds the engine; call it in the device thread.
+    """Return a function that loads the models and builds the engine; call it in the device thread.
 
-    The device's memory is used up to `memory_mb`; 0: all that is free on CUDA, unbounded on a CPU.
-    Torch is imported there, and only if some model needs it.
+    The engine uses at most `memory_mb` of device memory; 0 means all free memory on CUDA, and no
+    limit on a CPU. The function imports torch, but only if a model needs it.
     """
 
     def build() -> Steps:
@@ -35,14 +35,14 @@ def engine_of(catalog: Catalog, max_rows: int, memory_mb: int = 0) -> Callable[[
         )
         if len(engines) == 1:
             return engines[0]
-        owner = dict.fromkeys(null, engines[0]) | dict.fromkeys(real, engines[-1])
-        return Mixed(engines, owner)
+        by_model = dict.fromkeys(null, engines[0]) | dict.fromkeys(real, engines[-1])
+        return Mixed(engines, by_model)
 
     return build
 
 
 def device_of(catalog: Catalog) -> str:
-    """The device's name, such as `NVIDIA L4`; `cpu` without one, `none` if nothing needs one."""
+    """Return the GPU's name, such as `NVIDIA L4`; `cpu` without a GPU; `none` for null models only."""
     if all(model.pipeline == "null" for model in catalog.models.values()):
         return "none"
     import torch  # noqa: PLC0415
@@ -64,12 +64,12 @@ def _load(models: Mapping[str, Model], max_rows: int, memory_mb: int) -> Steps:
     swapper = ModelSwapper(device, _budget_bytes(torch, memory_mb))
     loaded = {}
     for name, model in models.items():
-        made = load(model.path, name=name, **options(model))  # type: ignore[arg-type]
-        swapper.add(name, made.weights)
+        candidate = load(model.path, name=name, **options(model))  # type: ignore[arg-type]
+        swapper.add(name, candidate.weights)
         swapper.ensure_on_device(name)
-        if made.colours is not None:
-            made.colours()  # fitted now that nobody waits
-        loaded[name] = made if batches(made) else made.unbatched_model()
+        if candidate.colours is not None:
+            candidate.colours()  # fit the previews' colours now, while no job waits
+        loaded[name] = candidate if batches(candidate) else candidate.unbatched_model()
     engine = Engine(loaded, max_rows=max_rows, swapper=swapper)
     for name, model in models.items():
         plain = model.defaults
@@ -88,19 +88,19 @@ def _load(models: Mapping[str, Model], max_rows: int, memory_mb: int) -> Steps:
                 WARM_UP_S,
             )
         except BadRequest as error:
-            raise CatalogError(f"[{name}]: its defaults cannot be rendered: {error}") from error
+            raise CatalogError(f"[{name}]: cannot render with its defaults: {error}") from error
     return engine
 
 
 def _budget_bytes(torch: Any, memory_mb: int) -> int | None:
-    """What weights and forwards may take of the device's memory; None: as much as there is."""
+    """Return the memory that weights and forwards may use, in bytes; None for no limit."""
     if memory_mb or not torch.cuda.is_available():
         return memory_mb * 2**20 or None
     return int(torch.cuda.mem_get_info()[0] * MEMORY_SHARE)
 
 
 def options(model: Model) -> dict[str, Any]:
-    """What `workers.pipelines.loading.load` is told of a model's registry entry."""
+    """Return the arguments of `workers.pipelines.loading.load` for a model's registry entry."""
     import torch  # noqa: PLC0415
 
     speed = asdict(model.speed)
@@ -110,7 +110,7 @@ def options(model: Model) -> dict[str, Any]:
 
 
 def quieten() -> None:
-    """Keep the libraries' progress bars and advice out of the worker's log; errors stay."""
+    """Hide the libraries' progress bars and advice; the worker's log keeps their errors."""
     import diffusers  # noqa: PLC0415
     import transformers  # noqa: PLC0415
 
@@ -120,46 +120,46 @@ def quieten() -> None:
 
 
 class Mixed:
-    """Several engines behind one `step`, for a worker that serves real models beside `null`."""
+    """Several engines behind one `step`, for a worker that serves both real and `null` models."""
 
-    def __init__(self, engines: list[Steps], owner: Mapping[str, Steps]) -> None:
+    def __init__(self, engines: list[Steps], by_model: Mapping[str, Steps]) -> None:
         self._engines = engines
-        self._owner = owner
+        self._by_model = by_model
 
     @property
     def idle(self) -> bool:
-        """Whether all are idle."""
+        """Whether all engines are idle."""
         return all(engine.idle for engine in self._engines)
 
     @property
     def compiling(self) -> bool:
-        """Whether one of them is."""
+        """Whether the current forward of an engine may need compilation."""
         return any(engine.compiling for engine in self._engines)
 
     def add(self, request: Request, checkpoint: bytes | None = None) -> None:
-        """Give the request to the engine that serves its model."""
-        self._owner[request.model].add(request, checkpoint)
+        """Queue the request in the engine that serves its model."""
+        self._by_model[request.model].add(request, checkpoint)
 
     def cancel(self, job_id: str) -> bool:
-        """Have a job leave at the next step; False if it is not here."""
+        """Remove a job at the next step. Return False if no engine has it."""
         return any(engine.cancel(job_id) for engine in self._engines)
 
     def step(self) -> list[Outcome]:
-        """One step of each that has work."""
+        """Run one step of each engine that has work."""
         return [out for engine in self._engines if not engine.idle for out in engine.step()]
 
     def drain(self) -> list[Drained]:
-        """Let every job go."""
-        return [left for engine in self._engines for left in engine.drain()]
+        """Remove all jobs. Return each with its checkpoint."""
+        return [drained for engine in self._engines for drained in engine.drain()]
 
     def progress(self) -> Mapping[str, tuple[int, int]]:
-        """(steps done, steps asked for) of every job."""
+        """Return (steps done, steps requested) for each job."""
         return {key: value for engine in self._engines for key, value in engine.progress().items()}
 
     def previews(self, job_ids: Sequence[str]) -> Mapping[str, Preview]:
-        """What these jobs look like, whosesoever they are."""
-        return {k: seen for engine in self._engines for k, seen in engine.previews(job_ids).items()}
+        """Return the previews of these jobs from all engines."""
+        return {k: view for engine in self._engines for k, view in engine.previews(job_ids).items()}
 
     def summary(self) -> dict[str, Any]:
-        """What all have done so far."""
+        """Return the statistics of all engines in one object."""
         return {key: value for engine in self._engines for key, value in engine.summary().items()}

@@ -1,7 +1,7 @@
-"""The `null` pipeline: a fixed picture after a fixed time, without torch.
+"""The `null` pipeline, a fake engine: a grey picture after a fixed time, without torch.
 
-It stands in for the device in load and fault tests, where everything around the engine is what is
-tested: the same thread, the same futures, the same leases and uploads.
+It replaces the device in load and fault tests, which test everything around the engine: the same
+thread, futures, leases and uploads.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class NullEngine:
-    """Every job is done `delay_s` after it was added. All wait side by side."""
+    """Ends each job `delay_s` (by model) after it was added. All jobs wait concurrently."""
 
     def __init__(
         self, delay_s: Mapping[str, float], clock: Callable[[], float] = time.monotonic
@@ -36,22 +36,22 @@ class NullEngine:
 
     @property
     def idle(self) -> bool:
-        """Whether no job waits."""
+        """Whether there is no job."""
         return not self._jobs
 
     def add(self, request: Request, checkpoint: bytes | None = None) -> None:
-        """Take a request; there is nothing to go on from."""
+        """Queue a request. The checkpoint is ignored."""
         del checkpoint
         self._jobs[request.id] = (self._clock() + self._delay_s[request.model], request)
 
     def cancel(self, job_id: str) -> bool:
-        """Have a job leave at the next step; False if it is not here."""
+        """Remove a job at the next step. Return False if it is unknown."""
         if job_id in self._jobs:
             self._cancelled.add(job_id)
         return job_id in self._jobs
 
     def step(self) -> list[Outcome]:
-        """The jobs whose time has come; waits a millisecond when there are none."""
+        """End the jobs that are due or cancelled. Sleep 1 ms if there are none."""
         now = self._clock()
         ended: list[Outcome] = [Cancelled(job_id) for job_id in self._cancelled]
         self._cancelled.clear()
@@ -67,27 +67,27 @@ class NullEngine:
         return ended
 
     def drain(self) -> list[Drained]:
-        """Let every job go, as it came."""
+        """Remove all jobs, without checkpoints."""
         jobs, self._jobs = self._jobs, {}
         self._cancelled.clear()
         return [Drained(job_id, 0, None) for job_id in jobs]
 
     def progress(self) -> Mapping[str, tuple[int, int]]:
-        """Nobody is part of the way: a null job is done or not."""
+        """Return (0, steps requested) for each job: a null job has no intermediate steps."""
         return {job_id: (0, r.num_inference_steps) for job_id, (_, r) in self._jobs.items()}
 
     def previews(self, job_ids: Sequence[str]) -> Mapping[str, Preview]:
-        """Nothing to see."""
+        """Return no previews."""
         del job_ids
         return {}
 
     def summary(self) -> dict[str, Any]:
-        """How many jobs have ended."""
+        """Return how many jobs have ended."""
         return {"done": self._done}
 
 
 def _picture(request: Request) -> Finished:
-    """Grey, of the size asked for."""
+    """Return grey pictures of the requested size, HxWx3 uint8."""
     pixels = np.full((request.height, request.width, 3), 128, dtype=np.uint8)
     seeds = tuple(range(request.seed, request.seed + request.num_images))
     return Finished(request.id, [pixels] * len(seeds), seeds, 0.0, request.num_inference_steps)

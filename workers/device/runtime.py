@@ -1,7 +1,7 @@
-"""The device thread: one thread owns the engine, everyone else holds futures.
+"""The device thread: one thread owns the engine (an actor); all other threads hold futures.
 
-`Runtime` is what a slot sees: submit a request, wait on its future, cancel, look at the progress.
-What renders behind it is an `Engine`, or for load tests a `NullEngine`; both are driven by `step`.
+Slots use `Runtime`: they submit a request, wait for its future, cancel it and read its progress.
+The runtime calls `step` of an `Engine`, or of a `NullEngine` for load tests.
 """
 
 from __future__ import annotations
@@ -32,45 +32,45 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("workers.device.runtime")
 
-COMPILING = 15
-"""So many times the watchdog's patience is given to a forward that may have to be compiled."""
+COMPILE_FACTOR = 15
+"""The watchdog's limit is this many times longer for a forward that may need compilation."""
 
 
 class Steps(Protocol):
-    """What the device thread drives: see `workers.engine.engine.Engine`."""
+    """The engine's interface to the device thread; see `workers.engine.engine.Engine`."""
 
     @property
     def idle(self) -> bool:
-        """Whether `step` would have nothing to do."""
+        """Whether `step` has nothing to do."""
 
     @property
     def compiling(self) -> bool:
-        """Whether a forward is under way that may have to be compiled first."""
+        """Whether the current forward may need compilation first."""
 
     def add(self, request: Request, checkpoint: bytes | None = None) -> None:
         """Queue a request; raises BadRequest or BadCheckpoint."""
 
     def cancel(self, job_id: str) -> bool:
-        """Have a job leave at the next step."""
+        """Remove a job at the next step. Return False if the engine does not have it."""
 
     def step(self) -> list[Outcome]:
-        """Run one forward; return the jobs that ended."""
+        """Run one forward. Return the outcomes of the jobs that ended."""
 
     def drain(self) -> list[Drained]:
-        """Let every job go with a checkpoint."""
+        """Remove all jobs. Return each with its checkpoint."""
 
     def progress(self) -> Mapping[str, tuple[int, int]]:
-        """(steps done, steps asked for) of every job."""
+        """Return (steps done, steps requested) for each job."""
 
     def previews(self, job_ids: Sequence[str]) -> Mapping[str, Preview]:
-        """What these jobs look like by now, of those that can be seen."""
+        """Return the current previews of these jobs, without those that have none."""
 
     def summary(self) -> dict[str, Any]:
-        """What has been done so far, as JSON."""
+        """Return the engine's statistics as a JSON object."""
 
 
 class Runtime:
-    """Runs an engine in a thread of its own. `submit` and `cancel` are safe from any thread."""
+    """Runs an engine in its own thread. All methods are safe from any other thread."""
 
     def __init__(self, build: Callable[[], Steps]) -> None:
         self._build = build
@@ -86,18 +86,18 @@ class Runtime:
         self.lost: str | None = None
 
     def start(self) -> None:
-        """Build the engine in its thread (models are loaded there) and wait until it stands."""
+        """Build the engine in the device thread, which loads the models. Raises what that raises."""
         self._thread.start()
         self._ready.result()
 
     def stop(self) -> None:
-        """End the thread once its present step is done. What is unfinished is drained."""
+        """End the thread after its current step. Unfinished jobs are drained."""
         self._inbox.put(("stop", None))
         if self._thread.is_alive():
             self._thread.join()
 
     def submit(self, request: Request, checkpoint: bytes | None = None) -> Future[Finished]:
-        """Render; the future raises RenderFailed, RenderCancelled, RenderDrained or DeviceLost."""
+        """Queue a request. Its future raises a WorkerError of `workers.errors`, or DeviceLost."""
         future: Future[Finished] = Future()
         with self._closing:
             if self._ended is None:
@@ -108,19 +108,19 @@ class Runtime:
 
     @property
     def ended(self) -> bool:
-        """Whether the device thread has ended: nothing will be rendered any more."""
+        """Whether the device thread has ended and renders no more jobs."""
         return self._ended is not None
 
     def cancel(self, job_id: str) -> None:
-        """Have a job leave at its next park, if it is still here."""
+        """Remove a job when it parks next. Does nothing if the engine does not have it."""
         self._inbox.put(("cancel", job_id))
 
     def progress_of(self, job_id: str) -> int:
-        """Steps that the job has done."""
+        """Return how many steps the job has made."""
         return self._progress.get(job_id, (0, 0))[0]
 
     def previews(self, job_ids: Sequence[str]) -> Future[Mapping[str, Preview]]:
-        """What these jobs look like by now; answered between two steps."""
+        """Request previews of these jobs. The device thread answers between two steps."""
         future: Future[Mapping[str, Preview]] = Future()
         with self._closing:
             if self._ended is None:
@@ -130,51 +130,51 @@ class Runtime:
         return future
 
     def stuck_s(self) -> float:
-        """Seconds since the device thread last finished a step while it had work; 0 when idle.
+        """Return the seconds since the last step, for a watchdog; 0 if there are no jobs.
 
-        While a forward is compiled they go by `COMPILING` times slower.
+        While a forward may need compilation, this time runs `COMPILE_FACTOR` times slower.
         """
         if not self._futures:
             return 0.0
-        slower = COMPILING if self.engine is not None and self.engine.compiling else 1
-        return (time.monotonic() - self.stepped_at) / slower
+        compiling = self.engine is not None and self.engine.compiling
+        return (time.monotonic() - self.stepped_at) / (COMPILE_FACTOR if compiling else 1)
 
     def stats(self) -> dict[str, Any]:
-        """What the engine has done so far, for the worker's record."""
+        """Return the engine's statistics, for the registry of workers."""
         return self.engine.summary() if self.engine else {}
 
     def _run(self) -> None:
         try:
             self.engine = self._build()
-        except BaseException as error:  # noqa: BLE001 - whoever started us is told
+        except BaseException as error:  # noqa: BLE001 - `start` raises it
             self._ready.set_exception(error)
             return
         self._ready.set_result(None)
         try:
             self._serve(self.engine)
-            for left in self.engine.drain():
-                self._futures.pop(left.id).set_exception(RenderDrained(left.checkpoint))
+            for job in self.engine.drain():
+                self._futures.pop(job.id).set_exception(RenderDrained(job.checkpoint))
             self._end_all(RenderCancelled())
         except Exception as error:
             self.lost = str(error) or type(error).__name__
-            log.critical("device lost", exc_info=None if isinstance(error, DeviceLost) else error)
+            log.critical("device_lost", exc_info=None if isinstance(error, DeviceLost) else error)
             self._end_all(DeviceLost(self.lost))
 
     def _serve(self, engine: Steps) -> None:
-        while self._take(engine):
+        while self._receive(engine):
             self.stepped_at = time.monotonic()
             if engine.idle:
                 continue
             for outcome in engine.step():
-                self._settle(outcome)
+                self._resolve(outcome)
             self._progress = dict(engine.progress())
 
-    def _take(self, engine: Steps) -> bool:
-        """Handle what came in; waits for something when the engine is idle. False: stop."""
+    def _receive(self, engine: Steps) -> bool:
+        """Handle all messages of the inbox; wait for one if the engine is idle. False means stop."""
         wait = engine.idle
         while True:
             try:
-                verb, what = self._inbox.get(block=wait)
+                verb, content = self._inbox.get(block=wait)
             except queue.Empty:
                 return True
             wait = False
@@ -182,11 +182,11 @@ class Runtime:
                 case "stop":
                     return False
                 case "cancel":
-                    engine.cancel(what)
+                    engine.cancel(content)
                 case "previews":
-                    _look(engine, *what)
+                    _answer_previews(engine, *content)
                 case _:
-                    self._add(engine, *what)
+                    self._add(engine, *content)
 
     def _add(
         self, engine: Steps, request: Request, checkpoint: bytes | None, future: Future[Finished]
@@ -194,8 +194,8 @@ class Runtime:
         self.stepped_at = time.monotonic()
         try:
             engine.add(request, checkpoint)
-        except BadCheckpoint as error:  # the job can still be had from its beginning
-            log.warning("checkpoint unusable", job=request.id, cause=str(error))
+        except BadCheckpoint as error:  # the job starts from step 0 instead
+            log.warning("checkpoint_rejected", job=request.id, cause=str(error))
             self._add(engine, request, None, future)
         except BadRequest as error:
             future.set_exception(RenderFailed(error.code, f"{error.field}: {error.message}"))
@@ -204,7 +204,7 @@ class Runtime:
         else:
             self._futures[request.id] = future
 
-    def _settle(self, outcome: Outcome) -> None:
+    def _resolve(self, outcome: Outcome) -> None:
         future = self._futures.pop(outcome.id)
         match outcome:
             case Finished():
@@ -215,9 +215,10 @@ class Runtime:
                 future.set_exception(RenderCancelled())
 
     def _end_all(self, error: Exception) -> None:
-        """Resolve every future with the error; what never reached the engine is only cancelled.
+        """Fail the futures of all jobs in the engine with this error, and end the runtime.
 
-        So are those that are asked for from now on: they had no part in what happened.
+        Requests still in the inbox, and all later ones, are only cancelled: they did not cause the
+        error.
         """
         with self._closing:
             self._ended = self._ended or RenderCancelled()
@@ -229,17 +230,19 @@ class Runtime:
                 continue
         while True:
             try:
-                verb, what = self._inbox.get_nowait()
+                verb, content = self._inbox.get_nowait()
             except queue.Empty:
                 return
             if verb == "add":
-                what[2].set_exception(RenderCancelled())
+                content[2].set_exception(RenderCancelled())
             elif verb == "previews":
-                what[1].set_result({})
+                content[1].set_result({})
 
 
-def _look(engine: Steps, job_ids: Sequence[str], future: Future[Mapping[str, Preview]]) -> None:
+def _answer_previews(
+    engine: Steps, job_ids: Sequence[str], future: Future[Mapping[str, Preview]]
+) -> None:
     try:
         future.set_result(engine.previews(job_ids))
-    except Exception as error:  # noqa: BLE001 - whoever asked is told; no job depends on it
+    except Exception as error:  # noqa: BLE001 - only the caller's preview fails
         future.set_exception(error)

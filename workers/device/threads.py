@@ -1,9 +1,9 @@
-"""How torch's threads wait for one another on a CPU.
+"""OpenMP settings: how torch's threads wait for each other on a CPU (spin, then sleep).
 
-A denoiser's step is some hundred parallel sections, a few dozen microseconds each. Threads that spin between
-them (OpenMP's default) burn a core that the farm's other processes could use; threads that sleep are woken
-some hundred times, and a picture takes a third longer. Spinning for some tens of microseconds and then sleeping
-takes as long as the one and costs as much as the other.
+A denoiser step has some hundred parallel sections of a few dozen microseconds. Threads that spin
+between them (OpenMP's default) use a core that the farm's other processes need. Threads that sleep
+are woken some hundred times, and a picture takes a third longer. Threads that spin for some tens of
+microseconds and then sleep are as fast as the former and use as little CPU as the latter.
 """
 
 from __future__ import annotations
@@ -14,14 +14,16 @@ if TYPE_CHECKING:
     from collections.abc import MutableMapping
 
 SPINS = "1000"
-"""Rounds that a thread spins before it sleeps, some tens of microseconds (libgomp, which torch is built with)."""
+"""Iterations that a thread spins before it sleeps, some tens of microseconds.
+
+For libgomp, the OpenMP runtime that torch is built with."""
 
 
 def wait_briefly(environment: MutableMapping[str, str]) -> None:
-    """Have torch's threads spin briefly, then sleep; to be called before torch is loaded, which reads it.
+    """Make torch's threads spin briefly, then sleep. Call this before torch is imported.
 
-    What the user has set stays: `OMP_WAIT_POLICY` or `GOMP_SPINCOUNT`. Other OpenMP runtimes know the first
-    alone, and sleep at once.
+    Values of `OMP_WAIT_POLICY` and `GOMP_SPINCOUNT` that the user has set stay. Other OpenMP
+    runtimes know only the former, and sleep at once.
     """
     if "OMP_WAIT_POLICY" not in environment:
         environment.setdefault("GOMP_SPINCOUNT", SPINS)

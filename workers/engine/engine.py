@@ -266,7 +266,7 @@ class Engine:
         while not job.done:
             known = job.replayed()
             if known is None and (known := cache.get(job.call)) is not None:
-                self.stats.encoder_cache_hits[job.call.method.role] += 1
+                self.stats.cache_hits[job.call.method.role] += 1
             if known is None:
                 return
             job.resume(known)

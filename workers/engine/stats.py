@@ -12,7 +12,7 @@ class Stats:
 
     forwards: Counter[str] = field(default_factory=Counter)
     rows: Counter[str] = field(default_factory=Counter)
-    encoder_cache_hits: Counter[str] = field(default_factory=Counter)
+    cache_hits: Counter[str] = field(default_factory=Counter)
 
     @property
     def mean_rows(self) -> float:

@@ -1,7 +1,7 @@
 """Content credentials (C2PA): a signed statement in the file that this farm generated it.
 
-Signed with the operator's certificate, where one is configured; see https://spec.c2pa.org. No time
-stamping authority is asked, as a worker may have no way out.
+The signature uses the operator's certificate, if one is configured; see https://spec.c2pa.org. It
+has no time stamp, because a worker may have no connection to a time stamping authority.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ CURVES = {"secp256r1": "es256", "secp384r1": "es384", "secp521r1": "es512"}
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """Signs files. `chain` is the certificate and its issuers, in PEM, the certificate first."""
+    """Signs files. `chain` is the certificate, followed by its issuers, in PEM; `key` is in PEM."""
 
     chain: str
     key: str
@@ -33,22 +33,22 @@ class Credentials:
 
     @classmethod
     def load(cls, chain_file: Path, key_file: Path) -> Credentials:
-        """Read the files, and see that they can sign; raises `SettingsError`."""
+        """Read the files and sign a test image with them. Raises `SettingsError`."""
         try:
             chain, key = chain_file.read_text(), key_file.read_text()
         except (OSError, UnicodeDecodeError) as error:
             raise SettingsError(f"{VARIABLES}: {error}") from error
-        made = cls(chain, key, _algorithm(key))
+        credentials = cls(chain, key, _algorithm(key))
         c2pa, blank = _library(), io.BytesIO()
         Image.new("RGB", (1, 1)).save(blank, "PNG")
         try:
-            made.sign(blank.getvalue(), "image/png", Provenance({}))
+            credentials.sign(blank.getvalue(), "image/png", Provenance({}))
         except c2pa.C2paError as error:
             raise SettingsError(f"{VARIABLES}: {error}") from error
-        return made
+        return credentials
 
     def sign(self, data: bytes, content_type: str, about: Provenance) -> bytes:
-        """The file with its credentials in it."""
+        """Return the file with its signed credentials inside."""
         c2pa = _library()
         signed = io.BytesIO()
         with c2pa.Builder(json.dumps(_manifest(content_type, about))) as builder:
@@ -79,21 +79,21 @@ def _algorithm(key: str) -> str:
     from cryptography.hazmat.primitives.serialization import load_pem_private_key  # noqa: PLC0415
 
     try:
-        found = load_pem_private_key(key.encode(), password=None)
+        private_key = load_pem_private_key(key.encode(), password=None)
     except (ValueError, TypeError) as error:
-        raise SettingsError(f"{VARIABLES}: no private key in PEM: {error}") from error
-    if isinstance(found, ec.EllipticCurvePrivateKey) and found.curve.name in CURVES:
-        return CURVES[found.curve.name]
-    if isinstance(found, rsa.RSAPrivateKey):
+        raise SettingsError(f"{VARIABLES}: not a private key in PEM: {error}") from error
+    if isinstance(private_key, ec.EllipticCurvePrivateKey) and private_key.curve.name in CURVES:
+        return CURVES[private_key.curve.name]
+    if isinstance(private_key, rsa.RSAPrivateKey):
         return "ps256"
-    if isinstance(found, ed25519.Ed25519PrivateKey):
+    if isinstance(private_key, ed25519.Ed25519PrivateKey):
         return "ed25519"
     raise SettingsError(f"{VARIABLES}: the key must be ECDSA, RSA or Ed25519")
 
 
 def _library() -> Any:
     try:
-        import c2pa  # noqa: PLC0415 - optional, and loads 40 MB
+        import c2pa  # noqa: PLC0415 - optional; it takes 40 MB of memory
     except ImportError as error:
-        raise SettingsError(f"{VARIABLES}: pip install c2pa-python") from error
+        raise SettingsError(f"{VARIABLES} need a library: pip install c2pa-python") from error
     return c2pa

@@ -1,4 +1,4 @@
-"""Pixels to files and back, in the slot's own thread so that the device never waits for it."""
+"""Encoding and decoding of image files, in the slot's thread so that the device does not wait."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CONTENT_TYPES = {
     "avif": "image/avif",
 }
 QUALITY = {"jpeg": 92, "webp": 90, "avif": 75}
-"""Where the request names none. PNG loses nothing, so it has none."""
+"""The default if the request sets none. PNG is lossless and has no quality."""
 INPUT_FORMATS = ("PNG", "JPEG", "WEBP", "AVIF")
 LIMIT_PIXELS = 4096 * 4096
 
@@ -35,7 +35,7 @@ def encode(
     quality: int | None = None,
     provenance: Provenance | None = None,
 ) -> bytes:
-    """A HxWx3 uint8 array as a file of that format, saying how it was made if that is given."""
+    """Encode a HxWx3 uint8 array; the file contains `provenance` if it is given."""
     buffer = io.BytesIO()
     options: dict[str, Any] = provenance.options(output_format) if provenance else {}
     if output_format == "png":
@@ -43,38 +43,40 @@ def encode(
     else:
         options["quality"] = quality or QUALITY[output_format]
     if output_format == "avif":
-        options["max_threads"] = 1  # slots are threads already, and the device has the other cores
+        options["max_threads"] = (
+            1  # slots run in parallel already, and the device needs the other cores
+        )
     Image.fromarray(pixels).save(buffer, output_format.upper(), **options)
     return buffer.getvalue()
 
 
 UNREADABLE = (UnidentifiedImageError, OSError, ValueError, SyntaxError, RuntimeError)
-"""What Pillow's plugins raise over a damaged file; AVIF's raises `RuntimeError`."""
+"""What Pillow's plugins raise for a damaged file; the AVIF plugin raises `RuntimeError`."""
 
 
 def decode(data_url: str, field: str, mode: str) -> Image.Image:
-    """A data URL as a picture of that mode; RenderFailed `bad_image` for what is none."""
+    """Decode a data URL to a picture in `mode`. Raises RenderFailed `bad_image`."""
     try:
         raw = base64.b64decode(data_url.partition(",")[2], validate=True)
     except (binascii.Error, ValueError) as error:
-        raise RenderFailed("bad_image", f"{field}: not a readable picture") from error
+        raise RenderFailed("bad_image", f"{field}: not a readable image file") from error
     return read(raw, field, mode)
 
 
 def read(raw: bytes, field: str, mode: str) -> Image.Image:
-    """A file's bytes as a picture of that mode; RenderFailed `bad_image` for what is none.
+    """Decode a file to a picture in `mode`. Raises RenderFailed `bad_image`.
 
-    The size is read off the header and refused before a pixel is decoded, so a small file cannot
-    unfold into gigabytes.
+    The size in the header is checked before any pixel is decoded, so a small file cannot expand to
+    gigabytes (a decompression bomb).
     """
     try:
         picture = Image.open(io.BytesIO(raw), formats=INPUT_FORMATS)
         if picture.width * picture.height > LIMIT_PIXELS:
             raise RenderFailed(
-                "bad_image", f"{field}: {picture.width}x{picture.height} is too large"
+                "bad_image", f"{field}: {picture.width}x{picture.height} pixels is too large"
             )
         return picture.convert(mode)
     except Image.DecompressionBombError as error:
         raise RenderFailed("bad_image", f"{field}: {error}") from error
     except UNREADABLE as error:
-        raise RenderFailed("bad_image", f"{field}: not a readable picture") from error
+        raise RenderFailed("bad_image", f"{field}: not a readable image file") from error

@@ -1,4 +1,4 @@
-"""The pictures that a request starts from: in it, uploaded before, or anywhere on the internet."""
+"""Input pictures: in the request, uploaded before, or downloaded (guarded against SSRF)."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from app.errors import FarmError, TooLarge
+from app.errors import TooLarge
 from app.outbound.client import ForbiddenUrl, GuardedBackend, Outbound, OutboundError, Resolver
 from app.storage import uploads
-from workers.errors import RenderFailed
+from workers.errors import InputUnavailable, RenderFailed
 from workers.images.encode import decode, read
 
 if TYPE_CHECKING:
@@ -25,16 +25,12 @@ LIMIT_S = 30.0
 ACCEPT = {"accept": "image/png, image/jpeg, image/webp, image/avif"}
 
 
-class InputUnavailable(FarmError):
-    """Whoever has the picture did not give it now; another try may well succeed."""
-
-
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """Fetches what a request's `image`, `mask` and `control_image` name.
+    """Loads the pictures that a request's `image`, `mask` and `control_image` name.
 
-    URLs are fetched by the rules of webhooks: https to public addresses only unless
-    `allow_private`, no redirects, and bounded in time and size.
+    Downloads follow the rules of webhooks: only https to public addresses (unless `allow_private`),
+    no redirects, and limits on time (`LIMIT_S`) and size (`limit_bytes`).
     """
 
     storage: Storage
@@ -42,26 +38,26 @@ class Inputs:
     limit_bytes: int = uploads.LIMIT_UPLOAD_BYTES
 
     def picture(self, tenant_id: UUID, text: str, field: str, mode: str) -> Image.Image:
-        """The picture, in that mode.
+        """Return the picture in Pillow's `mode`; `field` names it in errors.
 
-        RenderFailed `bad_image` for what is none; `InputUnavailable` or `StorageError` for what
-        may be there later.
+        Raises RenderFailed `bad_image` if there is no usable picture, and `InputUnavailable` or
+        `StorageError` if a later attempt may succeed.
         """
         if uploads.is_name(text):
-            return read(self._uploaded(tenant_id, text, field), field, mode)
+            return read(self._load_upload(tenant_id, text, field), field, mode)
         if text.startswith(("http://", "https://")):
-            return read(self._fetched(text, field), field, mode)
+            return read(self._download(text, field), field, mode)
         return decode(text, field, mode)
 
-    def _uploaded(self, tenant_id: UUID, name: str, field: str) -> bytes:
+    def _load_upload(self, tenant_id: UUID, name: str, field: str) -> bytes:
         try:
             return self.storage.get(uploads.key_of(tenant_id, name), self.limit_bytes)
         except FileNotFoundError:
-            raise RenderFailed("bad_image", f"{field}: nothing was put to {name}") from None
+            raise RenderFailed("bad_image", f"{field}: nothing was uploaded to {name}") from None
         except TooLarge as error:
             raise RenderFailed("bad_image", f"{field}: {error}") from error
 
-    def _fetched(self, url: str, field: str) -> bytes:
+    def _download(self, url: str, field: str) -> bytes:
         try:
             response = asyncio.run(self._get(url))
         except ForbiddenUrl as error:
@@ -73,7 +69,7 @@ class Inputs:
         if response.status != HTTPStatus.OK:
             raise RenderFailed("bad_image", f"{field}: the URL answered {response.status}")
         if len(response.body) > self.limit_bytes:
-            raise RenderFailed("bad_image", f"{field}: more than {self.limit_bytes} bytes")
+            raise RenderFailed("bad_image", f"{field}: larger than {self.limit_bytes} bytes")
         return response.body
 
     async def _get(self, url: str) -> Response:

@@ -1,8 +1,8 @@
-"""The operator's own look at each picture before it is stored: `RENDERFARM_MODERATION`.
+"""Moderation: the operator's check of each picture before it is stored (`RENDERFARM_MODERATION`).
 
-It names a callable, `package.module:function`, that is given the picture (PIL, RGB) and the request,
-and answers None to let it pass, or says in a few words why not. Off unless it is set. One that fails
-costs the job a try, and lets nothing pass.
+The setting names a callable, `package.module:function`. It receives the picture (PIL, RGB) and the
+request, and returns None to accept the picture, or a short reason to reject it. Without the setting
+there is no check. If the callable raises, the attempt fails and no picture of it is stored.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Moderator: TypeAlias = Callable[[Image.Image, Mapping[str, Any]], "str | None"]
 
 
 def load(name: str) -> Moderator | None:
-    """The callable of that name; none for none. Raises `SettingsError`."""
+    """Import the callable; return None for an empty name. Raises `SettingsError`."""
     if not name:
         return None
     module, _, function = name.partition(":")
@@ -34,13 +34,13 @@ def load(name: str) -> Moderator | None:
     except (ImportError, AttributeError, ValueError) as error:
         raise SettingsError(f"{VARIABLE}: {name!r} cannot be imported: {error}") from error
     if not callable(found):
-        raise SettingsError(f"{VARIABLE}: {name!r} cannot be called")
+        raise SettingsError(f"{VARIABLE}: {name!r} is not callable")
     moderator: Moderator = found
     return moderator
 
 
-def look(moderator: Moderator, pixels: NDArray[np.uint8], request: Mapping[str, Any]) -> None:
-    """Let a picture pass, or raise RenderFailed `content_rejected`."""
+def check(moderator: Moderator, pixels: NDArray[np.uint8], request: Mapping[str, Any]) -> None:
+    """Accept a HxWx3 picture, or raise RenderFailed `content_rejected`."""
     reason = moderator(Image.fromarray(pixels), request)
     if reason is not None:
         raise RenderFailed("content_rejected", str(reason)[:500] or "rejected")

@@ -1,9 +1,9 @@
-"""What a file says of how it was made: by which model, from what, and that a machine made it.
+"""Provenance: metadata in each image file (PNG text, EXIF, XMP) about how it was generated.
 
-PNG text and EXIF hold the request as programs read it, XMP the IPTC's digital source type
-`trainedAlgorithmicMedia`, which says for people and platforms that the picture is generated:
+PNG text and EXIF hold the request for programs. XMP holds the IPTC's digital source type
+`trainedAlgorithmicMedia`, which tells people and platforms that the picture is generated:
 https://iptc.org/std/photometadata/specification/IPTC-PhotoMetadata#digital-source-type.
-Nothing here depends on the time or the machine: the same job makes the same bytes.
+The metadata depends on neither time nor machine, so the same job gives the same bytes.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ FIELDS = (
     "strength",
 )
 PRIVATE = ("prompt", "negative_prompt")
-"""Left out of files where the tenant wants that."""
+"""Fields that a tenant can keep out of its files."""
 TAG_SOFTWARE, TAG_DESCRIPTION, TAG_EXIF, TAG_COMMENT = 0x0131, 0x010E, 0x8769, 0x9286
 _XMP = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
 <x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
@@ -47,7 +47,7 @@ _DESCRIPTION = """
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """How one picture was made: the request's fields, with its own seed and the model's revision."""
+    """The metadata of one picture: the request's fields, its own seed, and the model's revision."""
 
     fields: Mapping[str, Any]
 
@@ -55,19 +55,19 @@ class Provenance:
     def of(
         cls, request: Mapping[str, Any], seed: int, revision: str | None, *, prompt: bool
     ) -> Provenance:
-        """Of a picture drawn with `seed`; without the prompts unless `prompt`."""
-        named = (*PRIVATE, *FIELDS) if prompt else FIELDS
-        fields = {name: request[name] for name in named if request.get(name) not in {None, ""}}
+        """Collect the metadata of the picture with this seed; `prompt` says whether to include prompts."""
+        names = (*PRIVATE, *FIELDS) if prompt else FIELDS
+        fields = {name: request[name] for name in names if request.get(name) not in {None, ""}}
         return cls(fields | {"seed": seed} | ({"model_revision": revision} if revision else {}))
 
     @property
     def prompt(self) -> str | None:
-        """What was asked for, if the file may say so."""
+        """The prompt, or None if the file must not contain it."""
         return self.fields.get("prompt")
 
     @property
     def as_json(self) -> str:
-        """All fields, for programs."""
+        """All fields as a JSON object."""
         return json.dumps(self.fields, ensure_ascii=False, sort_keys=True)
 
     @property
@@ -78,7 +78,7 @@ class Provenance:
         return _XMP.format(software=SOFTWARE, source=SOURCE_TYPE, description=description).encode()
 
     def options(self, output_format: str) -> dict[str, Any]:
-        """What Pillow's `save` of that format is to be given."""
+        """The options for Pillow's `save` in this format."""
         if output_format == "png":
             return {"pnginfo": self._png()}
         return {"exif": self._exif(), "xmp": self.xmp}
@@ -102,10 +102,10 @@ class Provenance:
 
 
 def _printable(text: str) -> str:
-    """Without what XML cannot hold."""
+    """Replace the characters that XML cannot contain with spaces."""
     return "".join(c if c.isprintable() or c in "\n\t" else " " for c in text)
 
 
 def _ascii(text: str) -> str:
-    """EXIF's description is ASCII; the comment has the rest."""
+    """Replace the characters that are not ASCII: EXIF's description allows no others."""
     return text.encode("ascii", "replace").decode()

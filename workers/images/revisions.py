@@ -1,4 +1,4 @@
-"""What this worker draws with: its models' revisions, for as long as the files stay as they were."""
+"""Revisions: the hash of the files that this worker renders with, part of the result cache's key."""
 
 from __future__ import annotations
 
@@ -16,38 +16,39 @@ CHANGED = "+changed"
 
 
 class Revisions:
-    """The revisions of a worker's models, as it found them when it started.
+    """The revisions of a worker's models, determined when the worker starts.
 
-    All but LoRAs is read at the start. A LoRA is read when it is first asked for, and again after it
-    has left memory: where its file was exchanged meanwhile, either may have drawn a picture.
+    All files except LoRAs are read at the start. A LoRA is read when a request first names it, and
+    again after it was removed from memory. If its file was replaced meanwhile, nobody knows which
+    of the two files rendered a picture.
     """
 
     def __init__(self, models: Mapping[str, Model]) -> None:
         self._models = models
-        self._found = {
+        self._stamps = {
             name: {lora: _stamp(folder) for lora, folder in model.loras.items()}
             for name, model in models.items()
         }
 
     def of(self, request: Mapping[str, Any]) -> str | None:
-        """What a job's pictures are made from now; none if its model is not served here.
+        """Return the revision for a request; None if this worker does not serve its model.
 
-        It ends in `+changed`, and so belongs to no earlier or later picture, if the file of a LoRA
-        that the request names is another one than at the start.
+        It ends in `+changed` if a LoRA that the request names has another file than at the start.
+        Such a revision matches no earlier or later picture.
         """
         model = self._models.get(request["model"])
         if model is None:
             return None
         named = {lora["name"] for lora in request.get("loras", ())} & model.loras.keys()
-        found = self._found[model.name]
-        changed = any(_stamp(model.loras[lora]) != found[lora] for lora in named)
+        stamps = self._stamps[model.name]
+        changed = any(_stamp(model.loras[lora]) != stamps[lora] for lora in named)
         return model.revision + (CHANGED if changed else "")
 
 
 def _stamp(folder: Path) -> tuple[int, int, int] | None:
-    """What tells a LoRA's file from another in its place without reading it; none if it is gone."""
+    """Identify a LoRA's file without reading it (inode, bytes, mtime); None if it does not exist."""
     try:
-        about = (folder / LORA_FILE).stat()
+        status = (folder / LORA_FILE).stat()
     except OSError:
         return None
-    return about.st_ino, about.st_size, about.st_mtime_ns
+    return status.st_ino, status.st_size, status.st_mtime_ns

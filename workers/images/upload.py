@@ -1,7 +1,7 @@
-"""A job's pictures to the object store, in the slot's own threads.
+"""Upload: a job's pictures to the object store, with retries and backoff, in the slot's threads.
 
-While the store is away the pictures are kept, and the slot with them: so no further job is rendered
-for nothing. Only when `PATIENCE_S` are over does the slot give the job back, to be tried later.
+While the store is unavailable, the slot keeps its pictures and takes no other job, so no job is
+rendered in vain (backpressure). After `RETRY_FOR_S` the slot releases the job, to be tried later.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 A = TypeVar("A")
 B = TypeVar("B")
 log = structlog.get_logger("workers.images.upload")
-PATIENCE_S = 30.0
-PAUSES_S = (0.5, 1.0, 2.0, 5.0)
-UPLOADS = 4
-LONGEST_DELAY_S = 60.0
+RETRY_FOR_S = 30.0
+BACKOFF_S = (0.5, 1.0, 2.0, 5.0)
+THREADS = 4
+MAX_POSTPONE_S = 60.0
 
 
-@dataclass(frozen=True, slots=True)
-class File:
-    """One encoded picture, and the key under which it is to lie."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageFile:
+    """One encoded picture, and its key in the object store. `width` and `height` are in pixels."""
 
     n: int
     key: str
@@ -45,47 +45,53 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How long a slot keeps its pictures; `over` says that the worker is stopping."""
+    """Retry for `retry_for_s`, but not while `stopping` answers that the worker is stopping."""
 
-    wait_s: float
-    over: Callable[[], bool]
+    retry_for_s: float
+    stopping: Callable[[], bool]
     pause: Callable[[float], None] = time.sleep
 
 
-def put_all(storage: Storage, files: Sequence[File], patience: RetryPolicy) -> list[NewImage]:
-    """Store every picture; raises `StorageError` once patience is at its end."""
+def put_all(storage: Storage, files: Sequence[ImageFile], policy: RetryPolicy) -> list[NewImage]:
+    """Store every picture. Raises `StorageError` if the store stays unavailable."""
 
-    def put(file: File) -> NewImage:
-        stored = _put(storage, file, patience)
+    def put(file: ImageFile) -> NewImage:
+        stored = _put(storage, file, policy)
         return NewImage(
-            file.n, file.key, file.width, file.height, file.content_type,
-            stored.bytes, stored.sha256, file.seed,
-        )  # fmt: skip
+            n=file.n,
+            key=file.key,
+            width=file.width,
+            height=file.height,
+            content_type=file.content_type,
+            bytes=stored.bytes,
+            sha256=stored.sha256,
+            seed=file.seed,
+        )
 
-    return side_by_side(put, files)
+    return in_parallel(put, files)
 
 
-def side_by_side(work: Callable[[A], B], items: Sequence[A]) -> list[B]:
-    """Do the work for each item, a few at a time; a single one needs no thread."""
+def in_parallel(work: Callable[[A], B], items: Sequence[A]) -> list[B]:
+    """Map `work` over the items in `THREADS` threads; a single item needs no thread."""
     if len(items) == 1:
         return [work(items[0])]
-    with ThreadPoolExecutor(max_workers=UPLOADS) as pool:
+    with ThreadPoolExecutor(max_workers=THREADS) as pool:
         return list(pool.map(work, items))
 
 
-def _put(storage: Storage, file: File, patience: RetryPolicy) -> StoredObject:
-    give_up_at, tries = time.monotonic() + patience.wait_s, 0
+def _put(storage: Storage, file: ImageFile, policy: RetryPolicy) -> StoredObject:
+    give_up_at, tries = time.monotonic() + policy.retry_for_s, 0
     while True:
         try:
             return storage.put(file.key, file.data, file.content_type)
         except StorageError as error:
-            if patience.over() or time.monotonic() >= give_up_at:
+            if policy.stopping() or time.monotonic() >= give_up_at:
                 raise
-            log.warning("waiting for the store", key=file.key, cause=str(error))
-        patience.pause(PAUSES_S[min(tries, len(PAUSES_S) - 1)])
+            log.warning("store_unavailable", key=file.key, cause=str(error))
+        policy.pause(BACKOFF_S[min(tries, len(BACKOFF_S) - 1)])
         tries += 1
 
 
-def again_in_s(attempt: int) -> float:
-    """How long a job waits whose pictures could not be stored: 5, 10, 20 ... s, a minute at most."""
-    return min(5.0 * float(2 ** min(attempt - 1, 10)), LONGEST_DELAY_S)
+def postpone_s(attempt: int) -> float:
+    """Return the delay of a job whose pictures could not be stored: 5, 10, 20 ... 60 s."""
+    return min(5.0 * float(2 ** min(attempt - 1, 10)), MAX_POSTPONE_S)

@@ -133,7 +133,7 @@ class CudaGraphs:
             self._pool = None  # the failed capture may have left it in a bad state
             if faults.out_of_memory(error):
                 raise
-            log.warning("cuda_graph_not_captured: %s", error)
+            log.warning("capture_failed: the forward runs uncaptured: %s", error)
             return None
         return _Capture(graph, capture_key(inputs)[1], results)
 

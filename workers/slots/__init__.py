@@ -1,1 +1,1 @@
-"""Slots: one job each, from the claim to its end, with its lease and its previews."""
+"""Slots: each runs one job at a time, from the claim to its end, with its lease and previews."""

@@ -1,12 +1,12 @@
-"""Previews of the jobs that somebody watches, published on the broker at most twice a second.
+"""Previews of jobs that a client watches: publish/subscribe on the broker, at most twice a second.
 
-A thread of its own: a broker that is away or slow holds up no lease and no job.
+They run in their own thread, so a slow or unavailable broker delays no lease and no job.
 """
 
 from __future__ import annotations
 
 import base64
-from concurrent.futures import TimeoutError as TooLate
+from concurrent.futures import TimeoutError as PreviewTimeout
 from typing import TYPE_CHECKING
 
 import redis
@@ -26,62 +26,63 @@ if TYPE_CHECKING:
     from workers.slots.lease import LeaseRenewer
 
 log = structlog.get_logger("workers.slots.previews")
-EVERY_S = 0.5
-PATIENCE_S = 5.0
+INTERVAL_S = 0.5
+TIMEOUT_S = 5.0
 FORMAT, QUALITY = "webp", 75
 
 
 class Previewer:
-    """Asks the device for previews of watched jobs, and publishes those that are new."""
+    """Requests previews of watched jobs from the device, and publishes the new ones."""
 
     def __init__(self, runtime: Runtime, renewer: LeaseRenewer, broker_url: str) -> None:
         self._runtime = runtime
-        self._keeper = renewer
+        self._renewer = renewer
         self._client = connect(broker_url)
-        self._told: dict[str, int] = {}
+        self._published_steps: dict[str, int] = {}
 
     def run(self, stop: threading.Event) -> None:
-        """Look twice a second until told to stop."""
-        while not stop.wait(EVERY_S):
+        """Run a round every `INTERVAL_S` until `stop` is set."""
+        while not stop.wait(INTERVAL_S):
             try:
                 self.round()
             except redis.RedisError as error:
-                log.debug("no previews", cause=str(error))
-            except TooLate:
-                continue  # a step takes longer than that; there will be another look
+                log.debug("previews_unavailable", cause=str(error))
+            except PreviewTimeout:
+                continue  # a step takes longer than `TIMEOUT_S`; the next round tries again
 
     def round(self) -> None:
-        """Publish a preview of each held job that somebody watches and that moved on."""
-        held = {attempt_name(*attempt): attempt[0] for attempt in self._keeper.attempts}
-        watched = self._watched(held)
-        self._told = {name: step for name, step in self._told.items() if name in watched}
-        moved = [n for n in watched if self._runtime.progress_of(n) != self._told.get(n, 0)]
+        """Publish a preview of each watched job that made a step since its last preview."""
+        job_ids = {attempt_name(*attempt): attempt[0] for attempt in self._renewer.attempts}
+        watched = self._watched(job_ids)
+        published = {n: step for n, step in self._published_steps.items() if n in watched}
+        self._published_steps = published
+        moved = [n for n in watched if self._runtime.progress_of(n) != published.get(n, 0)]
         if not moved:
             return
-        for name, preview in self._seen(moved).items():
-            self._told[name] = preview.step
-            self._client.publish(preview_channel(held[name]), data_url(preview))
+        for name, preview in self._previews(moved).items():
+            published[name] = preview.step
+            self._client.publish(preview_channel(job_ids[name]), data_url(preview))
 
-    def _watched(self, held: Mapping[str, UUID]) -> list[str]:
-        if not held:
+    def _watched(self, job_ids: Mapping[str, UUID]) -> list[str]:
+        if not job_ids:
             return []
-        channels = [preview_channel(job_id) for job_id in held.values()]
+        channels = [preview_channel(job_id) for job_id in job_ids.values()]
         counts = dict(self._client.pubsub_numsub(*channels))
         return [
-            name for name, job_id in held.items() if counts.get(preview_channel(job_id).encode())
+            name for name, job_id in job_ids.items() if counts.get(preview_channel(job_id).encode())
         ]
 
-    def _seen(self, names: list[str]) -> Mapping[str, Preview]:
+    def _previews(self, names: list[str]) -> Mapping[str, Preview]:
         try:
-            return self._runtime.previews(names).result(PATIENCE_S)
-        except TooLate:
+            return self._runtime.previews(names).result(TIMEOUT_S)
+        except PreviewTimeout:
             raise
-        except Exception as error:  # noqa: BLE001 - a preview is no reason to stop anything
-            log.warning("no preview", cause=f"{type(error).__name__}: {error}")
+        except Exception as error:  # noqa: BLE001 - a preview that fails must not stop this thread
+            log.warning("preview_failed", cause=f"{type(error).__name__}: {error}")
             return {}
 
 
 def data_url(preview: Preview) -> str:
-    """A preview as a small WebP in a URL."""
+    """Return a preview as a small WebP in a data URL."""
     data = base64.b64encode(encode(preview.pixels, FORMAT, QUALITY)).decode()
     return f"data:{CONTENT_TYPES[FORMAT]};base64,{data}"

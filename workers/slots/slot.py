@@ -1,30 +1,39 @@
-"""One job in one slot: claim, render, encode, store, finish.
+"""A job's way through one slot: claim, render, encode, store, finish.
 
-Every ending is a guarded statement with the attempt as its fence. If the fence does not hold, the
-job was cancelled, expired or rescued meanwhile, and what this worker did is dropped.
+Each write that ends an attempt is a guarded statement, and the attempt's number is its fencing
+token. If no row matches, the job was cancelled, expired or rescued meanwhile, and this worker drops
+its result.
 """
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from sqlalchemy.exc import DBAPIError
 
 from app.database import CONNECTION_ERRORS
 from app.jobs.cache import key_of, repeatable
-from app.jobs.records import Claim, Costs, Failure, attempt_name
+from app.jobs.records import AttemptCosts, Claim, Failure, attempt_name
 from app.storage.objects import StorageError
 from workers.engine.request import DeviceLost, Finished, Request
-from workers.errors import RenderCancelled, RenderDrained, RenderFailed
+from workers.errors import InputUnavailable, RenderCancelled, RenderDrained, RenderFailed
 from workers.images import moderation
 from workers.images.encode import CONTENT_TYPES, encode
-from workers.images.inputs import Inputs, InputUnavailable
+from workers.images.inputs import Inputs
 from workers.images.provenance import Provenance
-from workers.images.upload import PATIENCE_S, File, RetryPolicy, again_in_s, put_all, side_by_side
-from workers.slots.gate import ProcessLock
+from workers.images.upload import (
+    RETRY_FOR_S,
+    ImageFile,
+    RetryPolicy,
+    in_parallel,
+    postpone_s,
+    put_all,
+)
+from workers.slots.process_lock import ProcessLock
+from workers.slots.retrying_store import RetryingStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -40,13 +49,14 @@ if TYPE_CHECKING:
     from workers.slots.lease import LeaseRenewer
 
 log = structlog.get_logger("workers.slots.slot")
-T = TypeVar("T")
-DATABASE_PATIENCE_S = 60.0
+EVENTS = {"failed": "job_failed", "retried": "job_retried", None: "attempt_superseded"}
+"""The log events of a failed attempt, by what the store did."""
+NOT_HELD = "dropped: this worker no longer holds the job"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Slot:
-    """What a slot works with. One object serves all slots of a worker."""
+    """Renders jobs, one for each call of `render`. One object serves all slots of a worker."""
 
     store: Store
     storage: Storage
@@ -54,31 +64,31 @@ class Slot:
     renewer: LeaseRenewer
     settings: Settings
     worker_id: str
-    patience_s: float = PATIENCE_S
+    retry_uploads_s: float = RETRY_FOR_S
     device: str = ""
     revision: Callable[[Mapping[str, Any]], str | None] = lambda _: None
-    """What this worker makes a request's pictures from."""
-    gate: ProcessLock = field(default_factory=ProcessLock)
+    """Returns the revision of the files that this worker renders a request with."""
+    process_lock: ProcessLock = field(default_factory=ProcessLock)
     embeds_prompt: Callable[[UUID], bool] = lambda _: True
-    """Whether a tenant's files may say what was asked for."""
+    """Returns whether a tenant's image files may contain the prompt."""
     credentials: Credentials | None = None
     moderator: Moderator | None = None
 
     def render(self, job_id: UUID) -> str:
-        """Do one job to its end; a line saying how it went. Raises RenderFailed if it failed.
+        """Run one job to its end. Return its outcome in one line; raise RenderFailed if it failed.
 
-        A job whose worker was lost before is claimed only once nobody else is in this process.
+        A suspect (a job whose worker was lost) is claimed only when no other job is in the process.
         """
-        with self.gate.shared():
-            said = self._claim_and_run(job_id, exclusive=False)
-        if said is None and self.store.is_suspect(job_id):
-            with self.gate.exclusive():
-                said = self._claim_and_run(job_id, exclusive=True)
-        return said or "not due: taken by another, or ended"
+        with self.process_lock.shared():
+            outcome = self._claim_and_run(job_id, exclusive=False)
+        if outcome is None and self.store.is_suspect(job_id):
+            with self.process_lock.exclusive():
+                outcome = self._claim_and_run(job_id, exclusive=True)
+        return outcome or "not due: another worker has the job, or it has ended"
 
     def _claim_and_run(self, job_id: UUID, *, exclusive: bool) -> str | None:
         if self.runtime.ended:
-            return "not taken: the worker is stopping"
+            return "not claimed: the worker is stopping"
         lease_s = self.settings.lease_s
         claim = self.store.claim(job_id, self.worker_id, lease_s, exclusive=exclusive)
         return self._run(claim) if claim else None
@@ -87,17 +97,18 @@ class Slot:
         with self.renewer.hold(claim):
             try:
                 return self._finish(claim, *self._render(claim))
-            except (RenderCancelled, RenderDrained) as left:
-                checkpoint = left.checkpoint if isinstance(left, RenderDrained) else None
+            except RenderCancelled as error:
+                checkpoint = error.checkpoint if isinstance(error, RenderDrained) else None
                 return self._release(claim, checkpoint)
             except DeviceLost:
-                # Any job on it may be the cause, so this is a lost worker: the lease ends now, and the
-                # reaper takes the job back as one that is to run alone and not for ever.
-                _retry_while_db_down(lambda: self.store.renew({(claim.id, claim.attempt): 0}, 0.0))
+                # Any job on the device may be the cause, so this counts as a lost worker: the lease
+                # ends now, the reaper takes the job back, and its next attempts are exclusive and
+                # limited in number.
+                self._endings.end_lease(claim)
                 raise
             except RenderFailed as error:
-                again = error.code == "out_of_memory"  # others may have held it
-                return self._fail(claim, Failure(error.code, error.message, transient=again))
+                retry = error.code == "out_of_memory"  # other jobs may have used the memory
+                return self._fail(claim, Failure(error.code, error.message, transient=retry))
             except InputUnavailable as error:
                 return self._fail(claim, Failure("input_unavailable", str(error), transient=True))
             except StorageError as error:
@@ -105,18 +116,22 @@ class Slot:
             except (DBAPIError, *CONNECTION_ERRORS):
                 raise
             except Exception as error:
-                log.exception("bug", job_id=str(claim.id), exc_info=error)
+                log.exception("unexpected_error", job_id=str(claim.id), exc_info=error)
                 message = f"{type(error).__name__}: {error}"
                 return self._fail(claim, Failure("internal_error", message, transient=True))
 
+    @property
+    def _endings(self) -> RetryingStore:
+        return RetryingStore(self.store)
+
     def _render(self, claim: Claim) -> tuple[Finished, float]:
         started = time.monotonic()
-        asked = self._request(claim)
-        result = self.runtime.submit(asked, self._checkpoint(claim)).result()
+        request = self._request(claim)
+        result = self.runtime.submit(request, self._checkpoint(claim)).result()
         return result, time.monotonic() - started
 
     def _request(self, claim: Claim) -> Request:
-        """The engine's form of a stored request, with the pictures that it starts from."""
+        """Return the stored request in the engine's form, with its input pictures loaded."""
         fields: dict[str, Any] = {
             name: claim.request[name]
             for name in (
@@ -124,7 +139,7 @@ class Slot:
                 "guidance_scale", "num_images", "seed", "scheduler", "strength", "priority",
             )
         }  # fmt: skip
-        # Jobs that an older version stored lack the later fields.
+        # Jobs that an older version stored lack newer fields.
         for name in ("controlnet", "controlnet_conditioning_scale", "reproducible"):
             if claim.request.get(name) is not None:
                 fields[name] = claim.request[name]
@@ -143,7 +158,7 @@ class Slot:
         images = self._store_images(claim, result, revision)
         if claim.checkpoint is not None:
             self._delete_checkpoint(claim.checkpoint)
-        costs = Costs(
+        costs = AttemptCosts(
             render_s=render_s,
             store_s=time.monotonic() - started,
             gpu_seconds=result.device_s,
@@ -154,13 +169,11 @@ class Slot:
             if revision is not None and repeatable(claim.request)
             else None
         )
-        if not _retry_while_db_down(
-            lambda: self.store.succeed(claim.id, claim.attempt, images, costs, key)
-        ):
-            log.info("fenced", job_id=str(claim.id), attempt=claim.attempt)
-            return "dropped: no longer ours"
+        if not self._endings.succeed(claim, images, costs, key):
+            log.info("attempt_superseded", job_id=str(claim.id), attempt=claim.attempt)
+            return NOT_HELD
         log.info(
-            "succeeded",
+            "job_succeeded",
             job_id=str(claim.id),
             attempt=claim.attempt,
             model=claim.request["model"],
@@ -174,50 +187,61 @@ class Slot:
     def _store_images(self, claim: Claim, result: Finished, revision: str | None) -> list[NewImage]:
         kind = claim.request["output_format"]
 
-        def file(n: int) -> File:
+        def image_file(n: int) -> ImageFile:
             pixels, seed = result.pixels[n], result.seeds[n]
             height, width = pixels.shape[:2]
             if self.moderator is not None:
-                moderation.look(self.moderator, pixels, claim.request)
+                moderation.check(self.moderator, pixels, claim.request)
             prompt = self.embeds_prompt(claim.tenant_id)
             about = Provenance.of(claim.request, seed, revision, prompt=prompt)
             data = encode(pixels, kind, claim.request.get("quality"), about)
             if self.credentials is not None:
                 data = self.credentials.sign(data, CONTENT_TYPES[kind], about)
             key = f"{claim.tenant_id}/{claim.id}/{claim.attempt}/{n}.{kind}"
-            return File(n, key, data, CONTENT_TYPES[kind], width, height, seed)
+            return ImageFile(
+                n=n,
+                key=key,
+                data=data,
+                content_type=CONTENT_TYPES[kind],
+                width=width,
+                height=height,
+                seed=seed,
+            )
 
-        files = side_by_side(file, range(len(result.pixels)))
-        return put_all(
-            self.storage, files, RetryPolicy(self.patience_s, lambda: self.runtime.ended)
-        )
+        files = in_parallel(image_file, range(len(result.pixels)))
+        retry = RetryPolicy(self.retry_uploads_s, lambda: self.runtime.ended)
+        return put_all(self.storage, files, retry)
 
     def _postpone(self, claim: Claim, error: StorageError) -> str:
-        """The store is away: the job waits, at no cost to it, for as long as its deadline lets it."""
-        delay_s = again_in_s(claim.attempt)
-        held = _retry_while_db_down(lambda: self.store.release(claim.id, claim.attempt, delay_s))
-        log.warning("postponed", job_id=str(claim.id), held=held, delay_s=delay_s, cause=str(error))
-        return f"postponed: the store is away ({error})" if held else "dropped: no longer ours"
+        """Release the job because the object store is unavailable, at no cost to the job.
+
+        It is tried again until its deadline.
+        """
+        delay_s = postpone_s(claim.attempt)
+        held = self._endings.release(claim, delay_s)
+        cause = str(error)
+        log.warning("job_postponed", job_id=str(claim.id), held=held, delay_s=delay_s, cause=cause)
+        return f"postponed: the object store is unavailable ({error})" if held else NOT_HELD
 
     def _checkpoint(self, claim: Claim) -> bytes | None:
-        """What an earlier attempt left to go on from; without it, the job begins anew."""
+        """Load the checkpoint of an earlier attempt; without one the job starts from step 0."""
         if claim.checkpoint is None:
             return None
         try:
             return self.storage.get(claim.checkpoint)
         except (FileNotFoundError, StorageError) as error:
-            log.warning("no checkpoint", job_id=str(claim.id), cause=str(error))
+            log.warning("checkpoint_unavailable", job_id=str(claim.id), cause=str(error))
             return None
 
     def _save_checkpoint(self, claim: Claim, checkpoint: bytes | None) -> str | None:
-        """Store a checkpoint for the next attempt; its key, or none where that does not work."""
+        """Store a checkpoint for the next attempt. Return its key, or None if that fails."""
         if checkpoint is None:
             return None
         key = f"{claim.tenant_id}/{claim.id}/{claim.attempt}/checkpoint.safetensors"
         try:
             self.storage.put(key, checkpoint, "application/octet-stream")
         except StorageError as error:
-            log.warning("checkpoint lost", job_id=str(claim.id), cause=str(error))
+            log.warning("checkpoint_not_saved", job_id=str(claim.id), cause=str(error))
             return None
         return key
 
@@ -225,37 +249,19 @@ class Slot:
         try:
             self.storage.delete([key])
         except StorageError as error:
-            log.warning("checkpoint left behind", key=key, cause=str(error))
+            log.warning("checkpoint_not_deleted", key=key, cause=str(error))
 
     def _release(self, claim: Claim, checkpoint: bytes | None) -> str:
-        """Out of the engine before its time: hand the job back, unless it is not ours any more."""
+        """Return an unfinished job to the queue, if this worker still holds it."""
         key = self._save_checkpoint(claim, checkpoint)
-        if _retry_while_db_down(
-            lambda: self.store.release(claim.id, claim.attempt, checkpoint=key)
-        ):
+        if self._endings.release(claim, checkpoint=key):
             return "released: the worker is stopping"
-        log.info("left", job_id=str(claim.id), attempt=claim.attempt)
-        return "left: cancelled, or no longer ours"
+        log.info("attempt_cancelled", job_id=str(claim.id), attempt=claim.attempt)
+        return "cancelled: the job was cancelled, or this worker no longer holds it"
 
     def _fail(self, claim: Claim, failure: Failure) -> str:
-        most = self.settings.max_failures
-        event = _retry_while_db_down(
-            lambda: self.store.fail(claim.id, claim.attempt, failure, most)
-        )
-        log.info(event or "fenced", job_id=str(claim.id), code=failure.code, cause=failure.message)
+        event = self._endings.fail(claim, failure, self.settings.max_failures)
+        log.info(EVENTS[event], job_id=str(claim.id), code=failure.code, cause=failure.message)
         if event == "failed":
             raise RenderFailed(failure.code, failure.message)
         return f"{event or 'dropped'}: {failure.code}"
-
-
-def _retry_while_db_down(write: Callable[[], T]) -> T:
-    """Write an ending, waiting out a database that is away for a while: the work is done."""
-    until = time.monotonic() + DATABASE_PATIENCE_S
-    while True:
-        try:
-            return write()
-        except CONNECTION_ERRORS as error:
-            if time.monotonic() > until:
-                raise
-            log.warning("waiting for the database", cause=str(error).partition("\n")[0])
-            time.sleep(0.5)

@@ -1,1 +1,1 @@
-"""`renderfarm doctor --tune MODEL`: finds how a model runs best on the device at hand, by measuring."""
+"""Tuning (`renderfarm doctor --tune MODEL`): finds a model's fastest settings on this device."""

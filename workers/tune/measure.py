@@ -1,4 +1,4 @@
-"""Measuring: a model loaded in one way, a few unlike pictures, their time and their distance."""
+"""A benchmark of one model with given settings: seconds for each picture, and pixel error."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from app.catalog.entries import COMPILED
+from app.errors import summary
 from workers.device.build import options
 from workers.engine.engine import Engine
 from workers.engine.request import EngineError, Finished, Outcome, Request
@@ -33,67 +34,66 @@ PROMPTS = (
 
 
 class Bench:
-    """Measures one model on one device; the first measurement's pictures are what others are held to."""
+    """Measures one model on one device; all pictures are compared with those of the first run."""
 
-    def __init__(self, model: Model, base: Path, device: str, steps: int, rounds: int) -> None:
+    def __init__(self, model: Model, base: Path, *, device: str, steps: int, rounds: int) -> None:
         self._model = model
         self._base = base
         self._device = device
         self._steps = steps
         self._rounds = rounds
-        self._truth: list[np.ndarray] | None = None
+        self._reference: list[np.ndarray] | None = None
 
     def measure(self, speed: Speed) -> Measured:
-        """Load the model so, render the pictures together and take the best time."""
+        """Load the model with these settings, render the pictures in one batch, take the best time."""
         try:
             pictures, picture_s = self._render(speed)
         except (RuntimeError, ValueError, TypeError, ImportError, OSError, EngineError) as error:
-            lines = str(error).strip().splitlines()
-            return Measured(error=f"{type(error).__name__}: {lines[0] if lines else ''}"[:120])
+            return Measured(error=summary(error)[:120])
         finally:
             gc.collect()
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
-        if self._truth is None:
-            self._truth = pictures
-        off = np.abs(np.stack(pictures).astype(int) - np.stack(self._truth))
-        return Measured(picture_s, int(off.max()), float(off.mean()))
+        if self._reference is None:
+            self._reference = pictures
+        difference = np.abs(np.stack(pictures).astype(int) - np.stack(self._reference))
+        return Measured(picture_s, int(difference.max()), float(difference.mean()))
 
     def _render(self, speed: Speed) -> tuple[list[np.ndarray], float]:
         decoder = (self._base / speed.decoder).resolve() if speed.decoder else None
         model = replace(self._model, speed=speed, decoder=decoder)
         if model.path is None:
-            raise ValueError("there is nothing to tune")
+            raise ValueError("a null model cannot be tuned")
         loaded = load(model.path, name=model.name, device=self._device, **options(model))
         engine = Engine({model.name: loaded}, choose=everyone)
-        pictures = self._together(engine)  # the first time compiles and allocates
+        pictures = self._render_batch(engine)  # the first run compiles and allocates
         best_s = math.inf
         for _ in range(self._rounds):
             started_s = time.perf_counter()
-            pictures = self._together(engine)
+            pictures = self._render_batch(engine)
             best_s = min(best_s, time.perf_counter() - started_s)
         return pictures, best_s / len(pictures)
 
-    def _together(self, engine: Engine) -> list[np.ndarray]:
-        plain, made = self._model.defaults, dict[str, Outcome]()
+    def _render_batch(self, engine: Engine) -> list[np.ndarray]:
+        defaults, outcomes = self._model.defaults, dict[str, Outcome]()
         for number, prompt in enumerate(PROMPTS):
             engine.add(
                 Request(
                     id=str(number),
                     model=self._model.name,
                     prompt=prompt,
-                    width=plain.width,
-                    height=plain.height,
+                    width=defaults.width,
+                    height=defaults.height,
                     num_inference_steps=self._steps,
-                    guidance_scale=plain.guidance_scale,
-                    scheduler=plain.scheduler,
+                    guidance_scale=defaults.guidance_scale,
+                    scheduler=defaults.scheduler,
                     seed=number,
                 )
             )
         while not engine.idle:
-            made |= {outcome.id: outcome for outcome in engine.step()}
+            outcomes |= {outcome.id: outcome for outcome in engine.step()}
         pictures = []
-        for _, outcome in sorted(made.items()):
+        for _, outcome in sorted(outcomes.items()):
             if not isinstance(outcome, Finished):
                 raise EngineError(f"no picture: {outcome}")
             pictures += outcome.pixels
@@ -101,7 +101,7 @@ class Bench:
 
 
 def plain(speed: Speed) -> Speed:
-    """The same with nothing switched on that is tried: what all pictures are compared with."""
+    """Return the settings without any optimization, whose pictures are the reference."""
     return replace(
         speed,
         dtype="float32",
@@ -114,7 +114,7 @@ def plain(speed: Speed) -> Speed:
 
 
 def switches(model: Model, device: str) -> dict[str, list[object]]:
-    """What there is to try, in the order in which it is tried."""
+    """Return the values to try for each setting, in the order of the trials."""
     on_cuda = device != "cpu"
     attention = ["native", "_native_cudnn", "_native_flash", "_native_efficient", "flash", "sage"]
     tried: dict[str, list[object]] = {
@@ -122,7 +122,7 @@ def switches(model: Model, device: str) -> dict[str, list[object]]:
         "channels_last": [True],
         "attention": list(attention if on_cuda else ["_native_math"]),
         **({"graphs": [True]} if on_cuda else {}),
-        "compile": [how for how in COMPILED if how],
+        "compile": [mode for mode in COMPILED if mode],
     }
     if model.speed.decoder:
         tried["decoder"] = [model.speed.decoder]

@@ -1,6 +1,6 @@
-"""The search: one switch after another, each kept if it pays and changes the pictures little enough.
+"""Greedy search over settings: keep each one that is faster and changes the pictures little.
 
-Plain Python, no torch: what a variant takes and how far off its pictures are is measured elsewhere.
+Plain Python, no torch: the caller measures each variant's time and pixel error.
 """
 
 from __future__ import annotations
@@ -13,15 +13,16 @@ if TYPE_CHECKING:
 
     from app.catalog.entries import Speed
 
-# A variant must be so much quicker than the best so far: less is noise, and every switch has a price.
-WORTHWHILE = 0.03
+# A variant must be faster than the best so far by this share. A smaller gain is noise, and every
+# setting has a cost.
+MIN_GAIN = 0.03
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """How a variant did: seconds for each picture, and how far its pixels are off, of 255.
+    """A variant's seconds for each picture, and the largest and mean error of its pixels, of 255.
 
-    `error` says why it could not be measured.
+    `error` is the reason if the variant could not be measured.
     """
 
     picture_s: float = 0.0
@@ -32,7 +33,7 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A line of the table: what was changed, how it did, and what became of it."""
+    """A line of the table: the changed setting, its measurement, and the verdict."""
 
     switch: str
     speed: Speed
@@ -46,36 +47,36 @@ def search(
     measure: Callable[[Speed], Measured],
     tolerance: float,
 ) -> Iterator[Row]:
-    """Try each value of each switch on the best so far; the last `kept` row is the winner.
+    """Try each value of each setting on top of the best so far; the last `kept` row is the winner.
 
-    The first row is `start`, against whose pictures all are compared; `tolerance` is the most that
-    pixels may be off in the mean, of 255.
+    The first row is `start`; all pictures are compared with its pictures. `tolerance` is the
+    largest mean pixel error, of 255.
     """
     best, known = start, measure(start)
-    yield Row("as it is", start, known, "kept" if not known.error else "failed")
+    yield Row("no changes", start, known, "kept" if not known.error else "failed")
     if known.error:
         return
     for switch, values in switches.items():
         tried = [replace(best, **{switch: value}) for value in values]
-        stage = [(speed, measure(speed)) for speed in tried if speed != best]
-        fit = [(s, m) for s, m in stage if not m.error and m.mean_off <= tolerance]
-        quickest = min(fit, key=lambda pair: pair[1].picture_s, default=None)
-        if quickest and quickest[1].picture_s > known.picture_s * (1 - WORTHWHILE):
-            quickest = None
-        for speed, measured in stage:
-            won = quickest is not None and speed == quickest[0]
+        trials = [(speed, measure(speed)) for speed in tried if speed != best]
+        fit = [(s, m) for s, m in trials if not m.error and m.mean_off <= tolerance]
+        fastest = min(fit, key=lambda pair: pair[1].picture_s, default=None)
+        if fastest and fastest[1].picture_s > known.picture_s * (1 - MIN_GAIN):
+            fastest = None
+        for speed, measured in trials:
+            won = fastest is not None and speed == fastest[0]
             verdict = "kept" if won else _why_not(measured, tolerance)
             yield Row(f"{switch} = {getattr(speed, switch)!r}", speed, measured, verdict)
-        if quickest:
-            best, known = quickest
+        if fastest:
+            best, known = fastest
 
 
 def winner(rows: Sequence[Row]) -> Row:
-    """Return the best of a finished search."""
+    """Return the last row that was kept."""
     return [row for row in rows if row.verdict == "kept"][-1]
 
 
 def _why_not(measured: Measured, tolerance: float) -> str:
     if measured.error:
         return "failed"
-    return "too far off" if measured.mean_off > tolerance else "not quicker"
+    return "too inaccurate" if measured.mean_off > tolerance else "not faster"

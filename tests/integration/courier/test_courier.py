@@ -113,7 +113,7 @@ def test_the_tenth_failure_is_the_last(records: Records):
 
     row = records.row(asyncio.run(scenario()))
     assert (row["state"], row["tries"]) == ("dead", 10)
-    assert row["last_error"] == "10 tries failed, the last so: answered 302"
+    assert row["last_error"] == "10 tries failed; the last error: answered 302"
 
 
 def test_a_private_endpoint_is_dead_without_a_connection(records: Records):

@@ -29,7 +29,7 @@ def test_many_claims_at_once_take_each_row_once(records: Records):
     def claims() -> list[UUID]:
         together.wait()
         taken: list[UUID] = []
-        while found := outbox.claim(room=3, cap=200, under_way={}):
+        while found := outbox.claim(room=3, cap=200, in_flight={}):
             taken += [delivery.id for delivery in found]
         return taken
 
@@ -45,7 +45,7 @@ def test_who_lost_the_lease_settles_nothing(records: Records):
     made = records.announce("http://127.0.0.1/")
 
     def claim() -> Any:
-        (delivery,) = outbox.claim(room=9, cap=9, under_way={})
+        (delivery,) = outbox.claim(room=9, cap=9, in_flight={})
         return delivery
 
     late = claim()
@@ -65,19 +65,19 @@ def test_a_full_endpoint_is_passed_over(records: Records):
         records.announce("http://busy.test/a?x#y")
         records.announce("http://BUSY.test/b")
         records.announce("http://idle.test?c")
-    first = outbox.claim(room=9, cap=3, under_way={})
+    first = outbox.claim(room=9, cap=3, in_flight={})
     busy, idle = (f"{records.tenant_id} {name}.test" for name in ("busy", "idle"))
     assert sorted(d.endpoint for d in first) == sorted([busy] * 3 + [idle] * 3)
-    second = outbox.claim(room=9, cap=3, under_way={busy: 3, idle: 1})
+    second = outbox.claim(room=9, cap=3, in_flight={busy: 3, idle: 1})
     assert [d.endpoint for d in second] == [idle] * 2
-    assert len(outbox.claim(room=1, cap=3, under_way={})) == 1
+    assert len(outbox.claim(room=1, cap=3, in_flight={})) == 1
 
 
 def test_what_ends_together_is_written_together(records: Records):
     """Of many tries that end at once each gets its own end, one whose text is refused alone fails."""
     outbox = Outbox(records.engine)
     made = [records.announce("http://127.0.0.1/") for _ in range(9)]
-    taken = outbox.claim(room=99, cap=99, under_way={})
+    taken = outbox.claim(room=99, cap=99, in_flight={})
     ends = [Answered(200, excerpt="a\0b" if n == 4 else str(n)) for n in range(9)]
 
     async def settle() -> list[bool | BaseException]:
@@ -98,7 +98,7 @@ def test_a_bug_leaves_nobody_waiting(records: Records):
     """Whoever shares the transaction is told of what broke it; what comes later is written down."""
     outbox, broken = Outbox(records.engine), Try(None, Answered(200), Delivered())  # type: ignore[arg-type]
     made = records.announce("http://127.0.0.1/")
-    (taken,) = outbox.claim(room=9, cap=9, under_way={})
+    (taken,) = outbox.claim(room=9, cap=9, in_flight={})
     tried = Try(taken, Answered(200), Delivered())
 
     async def settle() -> list[bool | BaseException]:

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 PROCESS = """
 import os
-from app.courier import run
-from app.settings import Settings
+from app.webhooks.courier import run
+from app.config.settings import Settings
 run(Settings.from_environment(os.environ))
 """
 

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.contract.queues.conftest import HARNESSES
-from tests.integration.intake.desk import MODELS, IntakeRig
+from tests.integration.intake.rig import MODELS, IntakeRig
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from tests.contract.queues.harness import Harness
-    from tests.integration.records import Farm
+    from tests.integration.records import FarmDatabase
 
 
 @pytest.fixture(params=HARNESSES, scope="session")
@@ -28,7 +28,7 @@ def harness(request: pytest.FixtureRequest) -> Iterator[Harness]:
 
 
 @pytest.fixture
-def desk(farm: Farm, database_url: str, tmp_path: Path) -> Iterator[IntakeRig]:
+def desk(farm: FarmDatabase, database_url: str, tmp_path: Path) -> Iterator[IntakeRig]:
     """Queues and intake for one test, on an empty farm."""
     (tmp_path / "models.toml").write_text(MODELS)
     made = IntakeRig(farm, database_url, tmp_path)

@@ -17,8 +17,8 @@ from sqlalchemy import Connection, event
 from app.catalog.load import load_catalog
 from app.config.settings import Settings
 from app.database import create_engine
+from app.intake.database import IntakeDatabase
 from app.intake.reader import Reader
-from app.intake.records import Records
 from app.intake.role import door_of
 from renderfarm.queues import open_queue
 from renderfarm.queues.base import Queue
@@ -26,7 +26,7 @@ from renderfarm.queues.base import Queue
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from app.intake.sorting import Bad
+    from app.intake.triage import Bad
     from app.jobs.records import NewJob
     from app.tenants.tenants import Tenant
     from renderfarm.queues import Message, Outgoing
@@ -109,7 +109,7 @@ class DoomedQueue(Queue):
         self._queue.close()
 
 
-class DoomedRecords(Records):
+class DoomedDatabase(IntakeDatabase):
     """Records whose user may be killed once a transaction is committed."""
 
     fate: Fate
@@ -140,7 +140,7 @@ def run(environment: Mapping[str, str], point: str, turn: int) -> None:
 
     (source,) = settings.sources
     catalog = load_catalog(settings.models_file, settings.serve)
-    records: Any = DoomedRecords(engine, door_of(settings, engine, catalog, source), source)
-    records.fate = fate
+    database: Any = DoomedDatabase(engine, door_of(settings, engine, catalog, source), source)
+    database.fate = fate
     queue = DoomedQueue(open_queue(source.url), fate)
-    Reader(source.name, queue, records, threading.Event()).serve()
+    Reader(source.name, queue, database, threading.Event()).serve()

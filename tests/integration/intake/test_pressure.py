@@ -25,8 +25,8 @@ from app.intake.role import open_readers
 from app.tenants import tenants
 from renderfarm.queues import Outgoing, Refused
 from renderfarm.queues.memory import MemoryQueue, store
-from tests.integration.intake.desk import IntakeRig, ids, requests
-from tests.integration.waiting import until
+from tests.integration.intake.rig import IntakeRig, ids, requests
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from app.local.postgres import Postgres
     from renderfarm.queues import Message
     from renderfarm.queues.memory import Store
-    from tests.integration.records import Farm
+    from tests.integration.records import FarmDatabase
 
 SHORT_S = 0.6
 FILL = """
@@ -75,7 +75,7 @@ def cancel(desk: IntakeRig, most: int) -> None:
 
 
 @contextmanager
-def without_database(postgres: Postgres, farm: Farm) -> Iterator[None]:
+def without_database(postgres: Postgres, farm: FarmDatabase) -> Iterator[None]:
     """The module's database lets nobody in, and has thrown everybody out."""
     name = farm.engine.url.database
     with psycopg.connect(postgres.url, autocommit=True) as connection:
@@ -91,7 +91,7 @@ def without_database(postgres: Postgres, farm: Farm) -> Iterator[None]:
 
 
 @contextmanager
-def held_up(farm: Farm) -> Iterator[Connection]:
+def held_up(farm: FarmDatabase) -> Iterator[Connection]:
     """Nobody else can write a job meanwhile: this connection has locked the table."""
     with farm.engine.connect() as connection:
         connection.execute(text("LOCK TABLE jobs IN SHARE ROW EXCLUSIVE MODE"))
@@ -153,7 +153,7 @@ def test_without_a_database_nothing_is_received(desk: IntakeRig, postgres: Postg
     sent = desk.queue(url).send_many(requests(3))
     with capture_logs() as lines, without_database(postgres, desk.farm):
         with desk.reading(url):
-            until(lambda: "waiting" in {line["event"] for line in lines})
+            until(lambda: "source_waiting" in {line["event"] for line in lines})
         assert deliveries(url) == [0, 0, 0]
     with desk.reading(url):
         assert ids(desk.jobs(3)) == set(sent)

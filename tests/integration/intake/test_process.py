@@ -21,9 +21,9 @@ from app.local.program import Program
 from app.local.roles import COMMAND
 from renderfarm.queues import open_queue
 from tests.integration.dispatching import dispatching, environment
-from tests.integration.intake.desk import MODELS
-from tests.integration.records import Farm
-from tests.integration.waiting import PATIENCE_S, until
+from tests.integration.intake.rig import MODELS
+from tests.integration.records import FarmDatabase
+from tests.waiting import PATIENCE_S, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -128,9 +128,9 @@ def line(
 
 
 @pytest.fixture
-def farm(engine: Engine) -> Farm:
+def farm(engine: Engine) -> FarmDatabase:
     """The records, emptied of all but the workers."""
-    found = Farm(engine)
+    found = FarmDatabase(engine)
     found.reset(workers=False)
     assert found.tenant.name == "ann"
     return found
@@ -145,7 +145,7 @@ def customer() -> Iterator[Customer]:
 
 
 def test_twenty_requests_come_back_as_webhooks(
-    farm: Farm, line: Line, harness: Harness, customer: Customer
+    farm: FarmDatabase, line: Line, harness: Harness, customer: Customer
 ) -> None:
     """A producer sends; each picture is made once, its webhook comes with the producer's trace."""
     url = harness.make(lease_s=LEASE_S, max_deliveries=5, ordered=False)
@@ -161,7 +161,7 @@ def test_twenty_requests_come_back_as_webhooks(
 
 
 def test_sigterm_hands_back_at_once_what_is_not_committed(
-    farm: Farm, line: Line, redis_server: Redis
+    farm: FarmDatabase, line: Line, redis_server: Redis
 ) -> None:
     """Told to stop while its commit is stuck, it gives the messages back and ends with 0."""
     url = f"{redis_server.url}?stream={uuid4()}&lease_s=3600"
@@ -177,7 +177,7 @@ def test_sigterm_hands_back_at_once_what_is_not_committed(
     assert farm.rows("SELECT * FROM jobs") == []
 
 
-def _stuck(farm: Farm) -> bool:
+def _stuck(farm: FarmDatabase) -> bool:
     """Whether an INSERT of jobs waits for the lock."""
     query = """SELECT 1 FROM pg_stat_activity
                WHERE wait_event_type = 'Lock' AND query LIKE '%INSERT INTO jobs%'"""

@@ -12,7 +12,7 @@ import pytest
 from renderfarm.queues import Outgoing, Unavailable
 from tests.contract.queues.harness import eventually
 from tests.integration.intake import bad
-from tests.integration.intake.desk import IntakeRig, ids, requests
+from tests.integration.intake.rig import IntakeRig, ids, requests
 
 if TYPE_CHECKING:
     from tests.contract.queues.harness import Harness

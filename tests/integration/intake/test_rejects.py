@@ -17,7 +17,7 @@ from renderfarm.queues import Outgoing
 
 if TYPE_CHECKING:
     from app.jobs.records import Row
-    from tests.integration.intake.desk import IntakeRig
+    from tests.integration.intake.rig import IntakeRig
 
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 

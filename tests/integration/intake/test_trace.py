@@ -9,12 +9,12 @@ from starlette.testclient import TestClient
 
 from app.api.application import create_app
 from app.config.settings import Settings
-from app.tenants import tenants
+from app.tenants import keys
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.integration.intake.desk import IntakeRig
+    from tests.integration.intake.rig import IntakeRig
 
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
@@ -22,8 +22,8 @@ TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 @pytest.fixture
 def client(desk: IntakeRig) -> Iterator[TestClient]:
     """A client of the API of the desk's farm."""
-    key = tenants.new_key()
-    tenants.add_key(desk.farm.engine, desk.farm.tenant, key, "test")
+    key = keys.new_key()
+    keys.add_key(desk.farm.engine, desk.farm.tenant, key, "test")
     environment = desk.environment() | {"RENDERFARM_SECRET": "sixteen letters!"}
     app = create_app(Settings.from_environment(environment))
     with TestClient(app, headers={"Authorization": f"Bearer {key}"}) as made:

@@ -23,7 +23,7 @@ from moto.server import ThreadedMotoServer
 from app.config.repository import REPOSITORY
 from app.local import ports
 from tests.emulators.gcs import Gcs
-from tests.integration.waiting import until
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -22,7 +22,7 @@ from tests.integration.slot_bench import Bench
 from tests.integration.storage import places
 from tests.integration.storage.conftest import settings_of
 from tests.integration.storage.faulty import FaultyNetwork
-from tests.integration.waiting import until
+from tests.waiting import until
 from workers.engine.request import Finished
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from uuid import UUID
 
-    from tests.integration.records import Farm
+    from tests.integration.records import FarmDatabase
     from workers.engine.request import Request
 
 JOBS = 12
@@ -41,17 +41,19 @@ QUICK = RetryPolicy(call_s=0.5, connect_s=0.5, retries=1, retry_s=1.0)
 class Eager(Bench):
     """A worker whose device ends every job at once, before a store with faults."""
 
-    def __init__(self, farm: Farm, folder: Path, storage: ObjectStorage, patience_s: float) -> None:
+    def __init__(
+        self, farm: FarmDatabase, folder: Path, storage: ObjectStorage, patience_s: float
+    ) -> None:
         super().__init__(farm, folder)
         slot = self.slot
         self.slot = type(slot)(
-            slot.store,
-            storage,
-            slot.runtime,
-            slot.renewer,
-            slot.settings,
-            "w",
-            patience_s=patience_s,
+            store=slot.store,
+            storage=storage,
+            runtime=slot.runtime,
+            renewer=slot.renewer,
+            settings=slot.settings,
+            worker_id="w",
+            retry_uploads_s=patience_s,
         )
         self.device.add = self._add  # type: ignore[method-assign]
         self._farm = farm
@@ -91,7 +93,7 @@ def kept(key: str) -> bytes:
 
 
 def test_no_success_without_its_object(
-    farm: Farm, tmp_path: Path, s3: str, monkeypatch: pytest.MonkeyPatch
+    farm: FarmDatabase, tmp_path: Path, s3: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """30 % of all requests fail in one of six ways: every job succeeds, with the bytes it names."""
     direct = os.environ["AWS_ENDPOINT_URL"]
@@ -118,14 +120,14 @@ def test_no_success_without_its_object(
 
 @pytest.mark.parametrize("fault", ["403", "503", "slow"])
 def test_an_outage_makes_jobs_wait(
-    farm: Farm, tmp_path: Path, s3: str, monkeypatch: pytest.MonkeyPatch, fault: str
+    farm: FarmDatabase, tmp_path: Path, s3: str, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
     """With wrong credentials, or a store that is down: queued again, due later, at no cost."""
     with FaultyNetwork(os.environ["AWS_ENDPOINT_URL"], [fault], share=1.0) as network:
         monkeypatch.setenv("AWS_ENDPOINT_URL", network.url)
         bench = Eager(farm, tmp_path, ObjectStorage(settings_of(s3), QUICK), patience_s=0)
         job_id = farm.queued()
-        assert bench.slot.render(job_id).startswith("postponed: the store is away")
+        assert bench.slot.render(job_id).startswith("postponed: the object store is unavailable")
         row = farm.job(job_id)
         assert (row["status"], row["failures"], row["releases"]) == ("queued", 0, 1)
         (later,) = farm.rows("SELECT run_after > now() + interval '3 s' AS later FROM jobs")
@@ -138,7 +140,7 @@ def test_an_outage_makes_jobs_wait(
     assert farm.events(job_id) == ["queued", "running", "released", "running", "succeeded"]
 
 
-def test_a_deadline_ends_the_wait(farm: Farm, tmp_path: Path, s3: str) -> None:
+def test_a_deadline_ends_the_wait(farm: FarmDatabase, tmp_path: Path, s3: str) -> None:
     """A job whose time is over while the store is away is expired, not failed."""
     storage = ObjectStorage(settings_of(s3.replace("images", "nowhere")), QUICK)
     bench = Eager(farm, tmp_path, storage, patience_s=0)
@@ -151,7 +153,7 @@ def test_a_deadline_ends_the_wait(farm: Farm, tmp_path: Path, s3: str) -> None:
 
 
 def test_a_slot_waits_a_little_before_it_gives_a_job_back(
-    farm: Farm, tmp_path: Path, s3: str, monkeypatch: pytest.MonkeyPatch
+    farm: FarmDatabase, tmp_path: Path, s3: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A store that is back soon costs no second rendering."""
     with FaultyNetwork(os.environ["AWS_ENDPOINT_URL"], ["503"], share=1.0) as network:
@@ -170,8 +172,8 @@ def test_a_full_disk_is_an_outage(tmp_path: Path) -> None:
     """On a disk of 300 kB the third picture of 128 kB is refused, and fits once there is room."""
     program = f"""
 import os, subprocess, sys
-from app.results.storage import ObjectStorage, StorageError
-from tests.integration.results.conftest import settings_of
+from app.storage.objects import ObjectStorage, StorageError
+from tests.integration.storage.conftest import settings_of
 subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", {str(tmp_path)!r}], check=True)
 storage = ObjectStorage(settings_of("file://{tmp_path}"))
 data = os.urandom(128_000)

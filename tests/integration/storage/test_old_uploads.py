@@ -18,7 +18,7 @@ from tests.integration.storage.conftest import settings_of
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from tests.integration.records import Farm
+    from tests.integration.records import FarmDatabase
 
 KEPT_S = 7200.0
 AT_ONCE_S = -2.0
@@ -28,11 +28,13 @@ AT_ONCE_S = -2.0
 class House:
     """A janitor of a store, which holds uploads that tenants have put there."""
 
-    def __init__(self, farm: Farm, storage_url: str) -> None:
+    def __init__(self, farm: FarmDatabase, storage_url: str) -> None:
         settings = settings_of(storage_url, KEEP_UPLOADS_S=str(KEPT_S))
         self.farm = farm
         self.storage = ObjectStorage(settings)
-        self.janitor = Janitor(farm.store, farm.engine, self.storage, settings)
+        self.janitor = Janitor(
+            store=farm.store, engine=farm.engine, storage=self.storage, settings=settings
+        )
 
     def put(self, age_s: float, tenant_id: UUID | None = None) -> str:
         """An upload whose place was made so long ago; its name."""
@@ -53,7 +55,7 @@ class House:
 
 
 @pytest.fixture
-def house(farm: Farm, storage_url: str) -> House:
+def house(farm: FarmDatabase, storage_url: str) -> House:
     """A house at each kind of store."""
     return House(farm, storage_url)
 
@@ -61,7 +63,7 @@ def house(farm: Farm, storage_url: str) -> House:
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the sweep look at objects that were put just now."""
-    monkeypatch.setattr(janitor, "SPARED_S", AT_ONCE_S)
+    monkeypatch.setattr(janitor, "MIN_AGE_S", AT_ONCE_S)
 
 
 @pytest.mark.usefixtures("at_once")
@@ -78,7 +80,7 @@ def test_old_uploads_go_and_younger_ones_stay(house: House) -> None:
 
 @pytest.mark.usefixtures("at_once")
 @pytest.mark.parametrize("field", ["image", "mask", "control_image"])
-def test_what_an_open_job_needs_stays(house: House, farm: Farm, field: str) -> None:
+def test_what_an_open_job_needs_stays(house: House, farm: FarmDatabase, field: str) -> None:
     """Whichever field names it, while its job waits and while it runs, and no longer."""
     name = house.put(KEPT_S + 60)
     job_id = farm.queued(**{field: name})
@@ -92,7 +94,7 @@ def test_what_an_open_job_needs_stays(house: House, farm: Farm, field: str) -> N
 
 
 @pytest.mark.usefixtures("at_once")
-def test_only_the_tenants_own_job_keeps_it(house: House, farm: Farm) -> None:
+def test_only_the_tenants_own_job_keeps_it(house: House, farm: FarmDatabase) -> None:
     """A job of another tenant that names the same upload means one of its own."""
     name = house.put(KEPT_S + 60)
     farm.insert(farm.new(tenant=farm.other, image=name))

@@ -1,4 +1,4 @@
-"""The page of errors names each code that the farm can answer with, and no other."""
+"""The page of errors lists every error code of the farm, and no other."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import app.api.application
-import app.intake.replay  # noqa: F401 - likewise
+import app.intake.replay  # noqa: F401 - defines a refusal
 from app.errors import Refused
 
 if TYPE_CHECKING:
@@ -22,31 +22,32 @@ RAISED = {"BadRequest", "Failure", "RenderFailed"}
 
 
 def codes(text: str) -> set[str]:
-    """Read the codes in the first column."""
+    """The codes in the first column of the tables."""
     rows = re.findall(r"^\| (`.*?`) \|", text, re.MULTILINE)
     return {code for row in rows for code in re.findall(r"`(\w+)`", row)}
 
 
 def refusals(kind: type[Refused] = Refused) -> Iterator[type[Refused]]:
-    """Give the class and all those that are made of it."""
+    """The class and all of its subclasses."""
     yield kind
     for one in kind.__subclasses__():
         yield from refusals(one)
 
 
 def raised() -> set[str]:
-    """Read off the workers' code with what codes a job can fail."""
-    found = set()
+    """The error codes of jobs, read from the source of the workers."""
+    found: set[str] = set()
     for file in (ROOT / "workers").rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") in RAISED and node.args:
                 first = node.args[0]
-                found |= {first.value} if isinstance(first, ast.Constant) else set()
+                if isinstance(first, ast.Constant):
+                    found.add(str(first.value))
     return found
 
 
-def test_every_refusal_is_there_with_its_status():
-    """Whatever is derived from `Refused`, by code and status, and what is answered to a bug."""
+def test_the_page_lists_every_refusal_with_its_status() -> None:
+    """The page has the code and status of each subclass of `Refused` and of unexpected errors."""
     known = {(one.code, int(one.status)) for one in refusals() if "code" in vars(one)}
     known |= {("internal_error", 500), ("method_not_allowed", 405)}
     shown = set(re.findall(r"^\| `(\w+)` \| (\d+) \|", REFUSED, re.MULTILINE))
@@ -54,10 +55,10 @@ def test_every_refusal_is_there_with_its_status():
     assert all(HTTPStatus(status) for _, status in known)
 
 
-def test_every_way_to_fail_is_there():
-    """What workers raise, what the engine makes of any exception, and what the reaper writes."""
+def test_the_page_lists_every_error_code_of_a_job() -> None:
+    """The page has the codes that workers raise, the engine derives, and the reaper writes."""
     faults = ast.parse((ROOT / "workers" / "engine" / "faults.py").read_text())
-    (code,) = (node for node in faults.body if getattr(node, "name", "") == "code")
+    (code,) = (n for n in faults.body if isinstance(n, ast.FunctionDef) and n.name == "code")
     named = {
         node.value
         for statement in code.body[1:]

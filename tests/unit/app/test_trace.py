@@ -1,4 +1,4 @@
-"""The W3C traceparent."""
+"""Reading of a W3C traceparent."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ GOOD = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 
 @pytest.mark.parametrize("text", [GOOD, GOOD[:-2] + "00", "cc" + GOOD[2:]])
-def test_a_traceparent_is_taken_as_it_is(text: str) -> None:
-    """Any flags, and any version but ff, are carried along."""
+def test_a_valid_traceparent_is_returned_unchanged(text: str) -> None:
+    """All flags, and all versions except ff, are valid."""
     assert read(text) == text
 
 
@@ -30,6 +30,6 @@ def test_a_traceparent_is_taken_as_it_is(text: str) -> None:
         GOOD.replace("b7", "١٢"),
     ],
 )
-def test_anything_else_is_no_trace(text: str | None) -> None:
-    """The specification wants a bad one ignored, not refused."""
+def test_an_invalid_traceparent_is_ignored(text: str | None) -> None:
+    """An invalid traceparent gives none and raises no error, as the specification asks."""
     assert read(text) is None

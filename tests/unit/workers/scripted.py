@@ -1,4 +1,4 @@
-"""An engine that does what it is told, and the requests that tell it."""
+"""A scripted engine: it does with each request what the request's prompt names."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ NEVER_S = 1e9
 
 
 def request(name: str, model: str = "quick", **changes: Any) -> Request:
-    """A request for a small picture."""
+    """Build a request for a small picture."""
     fields: dict[str, Any] = {
         "prompt": "a", "width": 16, "height": 8, "num_inference_steps": 4, "guidance_scale": 5.0,
         "seed": 7, **changes,
@@ -39,10 +39,10 @@ def request(name: str, model: str = "quick", **changes: Any) -> Request:
 
 
 class Scripted:
-    """An engine that does with each request what its prompt names."""
+    """An engine that obeys the prompts `refuse`, `stumble`, `lose`, `break` and `fail`."""
 
     def __init__(self) -> None:
-        self.here: list[Request] = []
+        self.jobs: list[Request] = []
         self.checkpoints: dict[str, bytes | None] = {}
         self.entered = threading.Event()
         self.leave = threading.Event()
@@ -52,34 +52,34 @@ class Scripted:
 
     @property
     def idle(self) -> bool:
-        """Whether nothing is here."""
-        return not self.here
+        """Whether there is no job."""
+        return not self.jobs
 
-    def add(self, asked: Request, checkpoint: bytes | None = None) -> None:
-        """Take it, or refuse it."""
+    def add(self, request: Request, checkpoint: bytes | None = None) -> None:
+        """Add a request, or raise what its prompt names."""
         if checkpoint == b"broken":
             raise BadCheckpoint("broken")
-        self.checkpoints[asked.id] = checkpoint
-        if asked.prompt == "refuse":
+        self.checkpoints[request.id] = checkpoint
+        if request.prompt == "refuse":
             raise BadRequest("out_of_range", "width", "too wide")
-        if asked.prompt == "stumble":
+        if request.prompt == "stumble":
             raise ArithmeticError("stumbled")
-        self.here.append(asked)
+        self.jobs.append(request)
 
     def cancel(self, job_id: str) -> bool:
-        """Nobody leaves early."""
+        """Cancel nothing."""
         return bool(job_id)
 
     def step(self) -> list[Outcome]:
-        """End everybody."""
+        """Wait for `leave`, then end all jobs."""
         self.entered.set()
         assert self.leave.wait(PATIENCE_S)
-        prompts = {asked.prompt for asked in self.here}
+        prompts = {asked.prompt for asked in self.jobs}
         if "lose" in prompts:
             raise DeviceLost("the device fell off the bus")
         if "break" in prompts:
             raise ZeroDivisionError("a bug")
-        ended, self.here = self.here, []
+        ended, self.jobs = self.jobs, []
         return [
             Failed(asked.id, "not_finite", "black")
             if asked.prompt == "fail"
@@ -88,30 +88,30 @@ class Scripted:
         ]
 
     def drain(self) -> list[Drained]:
-        """Let everybody go, one step on."""
-        left, self.here = self.here, []
-        return [Drained(asked.id, 1, asked.id.encode()) for asked in left]
+        """Remove all jobs after one step, with their ids as checkpoints."""
+        drained, self.jobs = self.jobs, []
+        return [Drained(asked.id, 1, asked.id.encode()) for asked in drained]
 
     def progress(self) -> Mapping[str, tuple[int, int]]:
-        """One step of each."""
-        return {asked.id: (1, 4) for asked in self.here}
+        """Return one step for each job."""
+        return {asked.id: (1, 4) for asked in self.jobs}
 
     def previews(self, job_ids: Sequence[str]) -> Mapping[str, Preview]:
-        """A preview of each that is here; no other can be seen."""
+        """Return a preview of each named job that is in the engine."""
         if "blind" in job_ids:
             raise ArithmeticError("blind")
-        here = {asked.id for asked in self.here}
+        names = {asked.id for asked in self.jobs}
         grey = np.zeros((2, 2, 3), np.uint8)
-        return {name: Preview(1, grey) for name in job_ids if name in here}
+        return {name: Preview(1, grey) for name in job_ids if name in names}
 
     def summary(self) -> dict[str, Any]:
-        """Nothing to tell."""
+        """Return fixed statistics."""
         return {"steps": 1}
 
 
 @pytest.fixture
 def start() -> Iterator[Callable[[Any], Runtime]]:
-    """Runs an engine; stops what was run."""
+    """Start engines in runtimes; stop them after the test."""
     running: list[Runtime] = []
 
     def run(engine: Any) -> Runtime:

@@ -48,7 +48,7 @@ def test_a_senders_submissions_are_worked_on_a_few_at_a_time() -> None:
         assert senders.working == MAX_PER_SENDER + 1
         assert await senders.end() == [None] * (MAX_PER_SENDER + 6)
         assert senders.working == MAX_PER_SENDER + 6
-        assert senders.admission.inside == 0
+        assert senders.admission.in_progress == 0
 
     asyncio.run(scenario())
 
@@ -57,12 +57,12 @@ def test_one_sender_gets_half_of_the_places() -> None:
     """More of its submissions are refused with a reason; another sender still comes in."""
 
     async def scenario() -> None:
-        senders = Senders(AdmissionControl(most=20))
+        senders = Senders(AdmissionControl(limit=20))
         await senders.send("ann", 12)
         await senders.send("ben", 10)
         refused = [each for each in await senders.end() if each is not None]
         assert [str(error) for error in refused] == [
-            "10 submissions of yours are being handled; try again"
+            "you have 10 submissions in progress (limit 10); try again"
         ] * 2
         assert all(isinstance(error, Unavailable) for error in refused)
 
@@ -73,11 +73,11 @@ def test_all_places_together_are_bounded() -> None:
     """However many senders there are."""
 
     async def scenario() -> None:
-        senders = Senders(AdmissionControl(most=4))
+        senders = Senders(AdmissionControl(limit=4))
         for name in "abcde":
             await senders.send(name)
         *_, last = await senders.end()
-        assert str(last) == "4 submissions are being handled; try again"
+        assert str(last) == "the farm has 4 submissions in progress (limit 4); try again"
 
     asyncio.run(scenario())
 
@@ -86,14 +86,14 @@ def test_who_fails_leaves_its_place() -> None:
     """A submission that breaks is no longer inside, and its sender is forgotten."""
 
     async def scenario() -> None:
-        admission = AdmissionControl(most=2)
+        admission = AdmissionControl(limit=2)
         with pytest.raises(ZeroDivisionError):
             async with admission.enter("ann"):
                 raise ZeroDivisionError
-        assert admission.inside == 0
+        assert admission.in_progress == 0
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(admission.enter("ann"))
             await stack.enter_async_context(admission.enter("ben"))
-        assert admission.inside == 0
+        assert admission.in_progress == 0
 
     asyncio.run(scenario())

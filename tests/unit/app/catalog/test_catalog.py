@@ -1,10 +1,11 @@
-"""`models.toml`."""
+"""Reading and checking `models.toml`."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 import pytest
+from structlog.testing import capture_logs
 
 from app.catalog.load import load_catalog
 from app.errors import CatalogError
@@ -18,14 +19,14 @@ NULL = '[quick]\npipeline = "null"\n'
 
 
 def load(folder: Path, text: str | bytes, *serve: str) -> Catalog:
-    """The catalog of a file with that text; serves the `null` entry `quick` unless told otherwise."""
+    """The catalog of a file with that text; it serves the entry `quick` by default."""
     file = folder / "models.toml"
     file.write_bytes(text.encode() if isinstance(text, str) else text)
     return load_catalog(file, frozenset(serve or {"quick"}))
 
 
 def test_null_models_are_served_only_when_named(tmp_path: Path) -> None:
-    """Without a choice every real model is served and no null one."""
+    """By default every model is served except those of the `null` pipeline."""
     (tmp_path / "real").mkdir()
     (tmp_path / "real" / "model_index.json").write_text("{}")
     file = tmp_path / "models.toml"
@@ -35,8 +36,8 @@ def test_null_models_are_served_only_when_named(tmp_path: Path) -> None:
     assert load_catalog(file).default == "real"
 
 
-def test_what_is_left_out_has_a_default_and_is_public(tmp_path: Path) -> None:
-    """An entry may be nearly empty; what clients see has every limit and default."""
+def test_missing_keys_have_public_defaults(tmp_path: Path) -> None:
+    """An entry may be nearly empty; clients see all its limits and defaults."""
     model = load(tmp_path, NULL + "[quick.limits]\nmax_steps = 70\n").models["quick"]
     assert model.limits.max_steps == 70
     assert model.public()["defaults"]["width"] == 512
@@ -44,7 +45,7 @@ def test_what_is_left_out_has_a_default_and_is_public(tmp_path: Path) -> None:
 
 
 def test_the_revision_names_the_weights(tmp_path: Path) -> None:
-    """The same files give the same revision, other contents another."""
+    """The same files give the same revision, other contents another one."""
     folder = tmp_path / "real"
     folder.mkdir()
     (folder / "model_index.json").write_text("{}")
@@ -60,8 +61,10 @@ def test_the_revision_names_the_weights(tmp_path: Path) -> None:
     assert len({first, second, revision()}) == 3
 
 
-def test_who_only_looks_reads_no_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without revisions no file is hashed; what is wrong with an entry is found all the same."""
+def test_without_revisions_no_weights_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without revisions no file is hashed, and wrong entries are still found."""
     folder = tmp_path / "real"
     folder.mkdir()
     (folder / "model_index.json").write_text("{}")
@@ -105,23 +108,23 @@ def test_who_only_looks_reads_no_weights(tmp_path: Path, monkeypatch: pytest.Mon
         (NULL + '[quick.defaults]\nscheduler = "magic"', "scheduler"),
     ],
 )
-def test_a_bad_file_is_refused_with_the_place(
+def test_a_wrong_file_is_refused_with_the_key(
     tmp_path: Path, text: str | bytes, wanted: str
 ) -> None:
-    """Whatever is wrong in the file, the start stops with the file, and what is wrong, named."""
+    """Every problem is an error that names the file and the wrong key."""
     with pytest.raises(CatalogError, match=wanted) as caught:
         load(tmp_path, text)
     assert "models.toml" in str(caught.value)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    """A path that leads nowhere is said so."""
+    """A file that does not exist is an error that names it."""
     with pytest.raises(CatalogError, match=r"cannot read .*nowhere"):
         load_catalog(tmp_path / "nowhere.toml")
 
 
 def test_a_file_without_a_servable_model_is_refused(tmp_path: Path) -> None:
-    """A farm that would serve nothing does not start."""
+    """A registry without a model to serve is an error."""
     file = tmp_path / "models.toml"
     file.write_text(NULL)
     with pytest.raises(CatalogError, match="no model to serve"):
@@ -129,7 +132,7 @@ def test_a_file_without_a_servable_model_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_entry_may_name_loras_controlnets_and_speed(tmp_path: Path) -> None:
-    """Folders are relative to the file; clients see the names, and the speed is the farm's own."""
+    """Folders are relative to the file; clients see the names but not the speed settings."""
     for folder, holds in (("ink", "pytorch_lora_weights.safetensors"), ("edges", "config.json")):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / holds).write_text("{}")
@@ -157,17 +160,114 @@ def test_an_entry_may_name_loras_controlnets_and_speed(tmp_path: Path) -> None:
         ('[quick.speed]\ncompile = "all"\n', "compile must be .*, not 'all'"),
     ],
 )
-def test_extras_that_are_not_there_stop_the_start(tmp_path: Path, text: str, wanted: str) -> None:
-    """A folder without the file that it must hold, or a speed that is none, is named."""
+def test_a_wrong_folder_or_speed_setting_is_refused(tmp_path: Path, text: str, wanted: str) -> None:
+    """A folder without its required file and a wrong speed setting are errors that name the key."""
     with pytest.raises(CatalogError, match=wanted):
         load(tmp_path, NULL + text)
 
 
 @pytest.mark.parametrize(
-    ("said", "meant"),
+    ("value", "compiled"),
     [("true", "blocks"), ("false", ""), ('"blocks"', "blocks"), ('"whole"', "whole")],
 )
-def test_how_much_is_compiled_can_be_said_by_a_yes(tmp_path: Path, said: str, meant: str) -> None:
-    """Which means the blocks: the farm is up sooner."""
-    text = NULL + f"[quick.speed]\ncompile = {said}\n"
-    assert load(tmp_path, text).models["quick"].speed.compile == meant
+def test_compile_may_be_a_boolean(tmp_path: Path, value: str, compiled: str) -> None:
+    """`compile = true` means the blocks, `false` nothing."""
+    text = NULL + f"[quick.speed]\ncompile = {value}\n"
+    assert load(tmp_path, text).models["quick"].speed.compile == compiled
+
+
+def test_every_problem_of_every_entry_is_listed(tmp_path: Path) -> None:
+    """One error has a line for each problem, with the file, the entry and the key."""
+    text = NULL + (
+        'delay = 3\n[quick.defaults]\nwidth = 66\nheight = 5000\nscheduler = "magic"\n'
+        '[quick.speed]\ndtyp = "float16"\ngraphs = 1\ncompile = "all"\n'
+        '[other]\nschedulers = ["euler", "magic"]\n[other.limits]\nmax_steps = true\n'
+        '[other.loras]\nink = "nowhere"\n'
+    )
+    with pytest.raises(CatalogError) as caught:
+        load(tmp_path, text, "quick", "other")
+    file = tmp_path / "models.toml"
+    assert str(caught.value).splitlines() == [
+        (
+            f"{file}, [quick]: defaults.width must be within the limits, from 64 to 1024 and a "
+            "multiple of 8, not 66"
+        ),
+        (
+            f"{file}, [quick]: defaults.height must be within the limits, from 64 to 1024 and a "
+            "multiple of 8, not 5000"
+        ),
+        f"{file}, [quick]: defaults.scheduler must be one of the entry's schedulers",
+        f'{file}, [quick]: speed.compile must be "blocks", "whole", true or false, not \'all\'',
+        f"{file}, [quick]: speed.graphs must be true or false, not 1",
+        f"{file}, [quick]: speed.dtyp is not a known key; did you mean dtype?",
+        f"{file}, [quick]: delay is not a known key; did you mean delay_s?",
+        f"{file}, [other]: path is missing: a folder in the diffusers format",
+        (
+            f"{file}, [other]: schedulers[1] must be 'ddim', 'dpmpp_2m', 'euler', 'euler_a', "
+            "'flow_euler', 'heun', 'lcm', 'pndm' or 'unipc', not 'magic'"
+        ),
+        f"{file}, [other]: limits.max_steps must be a whole number, not True",
+        f"{file}, [other]: loras.ink must be a folder with a pytorch_lora_weights.safetensors in it",
+    ]
+
+
+def test_a_key_that_resembles_none_is_refused_with_the_known_ones(tmp_path: Path) -> None:
+    """Without a similar key the message lists the keys of the table."""
+    with pytest.raises(
+        CatalogError, match=r"limits\.colour is not a known key; known are max_height"
+    ):
+        load(tmp_path, NULL + "[quick.limits]\ncolour = 1\n")
+
+
+def test_a_whole_number_is_also_a_number(tmp_path: Path) -> None:
+    """A number with a fraction may be written without its point."""
+    text = NULL + "delay_s = 2\n[quick.defaults]\nguidance_scale = 3\n"
+    model = load(tmp_path, text).models["quick"]
+    assert (model.delay_s, model.defaults.guidance_scale) == (2.0, 3.0)
+    assert isinstance(model.defaults.guidance_scale, float)
+
+
+@pytest.mark.parametrize("value", ["true", "nan", "inf", "-inf", "-0.5", '"3"'])
+def test_a_number_is_finite_and_no_boolean(tmp_path: Path, value: str) -> None:
+    """Values other than finite numbers from 0 are errors that name section and key."""
+    with pytest.raises(CatalogError, match=r"\[quick\]: defaults.guidance_scale must be"):
+        load(tmp_path, NULL + f"[quick.defaults]\nguidance_scale = {value}\n")
+
+
+def test_an_entry_that_is_not_served_is_not_checked(tmp_path: Path) -> None:
+    """A wrong entry that is not served is no error."""
+    assert list(load(tmp_path, NULL + '[other]\npath = "nowhere"\n').models) == ["quick"]
+
+
+def test_an_old_key_is_read_with_one_warning_for_the_file(tmp_path: Path) -> None:
+    """`prompt_memo_mb` still sets the size of the prompt cache, in every entry."""
+    text = NULL + (
+        "[quick.speed]\nprompt_memo_mb = 7\n"
+        '[other]\npipeline = "null"\n[other.speed]\nprompt_memo_mb = 8\n'
+    )
+    with capture_logs() as lines:
+        models = load(tmp_path, text, "quick", "other").models
+    assert [model.speed.prompt_cache_mb for model in models.values()] == [7, 8]
+    assert lines == [
+        {
+            "event": "setting_renamed",
+            "log_level": "warning",
+            "old": "speed.prompt_memo_mb",
+            "new": "speed.prompt_cache_mb",
+        }
+    ]
+
+
+def test_an_old_key_and_the_new_one_together_are_refused(tmp_path: Path) -> None:
+    """An entry with both names of a key is an error."""
+    text = NULL + "[quick.speed]\nprompt_memo_mb = 7\nprompt_cache_mb = 7\n"
+    with pytest.raises(
+        CatalogError, match=r"speed.prompt_memo_mb is the old name of prompt_cache_mb"
+    ):
+        load(tmp_path, text)
+
+
+def test_a_wrong_value_of_an_old_key_is_named(tmp_path: Path) -> None:
+    """An error in the value of an old key has the current name."""
+    with pytest.raises(CatalogError, match=r"speed\.prompt_cache_mb must be at least 0, not -1"):
+        load(tmp_path, NULL + "[quick.speed]\nprompt_memo_mb = -1\n")

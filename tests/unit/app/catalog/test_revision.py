@@ -1,4 +1,4 @@
-"""What changes a model's revision, and what does not."""
+"""Changes that give a model another revision, and changes that do not."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from app.catalog.entries import Speed
 from app.catalog.load import load_catalog
-from app.catalog.revision import LORA_FILE, PLAIN, UNSEEN
+from app.catalog.revision import LORA_FILE, NO_EFFECT, PLAIN
 from app.errors import CatalogError
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ WEIGHTLESS = tuple(name for name in FILES if name.endswith("README.md"))
 
 @pytest.fixture
 def registry(tmp_path: Path) -> Path:
-    """A folder with a model that has one of everything."""
+    """A folder with a model that has each kind of extra."""
     return write(tmp_path / "registry")
 
 
@@ -60,14 +60,14 @@ def write(folder: Path) -> Path:
 
 
 def revision(folder: Path, entry: str = ENTRY) -> str:
-    """The revision of the entry, as a process that starts now finds it."""
+    """The revision of the entry, as a new process computes it."""
     (folder / "models.toml").write_text(entry)
     return load_catalog(folder / "models.toml").models["real"].revision
 
 
 @pytest.mark.parametrize("name", [name for name in FILES if name not in WEIGHTLESS])
 def test_every_file_that_is_read_counts(registry: Path, name: str) -> None:
-    """Exchanging one byte of weights, LoRA, ControlNet or decoder is another revision."""
+    """Another byte in weights, LoRA, ControlNet or decoder gives another revision."""
     before = revision(registry)
     (registry / name).write_text(FILES[name].swapcase() + " ")
     assert revision(registry) != before
@@ -86,8 +86,8 @@ def test_every_file_that_is_read_counts(registry: Path, name: str) -> None:
         "vae_tiling = true",
     ],
 )
-def test_speed_that_moves_pixels_counts(registry: Path, change: str) -> None:
-    """Each way of running the model that may change a bit of a picture is another revision."""
+def test_speed_that_changes_pixels_counts(registry: Path, change: str) -> None:
+    """Each speed setting that may change a pixel gives another revision."""
     assert revision(registry, ENTRY + change) != revision(registry)
 
 
@@ -95,14 +95,14 @@ def test_speed_that_moves_pixels_counts(registry: Path, change: str) -> None:
     "change",
     ["", 'dtype = "float32"', "vae_tiling = false", "prompt_cache_mb = 1", "loras_kept = 1"],
 )
-def test_what_moves_no_pixel_does_not_count(registry: Path, change: str) -> None:
-    """The plain setting spelled out, what is kept in memory, defaults and limits leave it."""
+def test_settings_that_change_no_pixel_do_not_count(registry: Path, change: str) -> None:
+    """Explicit plain settings, sizes of caches, defaults and limits do not change the revision."""
     more = "\n[real.defaults]\nwidth = 64\n[real.limits]\nmax_steps = 50\n"
     assert revision(registry, ENTRY + change + more) == revision(registry)
 
 
-def test_dates_places_and_papers_do_not_count(registry: Path, tmp_path: Path) -> None:
-    """A second machine with the same files elsewhere agrees, whatever lies beside them."""
+def test_dates_places_and_other_files_do_not_count(registry: Path, tmp_path: Path) -> None:
+    """A machine with the same files in another place, with other files next to them, agrees."""
     before = revision(registry)
     other = write(tmp_path / "other")
     for name in FILES:
@@ -126,12 +126,12 @@ def test_dates_places_and_papers_do_not_count(registry: Path, tmp_path: Path) ->
     ],
 )
 def test_which_extra_has_which_name_counts(registry: Path, old: str, new: str) -> None:
-    """A request names a LoRA: another file under its name draws another picture."""
+    """The names of LoRAs and ControlNets count, because requests use them."""
     assert revision(registry, ENTRY.replace(old, new)) != revision(registry)
 
 
 def test_the_order_of_loras_does_not_count(registry: Path) -> None:
-    """Nor does the order of the lines in `models.toml`."""
+    """The order of lines in `models.toml` does not change the revision."""
     shutil.copytree(registry / "ink", registry / "pen")
     one, other = 'ink = "ink"\npen = "pen"', 'pen = "pen"\nink = "ink"'
     found = {revision(registry, ENTRY.replace('ink = "ink"', text)) for text in (one, other)}
@@ -139,7 +139,7 @@ def test_the_order_of_loras_does_not_count(registry: Path) -> None:
 
 
 def test_a_linked_part_counts(registry: Path) -> None:
-    """A text encoder that models share by a link is read, so it counts; a link upwards ends."""
+    """A part behind a link counts; a link to a parent folder is followed once."""
     part = registry / "real" / "text_encoder"
     part.rename(registry / "shared")
     part.symlink_to(registry / "shared")
@@ -150,20 +150,37 @@ def test_a_linked_part_counts(registry: Path) -> None:
 
 
 def test_a_plain_model_has_the_revision_of_its_folder(registry: Path) -> None:
-    """Extras only add to it: what was drawn by a model without any stays good."""
+    """A model without extras has its folder's revision, so extras of others do not change it."""
     plain = revision(registry, '[real]\npath = "real"\n')
     assert revision(registry, '[real]\npath = "real"\n[real.speed]\ndtype = "float32"\n') == plain
     assert revision(registry) != plain
 
 
-def test_every_setting_of_speed_is_weighed() -> None:
-    """Whoever adds a setting says whether it moves pixels."""
-    assert {field.name for field in fields(Speed)} == PLAIN.keys() | UNSEEN
-    assert not PLAIN.keys() & UNSEEN
+def test_every_speed_setting_is_classified() -> None:
+    """Every setting of `Speed` is in one of the two lists."""
+    assert {field.name for field in fields(Speed)} == PLAIN.keys() | NO_EFFECT
+    assert not PLAIN.keys() & NO_EFFECT
 
 
 def test_a_file_that_cannot_be_read_stops_the_start(registry: Path) -> None:
-    """The entry is named; a revision of half the files would be worse than none."""
+    """An unreadable file is an error that names the entry."""
     (registry / "lines" / "broken.safetensors").symlink_to("/proc/self/mem")
     with pytest.raises(CatalogError, match=r"\[real\].*cannot be read"):
         revision(registry)
+
+
+@pytest.mark.parametrize(
+    ("entry", "pinned"),
+    [
+        ('[real]\npath = "real"\n', "c07f19565472"),
+        (ENTRY, "e7dacddf825c"),
+        (ENTRY + "compile = true\nprompt_cache_mb = 1\n", "1d8699c9362b"),
+        (
+            ENTRY + 'dtype = "bfloat16"\ncompile = "whole"\nattention = "native"\n',
+            "e3629d6da155",
+        ),
+    ],
+)
+def test_the_revision_of_an_entry_stays(registry: Path, entry: str, pinned: str) -> None:
+    """The same files and entry have this revision in every version of the farm, for its caches."""
+    assert revision(registry, entry) == pinned

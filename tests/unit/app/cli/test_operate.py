@@ -35,7 +35,7 @@ def test_a_database_out_of_reach_is_one_line(tmp_path: Path) -> None:
         RENDERFARM_BROKER_URL="redis://127.0.0.1:1/0",
     )
     assert result.exit_code == 1
-    assert result.output.startswith("Error: the database is not in reach: ")
+    assert result.output.startswith("Error: cannot connect to the database: ")
     assert len(result.output.splitlines()) == 1
 
 

@@ -1,4 +1,4 @@
-"""RENDERFARM_SOURCES."""
+"""Reading RENDERFARM_SOURCES."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ URL = "redis://user:hunter2@host:6379/0?stream=jobs&lease_s=30"
 
 
 def test_sources_are_read_in_order() -> None:
-    """What is left out has its default; an empty setting is no source."""
+    """Sources keep their order and have defaults; an empty setting has no source."""
     entries = [
         {"url": URL, "tenant": "ann"},
         {"url": "sqs://eu-central-1/q", "tenant": "ben", "model": "scenes", "priority": -5},
@@ -37,7 +37,7 @@ def test_sources_are_read_in_order() -> None:
     ],
 )
 def test_a_source_is_named_without_secrets(url: str, name: str) -> None:
-    """Records and logs name the queue; how it is read, and the password, stay out."""
+    """A source's name identifies the queue, without its password and its tuning options."""
     assert Source(url, "ann").name == name
     assert "hunter2" not in repr(Source(url, "ann"))
 
@@ -64,20 +64,20 @@ def test_a_source_is_named_without_secrets(url: str, name: str) -> None:
     ],
 )
 def test_a_bad_source_names_the_variable(text: str) -> None:
-    """Whatever is wrong stops the start with the variable's name."""
+    """Every wrong entry is an error that names the variable."""
     with pytest.raises(SettingsError, match="RENDERFARM_SOURCES"):
         read_sources(text)
 
 
-def test_a_password_never_shows_in_a_complaint() -> None:
-    """An entry is named by its place, not by its URL."""
+def test_an_error_shows_no_password() -> None:
+    """An error names an entry by its position, not by its URL."""
     with pytest.raises(SettingsError) as caught:
         read_sources(json.dumps([{"url": URL.replace("redis", "amqp"), "tenant": "a"}]))
     assert "hunter2" not in str(caught.value)
 
 
 def test_the_pages_example_is_read() -> None:
-    """The setting that the page on intake shows is one that can be used."""
+    """The example on the page about intake is a valid setting."""
     page = (REPOSITORY / "docs" / "howto" / "run-intake.md").read_text()
     (shown,) = re.findall(r"RENDERFARM_SOURCES='(.*?)'", page, re.DOTALL)
     assert [source.tenant for source in read_sources(shown)] == ["shop", "news"]

@@ -12,7 +12,7 @@ def test_pauses_grow_to_a_limit() -> None:
     pauses = [pacing.pause_s(failures) for failures in range(1, 20)]
     assert pauses == sorted(pauses)
     assert pauses[0] == 0.1
-    assert pauses[-1] == pacing.PAUSES_S[-1]
+    assert pauses[-1] == pacing.BACKOFF_S[-1]
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ def test_a_count_is_trusted_while_it_is_fresh_and_ample(
     *, free: int, age_s: float, needed: bool
 ) -> None:
     """The waiting jobs are counted anew once a second, and for each batch when room is short."""
-    assert pacing.needs_look(free, age_s) is needed
+    assert pacing.needs_count(free, age_s) is needed
 
 
 def test_leases_are_due_after_a_third() -> None:

@@ -1,4 +1,4 @@
-"""A job as the world sees it."""
+"""The public JSON of a job."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def row(**changes: Any) -> dict[str, Any]:
 
 
 def test_a_job_has_the_contracts_fields() -> None:
-    """The JSON has exactly the members that the contract names, and the SDK reads it."""
+    """The JSON has exactly the fields of the HTTP contract, and the SDK can read it."""
     shown = present.job(row(), [IMAGE], "https://cdn.test/{}".format)
     assert list(shown) == [
         "id", "status", "request", "progress", "position", "images", "error", "attempt",
@@ -52,14 +52,14 @@ def test_a_job_has_the_contracts_fields() -> None:
 
 
 def test_an_error_shows_only_once_the_job_has_failed() -> None:
-    """The error of an attempt that will be repeated is not the job's."""
+    """The error of an attempt that will be retried does not show."""
     error = {"code": "storage_unavailable", "message": "no"}
     assert present.job(row(status="queued", error=error), [], None)["error"] is None
     assert present.job(row(status="failed", error=error), [], None)["error"] == error
 
 
-def test_a_waiting_job_has_no_times_yet() -> None:
-    """What has not happened is null."""
+def test_a_queued_job_has_no_times_yet() -> None:
+    """The times of events that have not happened are null."""
     waiting = row(status="queued", started_at=None, finished_at=None, render_s=None)
     shown = present.job(waiting, [], None, position=3)
     assert (shown["started_at"], shown["finished_at"], shown["timings"]["queued_s"]) == (
@@ -71,9 +71,18 @@ def test_a_waiting_job_has_no_times_yet() -> None:
 
 
 def test_a_webhooks_keys_become_urls() -> None:
-    """A stored payload names objects by key; each delivery signs them anew and shows no key."""
-    payload = {"type": "job.succeeded", "data": present.job(row(), [IMAGE], None)}
+    """A delivery replaces each object key of the stored payload by a signed URL."""
+    payload: dict[str, Any] = {
+        "type": "job.succeeded",
+        "data": present.job(row(), [IMAGE], None),
+    }
     assert payload["data"]["images"][0]["key"] == "t/j/1/0.png"
     sent = present.with_urls(payload, "https://cdn.test/{}".format)
     assert sent["data"] == present.job(row(), [IMAGE], "https://cdn.test/{}".format)
     assert payload["data"]["images"][0]["key"] == "t/j/1/0.png"
+
+
+def test_a_webhook_of_an_endpoint_has_no_images() -> None:
+    """The payload of an endpoint's event is unchanged, because it has no images."""
+    payload = {"type": "endpoint.disabled", "data": {"id": "1", "reason": "gone"}}
+    assert present.with_urls(payload, "https://cdn.test/{}".format) == payload

@@ -1,4 +1,4 @@
-"""A submission's fields, checked strictly."""
+"""Strict validation of a submission's fields, and the model's defaults."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def full(body: str | dict[str, Any]) -> dict[str, Any]:
 
 
 def test_only_a_prompt_is_required() -> None:
-    """What is left out takes the model's defaults, and a seed is drawn and named."""
+    """Missing fields get the model's defaults, and a missing seed gets a random one."""
     stored = full({"prompt": "a red circle"})
     assert (stored["model"], stored["width"], stored["height"]) == ("scenes", 128, 96)
     assert (stored["num_inference_steps"], stored["scheduler"]) == (20, "euler")
@@ -57,9 +57,9 @@ def test_only_a_prompt_is_required() -> None:
     assert full({"prompt": "a", "image": PIXEL})["strength"] == 0.8
 
 
-def test_what_was_asked_stays_as_it_was() -> None:
-    """A field that is given is never replaced by a default, a seed of 0 least of all."""
-    asked = {
+def test_given_fields_are_not_replaced_by_defaults() -> None:
+    """No default replaces a field of the request, not even a seed of 0."""
+    body: dict[str, Any] = {
         "model": "scenes", "prompt": "x", "negative_prompt": "y", "width": 64, "height": 256,
         "num_inference_steps": 1, "guidance_scale": 0, "num_images": 8, "seed": 0,
         "scheduler": "ddim", "image": PIXEL, "mask": PIXEL, "strength": 0.5,
@@ -68,8 +68,8 @@ def test_what_was_asked_stays_as_it_was() -> None:
         "controlnet": None, "control_image": None, "controlnet_conditioning_scale": 0.5,
         "reproducible": True,
     }  # fmt: skip
-    assert full(asked) == asked | {"quality": None}
-    assert full(asked | {"quality": 1})["quality"] == 1
+    assert full(body) == body | {"quality": None}
+    assert full(body | {"quality": 1})["quality"] == 1
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_what_was_asked_stays_as_it_was() -> None:
     ],
 )  # fmt: skip
 def test_a_wrong_field_is_named(body: str, field: str) -> None:
-    """Each wrong value is refused, and the refusal names its field and no other."""
+    """Each wrong value is refused, and the error names its field and no other."""
     with pytest.raises(InvalidRequest) as caught:
         full(body)
     assert [wrong.field for wrong in caught.value.fields] == [field]
@@ -161,7 +161,7 @@ def test_a_wrong_field_is_named(body: str, field: str) -> None:
 
 
 def test_all_wrong_fields_are_named_at_once() -> None:
-    """A caller learns of every mistake in one answer."""
+    """One error names every wrong field."""
     with pytest.raises(InvalidRequest) as caught:
         full({"prompt": "a", "width": 63, "height": 1024, "num_images": 99, "scheduler": "magic"})
     names = [wrong.field for wrong in caught.value.fields]
@@ -180,14 +180,14 @@ def test_all_wrong_fields_are_named_at_once() -> None:
         b'{"seed": %s}' % (b"1" * 5000),
     ],
 )
-def test_what_is_no_json_is_said_so(body: bytes) -> None:
-    """A body that is not JSON has a code of its own."""
+def test_a_body_that_is_not_json_is_refused(body: bytes) -> None:
+    """A body that is not valid JSON has an error of its own."""
     with pytest.raises(InvalidJson, match="not valid JSON"):
         parse(body)
 
 
 def test_a_body_has_a_limit() -> None:
-    """One byte more than the limit is refused before it is read."""
+    """A body of the size limit is parsed, and one byte more is refused."""
     envelope = len('{"prompt":""}')
     parse(b'{"prompt":"%s"}' % (b"x" * (LIMIT_BYTES - envelope)))
     with pytest.raises(TooLarge):
@@ -195,7 +195,7 @@ def test_a_body_has_a_limit() -> None:
 
 
 def test_the_limits_themselves_are_allowed() -> None:
-    """What lies on a limit is not over it."""
+    """A value equal to its limit is accepted."""
     stored = full({
         "prompt": "x" * 500, "width": 256, "height": 64, "num_inference_steps": 100,
         "num_images": 8, "seed": MAX_SEED - 8, "guidance_scale": 100,
@@ -203,15 +203,15 @@ def test_the_limits_themselves_are_allowed() -> None:
     assert stored["seed"] == MAX_SEED - 8
 
 
-def test_an_unknown_model_is_answered_with_those_that_are_served() -> None:
-    """The refusal says what could have been asked for."""
+def test_the_error_for_an_unknown_model_lists_the_models() -> None:
+    """The error names the models that the farm serves."""
     with pytest.raises(InvalidRequest) as caught:
         full({"prompt": "a", "model": "sdxl"})
     assert "scenes" in caught.value.fields[0].message
 
 
 def test_a_queue_message_may_name_its_job() -> None:
-    """On a queue the producer may bring the job's id, and only as a UUID."""
+    """A queue message may have the job's id, which must be a UUID."""
     name = "0199c0de-0000-7000-8000-000000000000"
     message = parse(json.dumps({"prompt": "a", "id": name}).encode(), QueueMessage)
     assert isinstance(message, QueueMessage)
@@ -222,7 +222,7 @@ def test_a_queue_message_may_name_its_job() -> None:
 
 
 def test_equal_bodies_have_equal_digests() -> None:
-    """Neither the order of the fields, nor spaces, nor 5 for 5.0 makes another request."""
+    """The order of fields, white space, and 5 or 5.0 do not change the digest."""
     one = parse(b'{"prompt":"\\u00e9","guidance_scale":5,"metadata":{"a":1,"b":2}}')
     other = parse('{"metadata": {"b": 2, "a": 1}, "guidance_scale": 5.0, "prompt": "é"}'.encode())
     assert digest(one) == digest(other)
@@ -231,14 +231,14 @@ def test_equal_bodies_have_equal_digests() -> None:
 
 @pytest.mark.parametrize("change", ['"seed": 1', '"prompt": "b"', '"metadata": {"a": 1}'])
 def test_another_body_has_another_digest(change: str) -> None:
-    """Any difference in what is asked shows."""
+    """Any difference in a field changes the digest."""
     assert digest(parse(b'{"prompt": "a"}')) != digest(
         parse(f'{{"prompt": "a", {change}}}'.encode())
     )
 
 
-def test_the_producers_id_is_no_part_of_what_is_asked() -> None:
-    """The same request under its own id and without one are the same request."""
+def test_the_job_id_is_not_part_of_the_digest() -> None:
+    """A request has the same digest with an id and without one."""
     named = b'{"prompt": "a", "id": "0199c0de-0000-7000-8000-000000000000"}'
     assert digest(parse(named, QueueMessage)) == digest(parse(b'{"prompt": "a"}'))
 
@@ -253,7 +253,7 @@ BODIES = st.dictionaries(FIELDS | st.text(), VALUES).map(lambda b: {"prompt": "a
 
 
 def stored_or_refused(body: bytes, form: type[JobRequest]) -> None:
-    """Take the body as `accept` does; what is taken must be JSON that Postgres can hold."""
+    """Parse the body as `accept` does; an accepted body must be JSON that Postgres can store."""
     try:
         request = parse(body, form)
         stored = complete(request, CATALOG)
@@ -265,31 +265,35 @@ def stored_or_refused(body: bytes, form: type[JobRequest]) -> None:
 
 
 @given(st.binary(max_size=300), st.sampled_from([JobRequest, QueueMessage]))
-def test_any_bytes_are_taken_or_refused(body: bytes, form: type[JobRequest]) -> None:
-    """Nothing but `Refused` comes out of reading bytes."""
+def test_any_bytes_are_accepted_or_refused(body: bytes, form: type[JobRequest]) -> None:
+    """For any bytes, `parse` returns a request or raises `Refused`."""
     stored_or_refused(body, form)
 
 
 @given(BODIES, st.sampled_from([JobRequest, QueueMessage]))
-def test_any_json_is_taken_or_refused(body: dict[str, Any], form: type[JobRequest]) -> None:
-    """Whatever the fields hold, the request is refused or can be stored."""
+def test_any_json_is_accepted_or_refused(body: dict[str, Any], form: type[JobRequest]) -> None:
+    """For any values of the fields, the request is refused or can be stored."""
     stored_or_refused(json.dumps(body).encode(), form)
 
 
-DRESSED = Catalog({"scenes": replace(MODEL, loras={"ink": Path()}, controlnets={"edges": Path()})})
+CATALOG_WITH_ADAPTERS = Catalog(
+    {"scenes": replace(MODEL, loras={"ink": Path()}, controlnets={"edges": Path()})}
+)
 
 
-def dressed(body: dict[str, Any]) -> dict[str, Any]:
+def full_with_adapters(body: dict[str, Any]) -> dict[str, Any]:
     """The body as it would be stored for a model with a LoRA and a ControlNet."""
-    return complete(parse(json.dumps({"prompt": "x", **body}).encode()), DRESSED)
+    return complete(parse(json.dumps({"prompt": "x", **body}).encode()), CATALOG_WITH_ADAPTERS)
 
 
-def test_a_model_s_extras_may_be_asked_for() -> None:
-    """A LoRA is worn in full unless its scale is given; a ControlNet comes with its picture."""
-    stored = dressed({"loras": [{"name": "ink"}], "controlnet": "edges", "control_image": PIXEL})
+def test_a_request_may_use_the_models_adapters() -> None:
+    """A LoRA without a scale gets 1.0; a ControlNet comes with its control image."""
+    stored = full_with_adapters(
+        {"loras": [{"name": "ink"}], "controlnet": "edges", "control_image": PIXEL}
+    )
     assert stored["loras"] == [{"name": "ink", "scale": 1.0}]
     assert (stored["controlnet"], stored["controlnet_conditioning_scale"]) == ("edges", 1.0)
-    assert (stored["reproducible"], dressed({"reproducible": True})["reproducible"]) == (
+    assert (stored["reproducible"], full_with_adapters({"reproducible": True})["reproducible"]) == (
         False,
         True,
     )
@@ -309,8 +313,8 @@ def test_a_model_s_extras_may_be_asked_for() -> None:
         ({"reproducible": 1}, "reproducible"),
     ],
 )
-def test_extras_that_cannot_be_had_are_named(body: dict[str, Any], field: str) -> None:
-    """An unknown name, a scale out of range, or half of a pair is refused by its field."""
+def test_a_wrong_adapter_is_named(body: dict[str, Any], field: str) -> None:
+    """The error names the field of an unknown adapter, a wrong scale, or an incomplete pair."""
     with pytest.raises(InvalidRequest) as refused:
-        dressed(body)
+        full_with_adapters(body)
     assert field in {fault.field for fault in refused.value.fields}

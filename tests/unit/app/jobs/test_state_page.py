@@ -1,4 +1,4 @@
-"""The page on the life of a job draws what the code allows."""
+"""The page on the state machine shows exactly the moves of the code."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ARROW = re.compile(r"^ *(\S+) --> (\S+)(?:: (\w+) \((\w+)\))?$", re.MULTILINE)
 
 
 def test_the_diagram_has_the_moves_and_no_others() -> None:
-    """Each arrow is a move with its event and its actor; final states, and only those, lead out."""
+    """Each arrow is a move with its event and actor; exactly the final states lead to the end."""
     arrows = [match.groups() for match in ARROW.finditer(PAGE)]
     ends = {before for before, after, *_ in arrows if after == "[*]"}
     moves = [
@@ -28,7 +28,7 @@ def test_the_diagram_has_the_moves_and_no_others() -> None:
 
 
 def test_the_tables_name_every_event_and_actor() -> None:
-    """Nobody who moves jobs, and no event, is left out of the tables."""
+    """The tables have a row for each event and for each actor."""
     for move in MOVES:
         assert re.search(rf"^\| `{move.event}`", PAGE, re.MULTILINE), move.event
         assert re.search(rf"^\| {move.actor} \|", PAGE, re.MULTILINE), move.actor

@@ -1,4 +1,4 @@
-"""The table of moves."""
+"""The legal moves of a job, and the backoff of its retries."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from app.jobs.states import MOVES, Actor, legal, retry_delay_s
 from renderfarm.types import FINAL, Status
 
 
-def test_the_table_is_the_designs() -> None:
-    """The moves are exactly those that the design names, each with its actor and its event."""
+def test_the_table_has_thirteen_moves() -> None:
+    """`MOVES` has exactly these moves, each with its actor and its event."""
     assert {(m.before, m.after, m.actor, m.event) for m in MOVES} == {
         (None, "queued", "accept", "queued"),
         ("queued", "succeeded", "accept", "succeeded"),
@@ -31,21 +31,21 @@ def test_the_table_is_the_designs() -> None:
 
 
 def test_nothing_leaves_a_final_state() -> None:
-    """No actor may take a job out of a final state."""
+    """No actor may move a job out of a final state."""
     for before, after, actor in itertools.product(FINAL, Status, Actor):
         assert not legal(before, after, actor)
 
 
 def test_legal_is_the_table_and_nothing_more() -> None:
-    """Of all thinkable moves the legal ones are those of the table."""
-    thinkable = itertools.product([None, *Status], Status, Actor)
-    assert {move for move in thinkable if legal(*move)} == {
+    """Of all possible moves, exactly those of the table are legal."""
+    possible = itertools.product([None, *Status], Status, Actor)
+    assert {move for move in possible if legal(*move)} == {
         (m.before, m.after, m.actor) for m in MOVES
     }
 
 
-def test_every_state_is_reached_from_nothing() -> None:
-    """Each state can be reached, and each state that is not final can end."""
+def test_every_state_is_reachable() -> None:
+    """Each state can be reached, and each state that is not final has a move to a final one."""
     reached: set[Status | None] = {None}
     for _ in Status:
         reached |= {m.after for m in MOVES if m.before in reached}
@@ -58,5 +58,5 @@ def test_every_state_is_reached_from_nothing() -> None:
     ("failures", "delay_s"), [(0, 1), (1, 1), (2, 2), (3, 4), (6, 32), (7, 60), (100, 60)]
 )
 def test_retries_wait_longer_each_time(failures: int, delay_s: float) -> None:
-    """The wait doubles with each failure, from a second to a minute."""
+    """The wait doubles with each failure, from 1 s to 60 s."""
     assert retry_delay_s(failures) == delay_s

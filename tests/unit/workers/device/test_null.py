@@ -1,4 +1,4 @@
-"""The `null` models, alone and beside others, in the device thread."""
+"""The `null` models in the device thread, alone and with other engines."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from workers.errors import RenderCancelled
 __all__ = ["start"]
 
 
-def test_a_null_model_gives_a_grey_picture_of_the_size_asked_for(start: Start) -> None:
-    """The stand-in answers like an engine: pixels, seeds counted up, steps."""
+def test_a_null_model_gives_grey_pictures_of_the_requested_size(start: Start) -> None:
+    """The fake engine answers like a real one: pixels, consecutive seeds, steps."""
     runtime = start(NullEngine({"quick": 0.0}))
     done = runtime.submit(request("a", num_images=2)).result(PATIENCE_S)
     assert [pixels.shape for pixels in done.pixels] == [(8, 16, 3)] * 2
@@ -21,8 +21,8 @@ def test_a_null_model_gives_a_grey_picture_of_the_size_asked_for(start: Start) -
     assert runtime.stats() == {"done": 1}
 
 
-def test_null_jobs_wait_side_by_side() -> None:
-    """Each is done after its own delay, counted from when it came; then all is idle."""
+def test_null_jobs_wait_concurrently() -> None:
+    """Each job ends after its own delay, which counts from its addition; then the engine is idle."""
     now = [0.0]
     engine = NullEngine({"slow": 2.0, "quick": 1.0}, clock=lambda: now[0])
     engine.add(request("a", "slow"))
@@ -37,7 +37,7 @@ def test_null_jobs_wait_side_by_side() -> None:
 
 
 def test_a_cancelled_null_job_ends_once_and_as_cancelled() -> None:
-    """Also when its time has come in the same step."""
+    """A cancelled job that is due in the same step ends as cancelled."""
     engine = NullEngine({"quick": 0.0})
     engine.add(request("a"))
     assert engine.cancel("a")
@@ -48,7 +48,7 @@ def test_a_cancelled_null_job_ends_once_and_as_cancelled() -> None:
 
 
 def test_two_engines_serve_their_own_models(start: Start) -> None:
-    """A worker of several kinds of models gives each request to its engine and loses none."""
+    """A worker with two engines gives each request to the engine of its model, and loses none."""
     quick, never = NullEngine({"quick": 0.0}), NullEngine({"never": NEVER_S})
     runtime = start(Mixed([quick, never], {"quick": quick, "never": never}))
     waits = runtime.submit(request("a", "never"))

@@ -6,13 +6,13 @@ import pytest
 
 from tests.unit.workers.scripted import NEVER_S, PATIENCE_S, Scripted, Start, request, start
 from workers.device.null import NullEngine
-from workers.device.runtime import COMPILING
+from workers.device.runtime import COMPILE_FACTOR
 from workers.errors import RenderCancelled, RenderFailed
 
 __all__ = ["start"]
 
 
-def test_many_threads_get_their_own_results(start: Start) -> None:
+def test_each_future_gets_its_own_result(start: Start) -> None:
     """Each future ends with the outcome of its own request."""
     runtime = start(NullEngine({"quick": 0.0}))
     futures = {seed: runtime.submit(request(f"job {seed}", seed=seed)) for seed in range(200)}
@@ -20,7 +20,7 @@ def test_many_threads_get_their_own_results(start: Start) -> None:
 
 
 def test_cancelling_ends_the_future(start: Start) -> None:
-    """A job that is asked to leave raises RenderCancelled where it is waited for."""
+    """The future of a cancelled job raises RenderCancelled; other jobs stay."""
     runtime = start(NullEngine({"quick": NEVER_S}))
     stays, leaves = runtime.submit(request("a")), runtime.submit(request("b"))
     runtime.cancel("b")
@@ -30,8 +30,8 @@ def test_cancelling_ends_the_future(start: Start) -> None:
     assert not stays.done()
 
 
-def test_a_requests_fault_ends_that_request_alone(start: Start) -> None:
-    """Refused, failed, or even a bug in taking it: the others go on."""
+def test_a_faulty_request_ends_no_other_job(start: Start) -> None:
+    """If a request is refused, fails or raises in `add`, the other jobs continue."""
     engine = Scripted()
     engine.leave.clear()
     runtime = start(engine)
@@ -51,27 +51,27 @@ def test_a_requests_fault_ends_that_request_alone(start: Start) -> None:
     assert runtime.lost is None
 
 
-def test_previews_are_answered_between_steps_and_cost_no_job_anything(start: Start) -> None:
-    """Who asks gets what is here; an error in the asking reaches nobody else."""
+def test_previews_are_answered_between_steps(start: Start) -> None:
+    """The caller gets the previews that exist; an error fails only the caller's future."""
     engine = Scripted()
     runtime = start(engine)
     engine.leave.clear()
     future = runtime.submit(request("a"))
     assert engine.entered.wait(PATIENCE_S)
     later = runtime.submit(request("b"))
-    blind, seen = runtime.previews(["blind"]), runtime.previews(["b", "nobody"])
+    failing, found = runtime.previews(["blind"]), runtime.previews(["b", "nobody"])
     engine.leave.set()
-    assert set(seen.result(PATIENCE_S)) == {"b"}
+    assert set(found.result(PATIENCE_S)) == {"b"}
     with pytest.raises(ArithmeticError):
-        blind.result(PATIENCE_S)
+        failing.result(PATIENCE_S)
     assert future.result(PATIENCE_S).id == "a"
     assert later.result(PATIENCE_S).id == "b"
     runtime.stop()
     assert runtime.previews(["a"]).result(PATIENCE_S) == {}
 
 
-def test_a_forward_that_is_compiled_is_given_longer(start: Start) -> None:
-    """Compiling takes minutes; the watchdog's seconds go by slower meanwhile."""
+def test_a_forward_that_compiles_gets_more_time(start: Start) -> None:
+    """Compilation takes minutes, so the watchdog's time runs slower meanwhile."""
     engine = Scripted()
     engine.leave.clear()
     runtime = start(engine)
@@ -80,5 +80,5 @@ def test_a_forward_that_is_compiled_is_given_longer(start: Start) -> None:
     runtime.stepped_at -= 90.0
     assert runtime.stuck_s() >= 90.0
     engine.compiling = True
-    assert 90.0 / COMPILING <= runtime.stuck_s() < 60.0
+    assert 90.0 / COMPILE_FACTOR <= runtime.stuck_s() < 60.0
     engine.leave.set()

@@ -1,4 +1,4 @@
-"""The device thread at its ends: stops, losses, what never started, what stands still."""
+"""How the device thread ends: stopped, lost, failed at the start, stuck."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ __all__ = ["start"]
 
 
 @pytest.mark.parametrize("how", ["lose", "break"])
-def test_a_lost_device_ends_every_future_and_takes_nothing_more(start: Start, how: str) -> None:
-    """Who was on it hears DeviceLost; who waits to be taken or comes later is free to go; none hangs."""
+def test_a_lost_device_ends_every_future_and_accepts_no_more(start: Start, how: str) -> None:
+    """Jobs in the engine raise DeviceLost; waiting and later ones are cancelled; no future hangs."""
     engine = Scripted()
     engine.leave.clear()
     runtime = start(engine)
-    under_way = runtime.submit(request("a", prompt=how))
+    in_progress = runtime.submit(request("a", prompt=how))
     assert engine.entered.wait(PATIENCE_S)
     in_the_inbox = runtime.submit(request("b"))
     engine.leave.set()
     with pytest.raises(DeviceLost):
-        under_way.result(PATIENCE_S)
+        in_progress.result(PATIENCE_S)
     for future in (in_the_inbox, runtime.submit(request("c"))):
         with pytest.raises(RenderCancelled):
             future.result(PATIENCE_S)
@@ -35,13 +35,13 @@ def test_a_lost_device_ends_every_future_and_takes_nothing_more(start: Start, ho
     assert runtime.ended
 
 
-def test_stopping_ends_what_is_unfinished_and_takes_nothing_more() -> None:
-    """After a stop each future is cancelled, those that come too late among them."""
+def test_a_stop_cancels_unfinished_jobs_and_accepts_no_more() -> None:
+    """After a stop each future is cancelled, also those of later requests."""
     runtime = Runtime(lambda: NullEngine({"quick": NEVER_S}))
     runtime.start()
-    under_way = runtime.submit(request("a"))
+    in_progress = runtime.submit(request("a"))
     runtime.stop()
-    for future in (under_way, runtime.submit(request("b"))):
+    for future in (in_progress, runtime.submit(request("b"))):
         with pytest.raises(RenderCancelled):
             future.result(PATIENCE_S)
     assert runtime.ended
@@ -49,8 +49,8 @@ def test_stopping_ends_what_is_unfinished_and_takes_nothing_more() -> None:
     runtime.stop()
 
 
-def test_stopping_gives_each_job_its_checkpoint() -> None:
-    """Whoever waits for a job that is under way is told where another worker goes on."""
+def test_a_stop_returns_each_jobs_checkpoint() -> None:
+    """The future of an unfinished job raises RenderDrained with its checkpoint."""
     engine = Scripted()
     engine.leave.clear()
     runtime = Runtime(lambda: engine)
@@ -62,15 +62,15 @@ def test_stopping_gives_each_job_its_checkpoint() -> None:
     stopping.start()
     engine.leave.set()
     stopping.join(PATIENCE_S)
-    assert first.result(PATIENCE_S).seeds == (7,)  # its step was under way
-    with pytest.raises(RenderDrained) as left:
+    assert first.result(PATIENCE_S).seeds == (7,)  # its step had already begun
+    with pytest.raises(RenderDrained) as caught:
         second.result(PATIENCE_S)
-    assert left.value.checkpoint == b"b"
+    assert caught.value.checkpoint == b"b"
     assert engine.checkpoints == {"a": None, "b": b"old"}
 
 
-def test_a_job_whose_checkpoint_is_broken_begins_anew(start: Start) -> None:
-    """A checkpoint that cannot be used costs the steps it held, never the job."""
+def test_a_job_with_a_broken_checkpoint_starts_from_step_0(start: Start) -> None:
+    """An unusable checkpoint costs the steps before it, and does not fail the job."""
     engine = Scripted()
     runtime = start(engine)
     future = runtime.submit(request("a"), checkpoint=b"broken")
@@ -78,8 +78,8 @@ def test_a_job_whose_checkpoint_is_broken_begins_anew(start: Start) -> None:
     assert engine.checkpoints == {"a": None}
 
 
-def test_an_engine_that_cannot_be_built_is_told_at_the_start() -> None:
-    """The error of loading comes out of `start`, and stopping then is harmless."""
+def test_an_engine_that_cannot_be_built_fails_the_start() -> None:
+    """`start` raises the error of the build, and `stop` is harmless before and after it."""
 
     def build() -> Any:
         raise FileNotFoundError("no such model")
@@ -93,7 +93,7 @@ def test_an_engine_that_cannot_be_built_is_told_at_the_start() -> None:
 
 
 def test_an_idle_device_is_never_stuck(start: Start) -> None:
-    """Only a device that has work and does not move is stuck, however long it was idle."""
+    """Only a device with jobs and without progress is stuck; idle time does not count."""
     engine = Scripted()
     runtime = start(engine)
     runtime.stepped_at -= 1000.0

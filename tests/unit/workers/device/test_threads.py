@@ -1,4 +1,4 @@
-"""How torch's threads wait is settled before torch is there to read it."""
+"""OpenMP settings, which must be set before torch is imported."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from workers.device.threads import SPINS, wait_briefly
     ],
     ids=["nothing set", "spins set", "policy set"],
 )
-def test_what_the_user_has_set_stays(given: dict[str, str], then: dict[str, str]):
-    """Each of the two variables is left alone where it is set."""
+def test_values_of_the_user_stay(given: dict[str, str], then: dict[str, str]) -> None:
+    """A variable that is already set is not changed."""
     environment = dict(given)
     wait_briefly(environment)
     assert environment == then
 
 
-def test_the_worker_settles_it_before_torch_is_loaded():
-    """A worker without settings ends at once; by then it is settled, and torch is not loaded yet."""
+def test_the_worker_sets_them_before_torch_is_imported() -> None:
+    """A worker without settings exits at once, with the variable set and torch not imported."""
     code = """
 import os, sys
 import workers.__main__ as worker

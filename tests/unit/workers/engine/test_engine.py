@@ -283,7 +283,7 @@ def test_a_known_prompt_is_not_encoded_again(models: dict[str, LoadedModel]) -> 
     engine.add(request("b"))
     second = finished(run_until_idle(engine)["b"])
     assert engine.stats.forwards["encoder"] == encoded == 2
-    assert engine.stats.encoder_cache_hits["encoder"] == 2
+    assert engine.stats.cache_hits["encoder"] == 2
     assert distance(second, first.pixels) == 0
 
 

@@ -43,7 +43,7 @@ def test_a_cache_without_memory_stays_empty(
     for name in "ab":
         engine.add(request(name))
     assert {type(one) for one in run_until_idle(engine).values()} == {Finished}
-    assert not engine.stats.encoder_cache_hits
+    assert not engine.stats.cache_hits
 
 
 def test_a_cache_that_cannot_copy_a_result_is_cleared(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Content credentials: signed by us, read by the library's own reader."""
+"""Content credentials (C2PA), verified with the library's own reader."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _name(text: str) -> x509.Name:
 def _certificate(
     name: str, key: ec.EllipticCurvePrivateKey, issuer: str, by: ec.EllipticCurvePrivateKey
 ) -> x509.Certificate:
-    """As C2PA wants them: an authority, or an end-entity for e-mail protection."""
+    """Issue what C2PA requires: an authority, or an end-entity for e-mail protection."""
     authority = name == issuer
     now = datetime.now(UTC)
     public = by.public_key()
@@ -66,7 +66,7 @@ def _certificate(
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """An operator's certificate chain and key."""
+    """The files of an operator's certificate chain and key."""
     root, leaf = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     chain = [_certificate("farm", leaf, "root", root), _certificate("root", root, "root", root)]
     folder = tmp_path_factory.mktemp("c2pa")
@@ -79,29 +79,30 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 def read(data: bytes, content_type: str) -> dict[str, Any]:
-    """What the library's reader says of a file."""
+    """Read a file's credentials with the library."""
     with c2pa.Reader(content_type, io.BytesIO(data)) as reader:
-        return json.loads(reader.json())
+        report: dict[str, Any] = json.loads(reader.json())
+    return report
 
 
 @pytest.mark.parametrize("kind", CONTENT_TYPES)
-def test_a_signed_file_says_who_made_it(files: tuple[Path, Path], kind: str) -> None:
-    """The reader finds our statement, and nothing wrong but that it does not know the authority."""
+def test_a_signed_file_names_its_maker(files: tuple[Path, Path], kind: str) -> None:
+    """The reader finds the statement, and no fault except that it does not trust the authority."""
     data = encode(PIXELS, kind, None, ABOUT)
     signed = Credentials.load(*files).sign(data, CONTENT_TYPES[kind], ABOUT)
-    said = read(signed, CONTENT_TYPES[kind])
-    manifest = said["manifests"][said["active_manifest"]]
+    report = read(signed, CONTENT_TYPES[kind])
+    manifest = report["manifests"][report["active_manifest"]]
     (actions,) = [a for a in manifest["assertions"] if a["label"].startswith("c2pa.actions")]
     (created,) = actions["data"]["actions"]
     assert (created["action"], created["digitalSourceType"]) == ("c2pa.created", SOURCE_TYPE)
     assert created["parameters"]["seed"] == "7"
     assert manifest["signature_info"]["issuer"] == "Test"
-    faults = {each["code"] for each in said.get("validation_status", [])}
+    faults = {each["code"] for each in report.get("validation_status", [])}
     assert faults <= {"signingCredential.untrusted"}
 
 
-def test_a_changed_file_is_found_out(files: tuple[Path, Path]) -> None:
-    """Whoever alters the pixels breaks the credentials."""
+def test_a_changed_file_is_detected(files: tuple[Path, Path]) -> None:
+    """A change of the pixels invalidates the credentials."""
     data = encode(PIXELS, "jpeg", None, ABOUT)
     signed = bytearray(Credentials.load(*files).sign(data, "image/jpeg", ABOUT))
     signed[-20] ^= 1
@@ -109,8 +110,10 @@ def test_a_changed_file_is_found_out(files: tuple[Path, Path]) -> None:
     assert "assertion.dataHash.mismatch" in faults
 
 
-def test_what_cannot_sign_stops_the_start(files: tuple[Path, Path], tmp_path: Path) -> None:
-    """A missing file, no key, no certificate: one line that names the variables."""
+def test_files_that_cannot_sign_are_refused_at_the_start(
+    files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """A missing file, an empty key and an empty chain raise an error that names the variables."""
     chain, key = files
     empty = tmp_path / "empty"
     empty.write_text("")

@@ -1,4 +1,4 @@
-"""Where the pictures come from that a request starts with."""
+"""Input pictures: in the request, uploaded, or downloaded."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from PIL import Image
 from app.errors import TooLarge
 from app.storage.uploads import is_name, key_of, new_name
 from tests.unit.app.outbound.canary import Canary
-from workers.errors import RenderFailed
+from workers.errors import InputUnavailable, RenderFailed
 from workers.images.encode import encode
-from workers.images.inputs import Inputs, InputUnavailable
+from workers.images.inputs import Inputs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,13 +28,13 @@ PNG = encode(np.full((2, 3, 3), 7, dtype=np.uint8), "png")
 
 
 class MemoryStorage:
-    """A store of a few objects."""
+    """An object store in memory."""
 
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}
 
     def get(self, key: str, limit_bytes: int | None = None) -> bytes:
-        """As `Storage` has it."""
+        """Like `Storage.get`."""
         if key not in self.objects:
             raise FileNotFoundError(key)
         if limit_bytes is not None and len(self.objects[key]) > limit_bytes:
@@ -43,7 +43,7 @@ class MemoryStorage:
 
 
 class Web(ThreadingHTTPServer):
-    """Gives out what its paths say."""
+    """A web server with one fixed answer for each path."""
 
     def __init__(self, canary_port: int) -> None:
         answers = {
@@ -74,16 +74,16 @@ class Web(ThreadingHTTPServer):
 
 @pytest.fixture
 def canary() -> Iterator[Canary]:
-    """Nobody may come here."""
-    bird = Canary()
-    yield bird
-    assert bird.untouched
-    bird.close()
+    """A server that no request may reach."""
+    server = Canary()
+    yield server
+    assert server.untouched
+    server.close()
 
 
 @pytest.fixture
 def web(canary: Canary) -> Iterator[str]:
-    """A web server on loopback."""
+    """The address of a web server on loopback."""
     with Web(canary.port) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
@@ -91,88 +91,95 @@ def web(canary: Canary) -> Iterator[str]:
 
 
 @pytest.fixture
-def shelf() -> MemoryStorage:
-    """An empty store."""
+def storage() -> MemoryStorage:
+    """An empty object store."""
     return MemoryStorage()
 
 
 def fetch(
-    shelf: MemoryStorage, text: str, *, allow_private: bool = True, tenant: UUID = TENANT
+    storage: MemoryStorage, text: str, *, allow_private: bool = True, tenant: UUID = TENANT
 ) -> Image.Image:
-    """The picture that a request of the tenant names."""
-    return Inputs(shelf, allow_private, limit_bytes=4096).picture(tenant, text, "image", "RGB")  # type: ignore[arg-type]
+    """Load the picture that a request of the tenant names."""
+    return Inputs(storage, allow_private, limit_bytes=4096).picture(tenant, text, "image", "RGB")  # type: ignore[arg-type]
 
 
-def test_each_way_gives_the_picture(shelf: MemoryStorage, web: str) -> None:
-    """In the request, uploaded before, or by URL: the same pixels."""
+def test_each_source_gives_the_picture(storage: MemoryStorage, web: str) -> None:
+    """A data URL, an upload and a URL give the same pixels."""
     name = new_name()
-    shelf.objects[key_of(TENANT, name)] = PNG
+    storage.objects[key_of(TENANT, name)] = PNG
     data_url = "data:image/png;base64," + base64.b64encode(PNG).decode()
     for text in (data_url, name, f"{web}/ok.png"):
-        assert fetch(shelf, text).getpixel((2, 1)) == (7, 7, 7)
+        assert fetch(storage, text).getpixel((2, 1)) == (7, 7, 7)
 
 
-def test_anothers_upload_is_not_there(shelf: MemoryStorage) -> None:
-    """An upload is named within its tenant."""
+def test_another_tenants_upload_does_not_exist(storage: MemoryStorage) -> None:
+    """The name of an upload is valid only within its tenant."""
     name = new_name()
-    shelf.objects[key_of(OTHER, name)] = PNG
-    with pytest.raises(RenderFailed, match="nothing was put to"):
-        fetch(shelf, name)
+    storage.objects[key_of(OTHER, name)] = PNG
+    with pytest.raises(RenderFailed, match="nothing was uploaded to"):
+        fetch(storage, name)
 
 
 @pytest.mark.parametrize(
-    ("path", "said"),
-    [("/page", "not a readable"), ("/gone", "404"), ("/away", "302"), ("/large", "more than 4096")],
+    ("path", "message"),
+    [
+        ("/page", "not a readable"),
+        ("/gone", "404"),
+        ("/away", "302"),
+        ("/large", "larger than 4096"),
+    ],
 )
-def test_what_will_never_do_fails_the_job(
-    shelf: MemoryStorage, web: str, path: str, said: str
+def test_an_unusable_answer_fails_the_job(
+    storage: MemoryStorage, web: str, path: str, message: str
 ) -> None:
-    """No picture, not there, elsewhere, too large; and a redirect is not followed."""
-    with pytest.raises(RenderFailed, match=said) as caught:
-        fetch(shelf, web + path)
+    """No picture, a 404, a redirect and too large a body are `bad_image`; no redirect is followed."""
+    with pytest.raises(RenderFailed, match=message) as caught:
+        fetch(storage, web + path)
     assert caught.value.code == "bad_image"
 
 
 @pytest.mark.parametrize("path", ["/busy", "/slow-down"])
-def test_what_may_be_there_later_is_tried_again(shelf: MemoryStorage, web: str, path: str) -> None:
-    """A server that is busy or gone for now is not the request's fault."""
-    with pytest.raises(InputUnavailable):
-        fetch(shelf, web + path)
-    with pytest.raises(InputUnavailable):
-        fetch(shelf, "http://127.0.0.1:1/x.png")
-
-
-def test_the_farm_fetches_nothing_from_inside(
-    shelf: MemoryStorage, web: str, canary: Canary
+def test_an_unavailable_server_is_no_fault_of_the_request(
+    storage: MemoryStorage, web: str, path: str
 ) -> None:
-    """The rules of webhooks hold: by address, by name, and http not at all."""
+    """A 503, a 429 and a refused connection raise `InputUnavailable`, so the job is tried again."""
+    with pytest.raises(InputUnavailable):
+        fetch(storage, web + path)
+    with pytest.raises(InputUnavailable):
+        fetch(storage, "http://127.0.0.1:1/x.png")
+
+
+def test_private_addresses_are_not_fetched(
+    storage: MemoryStorage, web: str, canary: Canary
+) -> None:
+    """The rules of webhooks hold: no http, no private address, neither by number nor by name."""
     port = canary.port
     for url in (f"{web}/ok.png", f"https://127.0.0.1:{port}/x", f"https://[::1]:{port}/x"):
         with pytest.raises(RenderFailed, match="the URL"):
-            fetch(shelf, url, allow_private=False)
+            fetch(storage, url, allow_private=False)
 
 
-def test_an_upload_may_be_too_large_or_no_picture(shelf: MemoryStorage) -> None:
-    """Whatever was put there, it is the request's fault and said so."""
+def test_a_bad_upload_fails_the_job(storage: MemoryStorage) -> None:
+    """An upload that is too large or no picture is `bad_image`."""
     large, text = new_name(), new_name()
-    shelf.objects = {key_of(TENANT, large): b"x" * 5000, key_of(TENANT, text): b"hello"}
+    storage.objects = {key_of(TENANT, large): b"x" * 5000, key_of(TENANT, text): b"hello"}
     for name in (large, text):
         with pytest.raises(RenderFailed) as caught:
-            fetch(shelf, name)
+            fetch(storage, name)
         assert caught.value.code == "bad_image"
 
 
 @pytest.mark.parametrize("text", ["uploads/", "uploads/..", "uploads/x", "/uploads/x", "x"])
 def test_only_a_uuid_names_an_upload(text: str) -> None:
-    """So no name leads out of its tenant's folder."""
+    """Other texts are refused, so no name leads out of its tenant's folder."""
     assert not is_name(text)
     assert not is_name(f"{new_name()}/../x")
     assert is_name(new_name())
 
 
-def test_a_picture_is_read_whole(shelf: MemoryStorage) -> None:
-    """A mask from an upload comes in its own mode."""
+def test_a_mask_has_its_own_mode(storage: MemoryStorage) -> None:
+    """A mask from an upload is converted to grey."""
     name, file = new_name(), io.BytesIO()
     Image.new("RGBA", (2, 2), (255, 0, 0, 9)).save(file, "PNG")
-    shelf.objects[key_of(TENANT, name)] = file.getvalue()
-    assert Inputs(shelf).picture(TENANT, name, "mask", "L").mode == "L"  # type: ignore[arg-type]
+    storage.objects[key_of(TENANT, name)] = file.getvalue()
+    assert Inputs(storage).picture(TENANT, name, "mask", "L").mode == "L"  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""The operator's own look at each picture."""
+"""Moderation: the operator's check of each picture."""
 
 from __future__ import annotations
 
@@ -22,38 +22,39 @@ PIXELS = np.full((2, 3, 3), 200, dtype=np.uint8)
 
 
 def no_bright_ones(picture: Image.Image, request: Mapping[str, Any]) -> str | None:
-    """An operator's rule."""
-    return f"too bright for {request['prompt']!r}" if picture.getpixel((0, 0)) > (100,) else None
+    """Reject bright pictures, as an operator's rule might."""
+    bright = np.asarray(picture).mean() > 100
+    return f"too bright for {request['prompt']!r}" if bright else None
 
 
 @pytest.fixture
 def rules(monkeypatch: pytest.MonkeyPatch) -> str:
-    """A module of the operator's, with the rule in it."""
-    module = ModuleType("their_rules")
-    module.look = no_bright_ones  # type: ignore[attr-defined]
+    """The name of an operator's module that contains the rule."""
+    module = ModuleType("operator_rules")
+    module.check = no_bright_ones  # type: ignore[attr-defined]
     module.number = 7  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "their_rules", module)
-    return "their_rules"
+    monkeypatch.setitem(sys.modules, "operator_rules", module)
+    return "operator_rules"
 
 
-def test_a_reason_rejects_and_none_lets_pass(rules: str) -> None:
+def test_a_reason_rejects_and_none_accepts(rules: str) -> None:
     """The job fails as `content_rejected`, with the reason in the operator's words."""
-    moderator = moderation.load(f"{rules}:look")
+    moderator = moderation.load(f"{rules}:check")
     assert moderator is not None
     with pytest.raises(RenderFailed, match="too bright for 'night'") as caught:
-        moderation.look(moderator, PIXELS, {"prompt": "night"})
+        moderation.check(moderator, PIXELS, {"prompt": "night"})
     assert caught.value.code == "content_rejected"
-    moderation.look(moderator, PIXELS // 4, {"prompt": "night"})
+    moderation.check(moderator, PIXELS // 4, {"prompt": "night"})
 
 
-def test_it_is_off_unless_named() -> None:
-    """Nothing is looked at by default."""
+def test_moderation_is_off_by_default() -> None:
+    """By default no picture is checked."""
     assert moderation.load("") is None
 
 
-@pytest.mark.parametrize("tail", ["", ":", ":nothing", ":number", ":look.x"])
-def test_what_cannot_be_called_stops_the_start(rules: str, tail: str) -> None:
-    """A wrong name is one line that names the variable; a farm never runs without its rule."""
+@pytest.mark.parametrize("tail", ["", ":", ":nothing", ":number", ":check.x"])
+def test_a_wrong_name_is_refused_at_the_start(rules: str, tail: str) -> None:
+    """The error names the variable, so a farm never runs without its rule."""
     with pytest.raises(SettingsError, match="RENDERFARM_MODERATION"):
         moderation.load(rules + tail)
     with pytest.raises(SettingsError, match="RENDERFARM_MODERATION"):

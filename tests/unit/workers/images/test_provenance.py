@@ -1,4 +1,4 @@
-"""What files say of how they were made."""
+"""Provenance: the metadata in image files."""
 
 from __future__ import annotations
 
@@ -26,30 +26,32 @@ SOURCE = "{http://iptc.org/std/Iptc4xmpExt/2008-02-29/}DigitalSourceType"
 
 
 def opened(kind: str, *, prompt: bool = True, seed: int = 8) -> Image.Image:
-    """A file of that kind, as a reader finds it."""
+    """Encode a picture with its metadata, and open the file."""
     about = Provenance.of(REQUEST, seed, "abc123", prompt=prompt)
     return Image.open(io.BytesIO(encode(PIXELS, kind, None, about)))
 
 
 def xmp(picture: Image.Image) -> ET.Element:
-    """The XMP packet of a picture."""
+    """Return the XMP packet of a picture."""
     found = picture.info.get("XML:com.adobe.xmp") or picture.info["xmp"]
     return ET.fromstring(found if isinstance(found, str) else found.decode())  # noqa: S314 - ours
 
 
-def said(picture: Image.Image) -> dict[str, Any]:
-    """The fields that a picture names, as programs read them."""
+def fields_of(picture: Image.Image) -> dict[str, Any]:
+    """Return the fields in a picture's metadata, as programs read them."""
     if picture.format == "PNG":
-        return {k: v for k, v in picture.info.items() if k not in {"Software", "XML:com.adobe.xmp"}}
+        others = {"Software", "XML:com.adobe.xmp"}
+        return {str(key): text for key, text in picture.info.items() if key not in others}
     comment = picture.getexif().get_ifd(TAG_EXIF)[TAG_COMMENT]
     assert comment.startswith(b"UNICODE\0")
-    return json.loads(comment[8:].decode("utf-16-be"))
+    fields: dict[str, Any] = json.loads(comment[8:].decode("utf-16-be"))
+    return fields
 
 
 @pytest.mark.parametrize("kind", CONTENT_TYPES)
-def test_a_file_says_how_it_was_made(kind: str) -> None:
-    """By which weights, from what, with its own seed; and nothing of the customer's metadata."""
-    fields = said(opened(kind))
+def test_a_file_contains_how_it_was_made(kind: str) -> None:
+    """It names the revision, the request and its own seed, but nothing of the customer's metadata."""
+    fields = fields_of(opened(kind))
     assert fields["prompt"] == PROMPT
     assert {name: str(fields[name]) for name in ("model", "model_revision", "seed")} == {
         "model": "scenes", "model_revision": "abc123", "seed": "8",
@@ -59,8 +61,8 @@ def test_a_file_says_how_it_was_made(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", CONTENT_TYPES)
-def test_a_file_says_that_a_machine_made_it(kind: str) -> None:
-    """The IPTC's digital source type is in the XMP, with the prompt as the description."""
+def test_a_file_is_marked_as_generated(kind: str) -> None:
+    """The XMP contains the IPTC's digital source type, and the prompt as the description."""
     packet = xmp(opened(kind))
     (source,) = packet.iter(SOURCE)
     assert source.text == SOURCE_TYPE
@@ -69,20 +71,20 @@ def test_a_file_says_that_a_machine_made_it(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", CONTENT_TYPES)
-def test_a_tenant_may_keep_its_prompts(kind: str) -> None:
-    """Then no part of the file holds them, and the rest stays."""
+def test_a_tenant_can_keep_its_prompts_out_of_files(kind: str) -> None:
+    """No part of the file contains the prompt; the other fields stay."""
     about = Provenance.of(REQUEST, 8, None, prompt=False)
     file = encode(PIXELS, kind, None, about)
     for text in ("Bär", "fox"):
         for encoding in ("utf-8", "utf-16-be", "latin-1"):
             assert text.encode(encoding) not in file
     assert SOURCE_TYPE.encode() in file
-    assert "prompt" not in said(Image.open(io.BytesIO(file)))
+    assert "prompt" not in fields_of(Image.open(io.BytesIO(file)))
 
 
 @pytest.mark.parametrize("kind", CONTENT_TYPES)
 def test_the_same_job_makes_the_same_bytes(kind: str) -> None:
-    """No time and no machine gets into a file; and the pixels are those without provenance."""
+    """A file depends on neither time nor machine, and metadata does not change its pixels."""
     about = Provenance.of(REQUEST, 8, "abc", prompt=True)
     file = encode(PIXELS, kind, None, about)
     assert file == encode(PIXELS, kind, None, about)
@@ -91,7 +93,7 @@ def test_the_same_job_makes_the_same_bytes(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["jpeg", "webp", "avif"])
-def test_less_quality_is_a_smaller_file(kind: str) -> None:
+def test_lower_quality_gives_a_smaller_file(kind: str) -> None:
     """The request's quality reaches the encoder."""
     noise = np.random.default_rng(7).integers(0, 255, (64, 64, 3), dtype=np.uint8)
     assert len(encode(noise, kind, 10)) < len(encode(noise, kind, 90))

@@ -1,4 +1,4 @@
-"""What a running worker says that it draws with."""
+"""The revision of the files that a running worker renders with."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 MODEL = Model("scenes", "diffusers", None, "", "r1", 0.0, ("euler",))
 
 
-def asked(*loras: str) -> dict[str, Any]:
-    """A stored request."""
+def request(*loras: str) -> dict[str, Any]:
+    """Build a stored request with these LoRAs."""
     return {"model": "scenes", "loras": [{"name": name, "scale": 1.0} for name in loras]}
 
 
 @pytest.fixture
-def found(tmp_path: Path) -> Revisions:
-    """A worker that found two LoRAs when it started."""
+def revisions(tmp_path: Path) -> Revisions:
+    """The revisions of a worker that had two LoRAs when it started."""
     for name in ("ink", "pen"):
         (tmp_path / name).mkdir()
-        (tmp_path / name / LORA_FILE).write_text("as it was")
+        (tmp_path / name / LORA_FILE).write_text("original.")
     loras = {name: tmp_path / name for name in ("ink", "pen")}
     return Revisions({"scenes": replace(MODEL, loras=loras)})
 
@@ -39,25 +39,25 @@ def _rewrite(file: Path) -> None:
 
 
 def _replace(file: Path) -> None:
-    about, new = file.stat(), file.with_suffix(".new")
-    new.write_text("as it is.")
-    os.utime(new, ns=(about.st_atime_ns, about.st_mtime_ns))
+    status, new = file.stat(), file.with_suffix(".new")
+    new.write_text("replaced.")
+    os.utime(new, ns=(status.st_atime_ns, status.st_mtime_ns))
     new.replace(file)
 
 
 @pytest.mark.parametrize("exchange", [_rewrite, _replace, os.unlink])
-def test_an_exchanged_lora_is_another_revision(
-    found: Revisions, tmp_path: Path, exchange: Callable[[Path], None]
+def test_a_replaced_lora_changes_the_revision(
+    revisions: Revisions, tmp_path: Path, exchange: Callable[[Path], None]
 ) -> None:
-    """Pictures that wear it belong to no revision from then on; those that do not, as before."""
-    assert found.of(asked("ink")) == "r1"
+    """Requests with the LoRA get a revision that matches no picture; other requests keep theirs."""
+    assert revisions.of(request("ink")) == "r1"
     exchange(tmp_path / "ink" / LORA_FILE)
-    assert found.of(asked("pen", "ink")) == "r1+changed"
-    assert (found.of(asked("pen")), found.of(asked())) == ("r1", "r1")
+    assert revisions.of(request("pen", "ink")) == "r1+changed"
+    assert (revisions.of(request("pen")), revisions.of(request())) == ("r1", "r1")
 
 
-def test_what_it_does_not_know_is_nobodys_revision(found: Revisions) -> None:
-    """Another worker's model has none here; a LoRA that is not there fails in the engine."""
-    assert found.of({"model": "other"}) is None
-    assert found.of(asked("brush")) == "r1"
-    assert found.of({"model": "scenes"}) == "r1", "as older versions stored requests"
+def test_unknown_models_and_loras(revisions: Revisions) -> None:
+    """A model of another worker has no revision; an unknown LoRA does not change one."""
+    assert revisions.of({"model": "other"}) is None
+    assert revisions.of(request("brush")) == "r1"
+    assert revisions.of({"model": "scenes"}) == "r1", "as older versions stored requests"

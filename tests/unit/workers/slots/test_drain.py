@@ -1,4 +1,4 @@
-"""The shipped model, drained by one worker's runtime and finished by another's."""
+"""Draining: one worker's runtime starts a job of the shipped model, another one finishes it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from workers.engine.request import Finished
 
 PATIENCE_S = 120.0
-ASKED = Request(
+REQUEST = Request(
     id="a",
     model="scenes",
     prompt="a red circle on a blue background",
@@ -35,47 +35,47 @@ ASKED = Request(
 )
 
 
-class Stops(Engine):
-    """An engine that tells when a job has made so many steps."""
+class PausingEngine(Engine):
+    """An engine that makes no more steps once its job has made `after` of them."""
 
     def __init__(self, after: int) -> None:
         super().__init__({"scenes": load(REPOSITORY / "models" / "scenes", name="scenes")})
         self._after = after
-        self.far_enough = threading.Event()
+        self.paused = threading.Event()
 
     @property
     def idle(self) -> bool:
-        """Idle also when the job has gone far enough, so that the thread waits to be stopped."""
+        """Also idle when the job has made its steps, so that the device thread waits for a message."""
         if any(step < self._after for step, _ in self.progress().values()):
             return super().idle
         if self.progress():
-            self.far_enough.set()
+            self.paused.set()
         return True
 
 
 def started(engine: Engine) -> tuple[Runtime, Future[Finished]]:
-    """A runtime that renders."""
+    """Start a runtime that renders the request."""
     runtime = Runtime(lambda: engine)
     runtime.start()
-    return runtime, runtime.submit(ASKED)
+    return runtime, runtime.submit(REQUEST)
 
 
 def test_a_drained_job_ends_with_the_undisturbed_jobs_bytes() -> None:
-    """Stopped at 5 of 12 steps and resumed elsewhere: same pixels, and only 7 steps to do."""
-    runtime, future = started(Stops(99))
+    """A job that is drained at 5 of 12 steps makes 7 more elsewhere and gives the same pixels."""
+    runtime, future = started(PausingEngine(99))
     undisturbed = future.result(PATIENCE_S).pixels[0]
     runtime.stop()
 
-    engine = Stops(5)
+    engine = PausingEngine(5)
     runtime, future = started(engine)
-    assert engine.far_enough.wait(PATIENCE_S)
+    assert engine.paused.wait(PATIENCE_S)
     runtime.stop()
-    with pytest.raises(RenderDrained) as left:
+    with pytest.raises(RenderDrained) as caught:
         future.result(PATIENCE_S)
 
-    other = Runtime(lambda: Stops(99))
+    other = Runtime(lambda: PausingEngine(99))
     other.start()
-    resumed = other.submit(ASKED, left.value.checkpoint).result(PATIENCE_S).pixels[0]
+    resumed = other.submit(REQUEST, caught.value.checkpoint).result(PATIENCE_S).pixels[0]
     assert other.stats()["forwards"]["denoiser"] == 12 - 5
     other.stop()
     assert np.array_equal(resumed, undisturbed)

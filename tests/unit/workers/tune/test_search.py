@@ -1,4 +1,4 @@
-"""Tuning: which switches are kept, and how they are written."""
+"""Tuning: which settings are kept, and how they are written."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tomllib
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from click.testing import CliRunner
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 PLAIN = Speed()
 
 
-def test_a_switch_is_kept_if_it_pays_and_changes_little() -> None:
-    """Quicker and near enough is kept, and the next switch is tried on top of it."""
-    seen: list[Speed] = []
+def test_a_setting_is_kept_if_it_is_faster_and_accurate() -> None:
+    """A faster and accurate value is kept, and the next setting is tried on top of it."""
+    measured: list[Speed] = []
 
     def measure(speed: Speed) -> Measured:
-        seen.append(speed)
+        measured.append(speed)
         seconds = 1.0
         if speed.dtype == "bfloat16":
             seconds = 0.5
@@ -41,17 +41,21 @@ def test_a_switch_is_kept_if_it_pays_and_changes_little() -> None:
             return Measured(error="no compiler")
         return Measured(seconds * (0.98 if speed.channels_last else 1.0), 3, 0.5)
 
-    tried = {"dtype": ["bfloat16", "float16"], "channels_last": [True], "compile": ["blocks"]}
+    tried: dict[str, list[Any]] = {
+        "dtype": ["bfloat16", "float16"],
+        "channels_last": [True],
+        "compile": ["blocks"],
+    }
     rows = list(search(PLAIN, tried, measure, 2.0))
     assert [row.verdict for row in rows] == [
-        "kept", "kept", "too far off", "not quicker", "failed"
+        "kept", "kept", "too inaccurate", "not faster", "failed"
     ]  # fmt: skip
     assert winner(rows).speed == replace(PLAIN, dtype="bfloat16")
-    assert seen[-1] == replace(PLAIN, dtype="bfloat16", compile="blocks")
+    assert measured[-1] == replace(PLAIN, dtype="bfloat16", compile="blocks")
 
 
-def test_of_one_switchs_values_the_quickest_is_kept() -> None:
-    """Both are good; one is better; the present value is not measured again."""
+def test_the_fastest_value_of_a_setting_is_kept() -> None:
+    """Of two faster values the fastest is kept; the present value is not measured again."""
     times = {"": 1.0, "slow": 0.9, "quick": 0.5}
     rows = list(
         search(
@@ -59,14 +63,14 @@ def test_of_one_switchs_values_the_quickest_is_kept() -> None:
         )
     )
     assert [(row.switch, row.verdict) for row in rows] == [
-        ("as it is", "kept"),
-        ("attention = 'slow'", "not quicker"),
+        ("no changes", "kept"),
+        ("attention = 'slow'", "not faster"),
         ("attention = 'quick'", "kept"),
     ]
 
 
-def test_a_model_that_cannot_be_rendered_as_it_is_is_not_searched() -> None:
-    """One row, which says why."""
+def test_a_model_that_cannot_render_is_not_tuned() -> None:
+    """The only row has the reason."""
     (row,) = search(PLAIN, {"compile": ["blocks"]}, lambda _: Measured(error="no weights"), 1)
     assert row.verdict == "failed"
 
@@ -85,8 +89,8 @@ pipeline = "null"
 """
 
 
-def test_the_winner_is_written_and_every_comment_stays() -> None:
-    """Keys that are there are changed, those that differ are added, the rest is untouched."""
+def test_the_settings_are_written_and_every_comment_stays() -> None:
+    """Existing keys are changed, keys that differ from the defaults are added, all else stays."""
     best = Speed(channels_last=True, vae_tiling=True)
     after = recorded(BEFORE, "scenes", best, "measured on cpu")
     assert tomllib.loads(after) == tomllib.loads(BEFORE) | {
@@ -101,8 +105,8 @@ def test_the_winner_is_written_and_every_comment_stays() -> None:
     assert recorded(after, "scenes", best, "measured on cpu") == after
 
 
-def test_a_new_table_stands_with_its_own_model() -> None:
-    """It goes behind the model's last setting, not behind the next one's comments; names may need quotes."""
+def test_a_new_table_follows_its_own_model() -> None:
+    """The table follows the model's last setting and precedes the next entry's comments."""
     before = '["sd-1.5"]\npath = "x"\n["sd-1.5".limits]\nmax_steps = 9\n\n# Null.\n[null]\npipeline = "null"\n'
     after = recorded(before, "sd-1.5", Speed(dtype="float16"), "measured")
     assert tomllib.loads(after)["sd-1.5"]["speed"] == {"dtype": "float16"}
@@ -112,7 +116,7 @@ def test_a_new_table_stands_with_its_own_model() -> None:
 
 
 def test_an_entry_without_speed_gets_one(tmp_path: Path) -> None:
-    """The shipped registry is written and read again, with its comments and its file mode."""
+    """The shipped registry is written and loaded again; its comments and file mode stay."""
     file = tmp_path / "models.toml"
     shutil.copy(REPOSITORY / "models" / "models.toml", file)
     for folder in (REPOSITORY / "models").glob("scenes*"):
@@ -127,7 +131,7 @@ def test_an_entry_without_speed_gets_one(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A registry of the shipped model, small and with its own autoencoder as its decoder."""
+    """A folder with the shipped model, small defaults, and its own autoencoder as the decoder."""
     folder = tmp_path_factory.mktemp("models")
     (folder / "scenes").symlink_to(REPOSITORY / "models" / "scenes")
     (folder / "models.toml").write_text(
@@ -137,10 +141,10 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_variants_are_rendered_and_held_to_the_plain_pictures(registry: Path) -> None:
-    """Channels last is the same to rounding; a decoder is found; an unknown backend is an error."""
+def test_variants_are_rendered_and_compared_with_the_plain_pictures(registry: Path) -> None:
+    """Channels last and a decoder differ by rounding; an unknown attention backend is an error."""
     model = load_catalog(registry / "models.toml").models["scenes"]
-    bench = Bench(model, registry, "cpu", 2, 1)
+    bench = Bench(model, registry, device="cpu", steps=2, rounds=1)
     assert "decoder" in switches(model, "cpu")
     assert switches(model, "cpu")["compile"] == ["blocks", "whole"]
     plain = bench.measure(PLAIN)
@@ -156,32 +160,37 @@ def test_variants_are_rendered_and_held_to_the_plain_pictures(registry: Path) ->
 SKIPPED = ("--skip=compile", "--skip=attention", "--skip=dtype", "--skip=decoder")
 
 
-def test_a_dry_run_says_what_it_would_write(
-    registry: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The table and the file's new text are printed, and the file is left alone."""
+def test_a_dry_run_prints_the_new_text(registry: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The table and the file's new text are printed, and the file does not change."""
     file = registry / "models.toml"
     before = file.read_text()
     monkeypatch.setenv("RENDERFARM_MODELS", str(file))
-    said = CliRunner().invoke(main, ["scenes", "--dry-run", "--steps=1", "--rounds=1", *SKIPPED])
-    assert said.exit_code == 0, said.output
-    assert "channels_last = True" in said.output
-    assert "left as it is" in said.output
+    result = CliRunner().invoke(main, ["scenes", "--dry-run", "--steps=1", "--rounds=1", *SKIPPED])
+    assert result.exit_code == 0, result.output
+    assert "channels_last = True" in result.output
+    assert "is not changed" in result.output
     assert file.read_text() == before
-    said = CliRunner().invoke(main, ["nobody"])
-    assert said.exit_code != 0
+    result = CliRunner().invoke(main, ["nobody"])
+    assert result.exit_code != 0
 
 
 def test_doctor_tunes_a_model(registry: Path) -> None:
-    """The command measures and writes the entry, whose comments stay and which can be read again."""
+    """The command measures and writes the entry; its comments stay, and it can be loaded again."""
     file = registry / "models.toml"
     environment = {"PYTHONPATH": str(REPOSITORY), "RENDERFARM_MODELS": str(file)}
     doctor = [sys.executable, str(REPOSITORY / "bin" / "renderfarm"), "doctor", "--tune", "scenes"]
-    said = subprocess.run(
+    result = subprocess.run(
         [*doctor, "--steps", "1", "--skip", "prompt_cache_mb", *SKIPPED],
         env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert said.returncode == 0, said.stderr
+    assert result.returncode == 0, result.stderr
     assert "# measured on cpu" in file.read_text()
     assert "# ours" in file.read_text()
     load_catalog(file)
+
+
+def test_an_old_key_is_replaced_by_the_new_one() -> None:
+    """A registry with `prompt_memo_mb` stays valid: both names together would be refused."""
+    before = BEFORE.replace("vae_tiling = true", "prompt_memo_mb = 64")
+    after = recorded(before, "scenes", Speed(prompt_cache_mb=64), "measured on cpu")
+    assert tomllib.loads(after)["scenes"]["speed"] == {"dtype": "float32", "prompt_cache_mb": 64}

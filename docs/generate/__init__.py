@@ -1,0 +1,1 @@
+"""Generators of reference pages: each module makes a page of `docs/reference` from the code."""
