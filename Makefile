@@ -21,13 +21,15 @@ demo: setup ## Start a farm, render 16 prompts into demo/, stop it again (KEEP=1
 up: setup ## Start the whole farm here until Ctrl-C (ARGS="--port 0 --workers 2" reaches it)
 	@exec $(BIN)/renderfarm up $(ARGS)
 
-check: setup ## Lint, format, types and import directions
+check: setup ## Lint, format, types, import directions, prose, and links of the pages
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/python -m bin.check_prose
+	$(BIN)/python -m bin.check_docs
 
-docs: setup ## Check the links of all pages and build the documentation site into site/
+docs: setup ## Build the documentation site into site/; broken links and orphan pages fail
 	$(BIN)/python -m bin.check_docs
 	$(BIN)/python -m bin.build_docs
 

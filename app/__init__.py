@@ -1,1 +1,4 @@
-"""The control plane: accepts jobs, keeps their records, hands them to workers. Never imports torch."""
+"""The control plane: accepts jobs, keeps their records, hands them to workers.
+
+Never imports torch.
+"""

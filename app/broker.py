@@ -111,7 +111,7 @@ def publish(app: Celery, job_id: UUID, attempt: int, request: Mapping[str, Any])
 
 
 def summary(request: Mapping[str, Any]) -> str:
-    """Describe a job in one line, for Flower: model, size, steps and the beginning of the prompt."""
+    """Describe a job in one line, for Flower: model, size, steps, start of the prompt."""
     prompt = request["prompt"]
     short = prompt if len(prompt) <= 60 else prompt[:57] + "..."
     count = f" x{request['num_images']}" if request["num_images"] > 1 else ""

@@ -44,7 +44,10 @@ def create_engine(url: str, *, pool_size: int = 10) -> sqlalchemy.Engine:
 
 
 def autocommit(engine: sqlalchemy.Engine) -> sqlalchemy.Engine:
-    """Return the same engine in autocommit mode, for single statements: no BEGIN and no ROLLBACK."""
+    """Return the same engine in autocommit mode, for single statements.
+
+    No BEGIN and no ROLLBACK.
+    """
     return engine.execution_options(isolation_level="AUTOCOMMIT")
 
 
@@ -56,7 +59,10 @@ def uptime_s(engine: sqlalchemy.Engine) -> float:
 
 
 def _check_idle_connections(engine: sqlalchemy.Engine) -> None:
-    """Ping a connection before use if it was idle for `IDLE_S`; busy connections are known to work."""
+    """Ping a connection before use if it was idle for `IDLE_S`.
+
+    Busy connections are known to work.
+    """
 
     @sqlalchemy.event.listens_for(engine, "checkin")
     def note(_: Any, record: Any) -> None:

@@ -61,7 +61,7 @@ Measured {measured_at}, commit `{commit}`; {cpu}, {cores} cores, load at the sta
 
 
 def uploads(images: int) -> dict[str, dict[str, float]]:
-    """Run one round: MB/s and ms per image of the farm with and without reading back, and of boto3."""
+    """Run one round: MB/s and ms per image of the farm, with and without reads, and of boto3."""
     data = [os.urandom(IMAGE_BYTES) for _ in range(8)]
     with places.s3() as url:
         reading = ObjectStorage(settings_of(url))

@@ -38,7 +38,7 @@ def ratios(over: Sequence[float], under: Sequence[float]) -> Figures:
 def compare(rounds: Sequence[Mapping[str, Mapping[str, float]]], over: str, under: str) -> dict[
     str, Figures
 ]:  # fmt: skip
-    """Return the ratios of every figure that both contenders have in all rounds, with no 0 below."""
+    """Return the ratios of every figure that both contenders have, with no 0 below."""
     shared = rounds[0][over].keys() & rounds[0][under].keys()
     columns = {
         name: ([each[over][name] for each in rounds], [each[under][name] for each in rounds])

@@ -191,7 +191,10 @@ class Records:
             connection.execute(update, {"most": most, "id": tenant.id})
 
     def await_jobs(self, tenant: Tenant, count: int) -> float:
-        """Wait for the last job; return the seconds since the first one, by the database's clock."""
+        """Wait for the last job.
+
+        Return the seconds since the first one, by the database's clock.
+        """
         query = text("""SELECT count(*), extract(epoch FROM max(created_at) - min(created_at))
                         FROM jobs WHERE tenant_id = :id""")
         give_up_at = time.monotonic() + PATIENCE_S

@@ -1,8 +1,8 @@
 """Prose linter: finds lines of prose over 100 columns, and words that this project does not use.
 
-Run it as `python -m bin.check_prose [FOLDER ...]`; without folders it checks all tracked files. Prose
-is the docstrings and comments of Python files and the paragraphs, lists, quotes and headings of
-Markdown files. Tables, code, and lines that are one long link or URL may be longer.
+Run it as `python -m bin.check_prose [FOLDER ...]`; without folders it checks all tracked files.
+Prose is the docstrings and comments of Python files and the paragraphs, lists, quotes and headings
+of Markdown files. Tables, code, and lines that are one long link or URL may be longer.
 """
 
 from __future__ import annotations
@@ -30,8 +30,10 @@ LONG_LINES_ALLOWED: frozenset[str] = frozenset()
 REPORTS = "bench/results/"
 """Where programs write what they measured. Their lines may be longer; their words are checked."""
 
-NAMES_THE_WORDS = frozenset({"bin/check_prose.py", "tests/unit/bin/test_check_prose.py"})
-"""The files that must name the unwanted words."""
+NAMES_THE_WORDS = frozenset(
+    {"bin/check_prose.py", "tests/unit/bin/test_check_prose.py", "models/scenes/train.py"}
+)
+"""The files that must name the unwanted words: this one, its test, and an old option's name."""
 
 SUFFIXES = (".py", ".md", ".yaml", ".yml", ".toml")
 

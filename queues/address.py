@@ -17,7 +17,10 @@ DEFAULT_MAX_DELIVERIES = 5
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """The parts of `scheme://host/path?option=value`. `server` has everything before the options."""
+    """The parts of `scheme://host/path?option=value`.
+
+    `server` has everything before the options.
+    """
 
     scheme: str
     host: str
@@ -71,5 +74,8 @@ class Address:
 
     @property
     def max_deliveries(self) -> int:
-        """Return how often a message is delivered before it is dead: `?max_deliveries=`, default 5."""
+        """Return how often a message is delivered before it is dead.
+
+        `?max_deliveries=`, default 5.
+        """
         return int(self.number("max_deliveries", DEFAULT_MAX_DELIVERIES, 1))

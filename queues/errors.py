@@ -29,7 +29,10 @@ class MissingExtra(QueueError):
 
 
 class Unavailable(QueueError):
-    """The service could not be reached or did not answer. It may have done what was asked, or not."""
+    """The service could not be reached or did not answer.
+
+    It may have done what was asked, or not.
+    """
 
 
 class Refused(QueueError):

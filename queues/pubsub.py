@@ -60,7 +60,7 @@ AGAIN = Retry(
 
 
 class PubSubQueue(Queue):
-    """A topic to send to and, if `subscription` is given, one of its subscriptions to receive from."""
+    """A topic to send to, and a `subscription` to receive from if it is given."""
 
     def __init__(
         self, project: str, topic: str, subscription: str | None, *, lease_s: float, ahead: int

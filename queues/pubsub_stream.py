@@ -52,7 +52,10 @@ class Stream:
         self._thread.start()
 
     def take(self, limit: int, wait_s: float) -> list[tuple[float, ReceivedMessage]]:
-        """Return up to `limit` messages with their ages in seconds; wait for the first, or the end."""
+        """Return up to `limit` messages with their ages in seconds.
+
+        Wait for the first, or the end.
+        """
         with self._changed:
             self._changed.wait_for(lambda: self._fetched or self.ended, wait_s)
             now = self._taken_at = time.monotonic()

@@ -159,7 +159,10 @@ def _errors() -> Iterator[None]:
 
 
 def open_address(address: Address) -> RedisStream:
-    """Open the queue at `redis://...?stream=NAME&lease_s=30&max_deliveries=5`; `rediss://` is TLS."""
+    """Open the queue at `redis://...?stream=NAME&lease_s=30&max_deliveries=5`.
+
+    `rediss://` is TLS.
+    """
     address.allow("stream", "lease_s", "max_deliveries")
     stream = address.need("stream")
     client = Redis.from_url(

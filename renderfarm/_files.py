@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 
 def writable(path: str | os.PathLike[str]) -> Path:
-    """Check, before anything is fetched, that the file's folder exists. Raises FileNotFoundError."""
+    """Check, before anything is fetched, that the file's folder exists.
+
+    Raises FileNotFoundError.
+    """
     path = Path(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"cannot save {path}: there is no folder {path.parent}")

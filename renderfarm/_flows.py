@@ -179,7 +179,10 @@ def one_image(fields: Mapping[str, object]) -> None:
 
 
 def cancel(job_id: str, policy: Policy) -> Script[Job]:
-    """Cancel a job, also one that is already cancelled. Raises Conflict if it has ended otherwise."""
+    """Cancel a job, also one that is already cancelled.
+
+    Raises Conflict if it has ended otherwise.
+    """
     try:
         return (yield from ask(_calls.cancel(job_id), policy))
     except errors.Conflict:

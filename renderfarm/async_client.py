@@ -51,7 +51,10 @@ class AsyncImage(_views.ImageView):
 
 
 class AsyncJob(_views.JobView):
-    """A handle on one job. It shows the farm's last answer, and makes requests only when told to."""
+    """A handle on one job.
+
+    It shows the farm's last answer, and makes requests only when told to.
+    """
 
     def __init__(self, wire: AsyncTransport, snapshot: types.Job) -> None:
         self.snapshot = snapshot

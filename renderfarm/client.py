@@ -47,7 +47,10 @@ class Image(_views.ImageView):
 
 
 class Job(_views.JobView):
-    """A handle on one job. It shows the farm's last answer, and makes requests only when told to."""
+    """A handle on one job.
+
+    It shows the farm's last answer, and makes requests only when told to.
+    """
 
     def __init__(self, wire: Transport, snapshot: types.Job) -> None:
         self.snapshot = snapshot

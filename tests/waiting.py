@@ -1,4 +1,4 @@
-"""Polling: the one wait helper of the tests, for a condition that another thread or process meets."""
+"""Polling: the one wait helper of the tests."""
 
 from __future__ import annotations
 

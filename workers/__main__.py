@@ -1,4 +1,7 @@
-"""Run one worker: `python -m workers`. Settings come from the environment: `app.config.settings`."""
+"""Run one worker: `python -m workers`.
+
+Settings come from the environment: `app.config.settings`.
+"""
 
 from __future__ import annotations
 

@@ -100,7 +100,7 @@ def run(settings: Settings) -> None:
         log_config=None,
         access_log=False,
         timeout_graceful_shutdown=5,
-        timeout_keep_alive=75,  # longer than clients keep a connection, so that the client closes it and no request is lost
+        timeout_keep_alive=75,  # longer than clients keep one, so that the client closes it
     )
 
 

@@ -54,7 +54,10 @@ class Context:
         return present.job(row, images, lambda key: self.storage.url(key, lasts_s), position)
 
     def jobs(self, rows: list[Row], lasts_s: int | None = None) -> list[dict[str, Any]]:
-        """Return the public form of jobs with their images, in order; URLs are valid for `lasts_s`."""
+        """Return the public form of jobs with their images, in order.
+
+        URLs are valid for `lasts_s`.
+        """
         drawn = [row["id"] for row in rows if row["status"] == "succeeded"]
         images = self.queries.images(drawn)
         return [

@@ -48,7 +48,10 @@ def readyz(context: Ctx) -> dict[str, Any]:
 
 @router.get("/metrics", tags=["health"])
 def metrics(context: Ctx) -> Response:
-    """Return metrics in Prometheus' text format; only this process's while Postgres is unavailable."""
+    """Return metrics in Prometheus' text format.
+
+    Only this process's while Postgres is unavailable.
+    """
     try:
         farm = generate_latest(
             farm_metrics(context.queries.counts(), workers.living(context.engine))

@@ -92,7 +92,7 @@ async def show(
     tenant: Who,
     wait: Annotated[float, Query(ge=0, le=MAX_WAIT_S)] = 0.0,
 ) -> dict[str, Any]:
-    """Show the job; with `wait`, the answer is held until it is final or the seconds have passed."""
+    """Show the job; with `wait`, hold the answer until it is final or the time is over."""
     found = as_id(job_id)
     until = time.monotonic() + wait
     with context.hub.watch(str(found)) as changed:

@@ -55,7 +55,10 @@ class Previews:
 
     @contextlib.contextmanager
     def watch(self, job_id: str, changed: asyncio.Event) -> Iterator[Latest]:
-        """Request previews of the job while the context is open; `changed` is set when one arrives."""
+        """Request previews of the job while the context is open.
+
+        `changed` is set when one arrives.
+        """
         channel, latest = preview_channel(job_id), Latest(changed)
         self._watchers[channel].add(latest)
         self._watched.set()

@@ -17,7 +17,10 @@ router = APIRouter(prefix="/v1", tags=["uploads"])
 
 @router.post("/uploads", status_code=201)
 async def add(context: Ctx, tenant: Who) -> dict[str, Any]:
-    """Create a presigned URL for a PUT, valid for 15 minutes; use `key` as `image` or `mask` then."""
+    """Create a presigned URL for a PUT, valid for 15 minutes.
+
+    Use `key` as `image` or `mask` then.
+    """
     name = uploads.new_name()
     key = uploads.key_of(tenant.id, name)
     url = await run_in_threadpool(context.storage.upload_url, key, uploads.LASTS_S)
@@ -37,7 +40,10 @@ async def add(context: Ctx, tenant: Who) -> dict[str, Any]:
 
 @router.get("/cdn-cookie")
 async def cookie(context: Ctx, tenant: Who) -> dict[str, Any]:
-    """Return a cookie for pages with many images: it opens all of the tenant's on Google Cloud CDN."""
+    """Return a cookie for pages with many images.
+
+    It opens all of the tenant's on Google Cloud CDN.
+    """
     lasts_s = tenant.url_expiry_s
     found = await run_in_threadpool(context.storage.cookie, str(tenant.id), lasts_s)
     if found is None:

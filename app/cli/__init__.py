@@ -85,6 +85,6 @@ class LazyGroup(click.Group):
 def main() -> None:
     """Run AI image generation on your own GPUs, without losing a job.
 
-    First steps: `renderfarm up`, then in a second terminal `renderfarm submit "a red circle on a blue
-    background" -o circle.png`.
+    First steps: `renderfarm up`, then in a second terminal `renderfarm submit "a red circle on a
+    blue background" -o circle.png`.
     """

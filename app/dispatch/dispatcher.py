@@ -121,7 +121,7 @@ class Dispatcher:
         )  # fmt: skip
 
     def calls_for_a_round(self, notice: str) -> bool:
-        """Whether a notification calls for a round: a job waits, or a slot is free while jobs wait."""
+        """Whether a notification calls for a round: a job waits, or a slot may be free."""
         event = notice.rpartition(" ")[2]
         return event in WAITING or (self._crowded and event in ENDED)
 

@@ -41,7 +41,8 @@ class Stored:
 def attempt_name(job_id: UUID, attempt: int) -> str:
     """The name of an attempt in the engine and in Celery.
 
-    The job's id is not enough: a worker may claim a job while it still renders a lost attempt of it.
+    The job's id is not enough: a worker may claim a job while it still renders a lost attempt of
+    it.
     """
     return f"{job_id}.{attempt}"
 

@@ -94,7 +94,7 @@ class LocalFarm:
         }
 
     async def run(self, output: Output, announce: Callable[[Access], None]) -> None:
-        """Start everything in order, announce it, run until a signal, stop everything in reverse."""
+        """Start everything in order, run until a signal, stop everything in reverse."""
         self._file.unlink(missing_ok=True)  # of a farm that was killed
         supervisor = Supervisor(output, changed=lambda: self._publish(supervisor))
         try:

@@ -57,7 +57,7 @@ def choose(uid: int, *, namespaces: bool, reachable: bool) -> Identity:
     if reachable:
         return Identity.NOBODY
     raise LocalError(
-        "Postgres can't run as root, and neither a user namespace nor the user `nobody` can reach "
+        "Postgres cannot run as root, and user namespaces and the user `nobody` cannot access "
         "the farm's directory here: start as an ordinary user, or choose another --dir"
     )
 

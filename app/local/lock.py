@@ -1,4 +1,4 @@
-"""One farm per directory: a lock (flock) that the kernel releases when its holder ends in any way."""
+"""One farm per directory: a lock (flock) that the kernel releases when its holder ends."""
 
 from __future__ import annotations
 

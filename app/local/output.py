@@ -63,7 +63,10 @@ class Output:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def line(self, name: str, text: str, *, quiet: bool = False) -> None:
-        """Store one line, and show it if it is not blank; of quiet processes only alarms are shown."""
+        """Store one line, and show it if it is not blank.
+
+        Of quiet processes only alarms are shown.
+        """
         now = datetime.now().astimezone()
         self._keep(name, f"{now.isoformat(timespec='milliseconds')} {text}\n")
         if text.strip() and (not quiet or ALARM.search(text)):

@@ -47,7 +47,10 @@ def is_free(port: int) -> bool:
 
 
 def claim(port: int, *, option: str) -> int:
-    """Return the port if it is free, or a free one for 0. The error names the process that uses it."""
+    """Return the port if it is free, or a free one for 0.
+
+    The error names the process that uses it.
+    """
     if port == 0:
         return free()
     if not is_free(port):

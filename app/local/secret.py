@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def kept(path: Path, name: str, *, prefix: str = "") -> str:
-    """Return the secret `name` from the file `path`; create it (256 random bits) if it is missing."""
+    """Return the secret `name` from the file `path`; create it if it is missing."""
     known = _read(path)
     if name not in known:
         known[name] = prefix + secrets.token_urlsafe(32)
@@ -30,7 +30,10 @@ def private_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def private_file(path: Path, text: str) -> None:
-    """Replace `path` with `text`, mode 0600. A reader sees the old or the new file, never a part."""
+    """Replace `path` with `text`, mode 0600.
+
+    A reader sees the old or the new file, never a part.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(
         dir=path.parent, prefix=f".{path.name}."

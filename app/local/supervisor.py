@@ -42,7 +42,10 @@ class Supervisor:
         return {p.program.name: p.state for p in self._processes()}
 
     async def start(self, *programs: Program) -> None:
-        """Start programs together; return when all are ready. A StartError names one that failed."""
+        """Start programs together; return when all are ready.
+
+        A StartError names one that failed.
+        """
         tier = [Process(program, self._output, self._changed) for program in programs]
         self._tiers.append(tier)
         await asyncio.gather(*(process.first_ready for process in tier))

@@ -1,4 +1,4 @@
-"""Object storage with one interface: local files, S3, Google Cloud Storage or Azure Blob, by URL."""
+"""Object storage with one interface: local files, S3, Google Cloud Storage, Azure Blob."""
 
 from __future__ import annotations
 
@@ -70,7 +70,10 @@ class Storage(Protocol):
         """Return a presigned URL to which anyone may PUT the object, for this many seconds."""
 
     def cookie(self, folder: str, lasts_s: int | None) -> tuple[str, int] | None:
-        """Return the CDN's cookie for a folder, and its expiry in Unix seconds; None without one."""
+        """Return the CDN's cookie for a folder, and its expiry in Unix seconds.
+
+        None without one.
+        """
 
 
 class ObjectStorage:

@@ -35,7 +35,7 @@ def key_of(tenant_id: UUID, name: str) -> str:
 
 
 def name_of(key: str) -> str | None:
-    """Return the name of the upload under a key of the store; None if the key is not an upload's."""
+    """Return the name of the upload under a key of the store; None for other keys."""
     found = _KEY.fullmatch(key)
     return found["name"] if found else None
 

@@ -172,7 +172,10 @@ async def _run(settings: Settings) -> None:
 
 
 async def listen(listener: Listener, courier: Courier) -> None:
-    """Wake the courier when the outbox is written. Only a shortcut: it also polls every `POLL_S`."""
+    """Wake the courier when the outbox is written.
+
+    Only a shortcut: it also polls every `POLL_S`.
+    """
     while not courier.stopping:
         try:
             if await asyncio.to_thread(listener.wait, POLL_S):

@@ -86,7 +86,10 @@ class Endpoints:
         self._engine = engine
 
     def add(self, tenant_id: UUID, request: EndpointRequest) -> tuple[Row, str]:
-        """Return a new endpoint and its secret. Raises `InvalidRequest` if the tenant has too many."""
+        """Return a new endpoint and its secret.
+
+        Raises `InvalidRequest` if the tenant has too many.
+        """
         values = {"id": new_id(), "tenant_id": tenant_id, "secret": new_secret()}
         values |= request.model_dump(include={"url", "description", "events"})
         with self._engine.begin() as connection:

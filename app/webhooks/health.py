@@ -74,7 +74,7 @@ def give_up(connection: Connection, endpoint_id: UUID, reason: str) -> None:
 
 
 def disable(connection: Connection, endpoint_id: UUID, job_id: UUID, reason: str) -> None:
-    """Disable an endpoint, give up its pending deliveries, and notify the tenant's other endpoints."""
+    """Disable an endpoint, give up its deliveries, and notify the tenant's other endpoints."""
     row = connection.execute(_DISABLE, {"id": endpoint_id, "reason": reason}).one_or_none()
     if row is None:
         return

@@ -56,7 +56,7 @@ class History:
     def page(
         self, tenant_id: UUID, which: Filter, *, before: UUID | None = None, limit: int = 50
     ) -> list[Row]:
-        """Return up to `limit` deliveries of a tenant, newest first, those before the id `before`."""
+        """Return up to `limit` deliveries of a tenant, newest first, older than the id `before`."""
         return self._rows(
             _LIST,
             tenant_id=tenant_id,
@@ -88,7 +88,10 @@ class History:
         return bool(self._again("AND o.id = :id", tenant_id, id=delivery_id))
 
     def replay_since(self, tenant_id: UUID, since: datetime, which: Filter) -> int:
-        """Deliver everything since a time again. Return how many. Pending deliveries are unchanged."""
+        """Deliver everything since a time again. Return how many.
+
+        Pending deliveries are unchanged.
+        """
         return self._again(
             """AND o.id IN (SELECT id FROM outbox
                  WHERE tenant_id = :tenant_id AND created_at >= :since AND state <> 'pending'
@@ -129,7 +132,7 @@ def as_json(row: Row) -> dict[str, Any]:
 
 
 def try_as_json(row: Row) -> dict[str, Any]:
-    """Return one try: when, how long it took, the status, the error, the beginning of the answer."""
+    """Return one try: time, duration, status, error, and the beginning of the answer."""
     names = ("status", "error", "answer", "took_s")
     return {"at": _time(row["at"]), **{name: row[name] for name in names}}
 

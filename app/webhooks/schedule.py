@@ -47,7 +47,10 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class Unanswered:
-    """No answer came: no connection, a timeout, or not HTTP. `ours`: the request was not even sent."""
+    """No answer came: no connection, a timeout, or not HTTP.
+
+    `ours`: the request was not even sent.
+    """
 
     error: str
     ours: bool = False

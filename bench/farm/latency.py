@@ -42,7 +42,10 @@ def _round(contenders: Sequence[Side], asks: Sequence[Ask], number: int) -> dict
 
 
 def figures(parts: Sequence[Parts]) -> Figures:
-    """Return each part's median; of the whole, and of all but rendering, also the 95th percentile."""
+    """Return each part's median.
+
+    Of the whole, and of all but rendering, also the 95th percentile.
+    """
     totals = [each.total_s for each in parts]
     overheads = [each.total_s - each.render_s for each in parts]
     return {

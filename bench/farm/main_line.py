@@ -65,7 +65,7 @@ def draw(file: Path) -> Path:
 
 
 def _model(stand_in: Path, say: Callable[[str], None]) -> tuple[Path, dict[str, Any]]:
-    """Return the folder of `scenes`, or of a random model of its size if its weights are missing."""
+    """Return the folder of `scenes`, or of a random model if its weights are missing."""
     try:
         catalog = load_catalog(REPOSITORY / "models" / "models.toml", frozenset({"scenes"}))
     except CatalogError:

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 WIDTH = 96
 HEAD = """# Command line
 
-`renderfarm` is the farm's command. `make setup` installs it as `.venv/bin/renderfarm`. Every command
-has `--help`; this page is those help texts.
+`renderfarm` is the farm's command. `make setup` installs it as `.venv/bin/renderfarm`. Every
+command has `--help`; this page is those help texts.
 
 | command | does |
 |---|---|

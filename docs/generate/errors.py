@@ -39,8 +39,8 @@ has tried again by itself before it gave up: after 1, 2, 4 ... seconds, and
 |---|---|---|
 """
 TAIL = """
-A job whose deadline passed is `expired`, and a job that somebody cancelled is `cancelled`. Neither has
-an error.
+A job whose deadline passed is `expired`, and a job that somebody cancelled is `cancelled`. Neither
+has an error.
 """
 UNTYPED = {
     "internal_error": (500, "a bug of the farm; the API's log has more"),

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 LEVELS = {"debug", "info", "warning", "error", "exception", "critical"}
 HEAD = """# Log events
 
-One line per event, on standard error: the level, the event's name, then its fields. Names and fields
-are stable; texts in `cause` come from libraries. `exception` is an error with a traceback.
+One line per event, on standard error: the level, the event's name, then its fields. Names and
+fields are stable; texts in `cause` come from libraries. `exception` is an error with a traceback.
 
 | event | level | logged by | fields | meaning |
 |---|---|---|---|---|
@@ -99,7 +99,10 @@ class Event:
 
 
 def page() -> str:
-    """Return the whole page as Markdown. Raises `LookupError` where a meaning is missing or stale."""
+    """Return the whole page as Markdown.
+
+    Raises `LookupError` where a meaning is missing or stale.
+    """
     found: dict[str, list[Event]] = defaultdict(list)
     for event in events():
         found[event.name].append(event)

@@ -10,9 +10,9 @@ from docs.generate.markdown import notice, table
 
 HEAD = """# Metrics
 
-`GET /metrics` of an API process answers in Prometheus' text format. The farm's own metrics come from
-the database, so every API process shows the same; while Postgres is unavailable only the process's
-own are left. Label values are bounded sets, never ids.
+`GET /metrics` of an API process answers in Prometheus' text format. The farm's own metrics come
+from the database, so every API process shows the same; while Postgres is unavailable, only the
+process's own are left. Label values are bounded sets, never ids.
 
 """
 TAIL = """

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 HEAD = """# Queue messages
 
-A message on a queue is the body of `POST /v1/jobs` and, optionally, the job's `id`: JSON in UTF-8, at
-most 256 KiB. [The JSON Schema](queue-message.schema.json) (2020-12) is the same as this page. The
-model's own limits come on top; `GET /v1/models` shows them. An unknown field is refused.
+A message on a queue is the body of `POST /v1/jobs` and, optionally, the job's `id`: JSON in UTF-8,
+at most 256 KiB. [The JSON Schema](queue-message.schema.json) (2020-12) is the same as this page.
+The model's own limits come on top; `GET /v1/models` shows them. An unknown field is refused.
 
 | field | type | limits | meaning |
 |---|---|---|---|

@@ -68,7 +68,10 @@ def reconstruction_loss(decoded: Tensor, pictures: Tensor) -> Tensor:
 
 
 def edges(pictures: Tensor) -> Tensor:
-    """Return 1 within two pixels of a change of colour, else 0, (n, 1, h, w); pictures in [-1, 1]."""
+    """Return 1 within two pixels of a change of colour, else 0, (n, 1, h, w).
+
+    Pictures in [-1, 1].
+    """
     high = torch.nn.functional.max_pool2d(pictures, 5, 1, 2)
     low = -torch.nn.functional.max_pool2d(-pictures, 5, 1, 2)
     return ((high - low).amax(1, keepdim=True) > 0.25).float()
@@ -80,7 +83,7 @@ def outlines(pictures: Tensor) -> Tensor:
 
 
 def edge_windows(pictures: Tensor, side: int) -> list[tuple[slice, slice]]:
-    """Return for each picture a square of `side` latents around a random edge, as rows and columns."""
+    """Return a square of `side` latents around a random edge of each picture, in cells."""
     cells = torch.nn.functional.max_pool2d(edges(pictures), 8).flatten(1) + 1e-4
     width = pictures.shape[-1] // 8
     windows = []

@@ -199,5 +199,5 @@ class DenoiserCourse:
 
 
 def _faster(module: nn.Module, *, compiled: bool) -> nn.Module:
-    """Return the module compiled, with the same weights, if the stage is long enough to gain by it."""
+    """Return the module compiled, with the same weights, if the stage is long enough."""
     return torch.compile(module) if compiled else module  # type: ignore[return-value]

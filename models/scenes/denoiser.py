@@ -1,4 +1,4 @@
-"""The denoiser: a small conditional UNet, its training data, and the moving average of its weights."""
+"""The denoiser: a small conditional UNet, its training data, and its moving average."""
 
 from __future__ import annotations
 

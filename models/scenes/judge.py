@@ -62,7 +62,10 @@ def _colours(scene: Scene, sight: Sight) -> bool:
 
 
 def _shapes(scene: Scene, sight: Sight) -> bool:
-    """Whether all things have the requested shape; of two groups each thing matches its own colour."""
+    """Whether all things have the requested shape.
+
+    Of two groups each thing matches its own colour.
+    """
     by_colour = {group.colour: group.shape for group in scene.groups}
     if len(scene.groups) == 1:
         shapes = {thing.shape for thing in sight.things}

@@ -1,4 +1,4 @@
-"""The training loop that all stages share: rate, averages, checkpoints, progress, several workers."""
+"""The training loop of all stages: rate, averages, checkpoints, progress, workers."""
 
 from __future__ import annotations
 

@@ -25,7 +25,10 @@ def onto(tensor: Tensor, device: torch.device) -> Tensor:
 
 
 def fastest(device: torch.device) -> torch.dtype:
-    """Return bfloat16 or float32, the one that trains a denoiser's block faster; on CUDA bfloat16."""
+    """Return bfloat16 or float32, the one that trains a denoiser's block faster.
+
+    On CUDA bfloat16.
+    """
     if device.type == "cuda":
         return torch.bfloat16
     spent_s = {dtype: _spent_s(device, dtype) for dtype in (torch.float32, torch.bfloat16)}

@@ -92,7 +92,10 @@ def default_backdrop(*colours: str) -> Backdrop:
 
 @dataclass(frozen=True, slots=True)
 class Mix:
-    """How often each kind of scene is drawn, as weights, and its limits; a stage of the curriculum."""
+    """How often each kind of scene is drawn, as weights, and its limits.
+
+    A stage of the curriculum.
+    """
 
     counted: float = 0.46
     placed: float = 0.22
@@ -206,7 +209,7 @@ def _pattern(rng: random.Random, mix: Mix) -> str:
 
 
 def _between(colour: str, first: str, second: str) -> bool:
-    """Whether a gradient from first to second comes so close to the colour that it would hide it."""
+    """Whether a gradient from first to second comes so close to the colour that it hides it."""
     steps = [step / 10 for step in range(11)]
     triples = zip(COLOURS[colour], COLOURS[first], COLOURS[second], strict=True)
     parts = [[a + (b - a) * at - c for at in steps] for c, a, b in triples]

@@ -42,14 +42,17 @@ def outlined(count: int, folder: Path) -> tuple[list[str], Pictures, Pictures]:
 
 
 def filled(pictures: Pictures) -> float:
-    """Return the mean share of pixels that differ from their picture's border: the area of things."""
+    """Return the mean share of pixels that differ from their picture's border.
+
+    The area of things.
+    """
     rims = pictures[:, :2, :2].reshape(len(pictures), -1, 3).mean(1)
     away = np.abs(pictures.astype(np.float32) - rims[:, None, None]).max(-1)
     return float((away > 60).mean())
 
 
 def guided(count: int, folder: Path) -> tuple[list[str], Tensor, Pictures, Pictures]:
-    """Return captions, edges (n, 3, 128, 128), and their pictures without and with the ControlNet."""
+    """Return captions, edges (n, 3, 128, 128), and pictures without and with the ControlNet."""
     rng = random.Random(10)
     scenes = [sample_scene(rng, SCATTERED) for _ in range(count)]
     captions = [caption(scene, rng) for scene in scenes]

@@ -210,7 +210,7 @@ def outlines() -> dict[str, Mask]:
 def _polygon(
     points: list[tuple[float, float]], like: list[tuple[float, float]] | None = None
 ) -> Mask:
-    """Return the polygon on the template grid, scaled so that `like` (by default itself) fills it."""
+    """Return the polygon on the template grid, scaled so that `like` fills it."""
     xs, ys = zip(*(like or points), strict=True)
     left, top, width, height = min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)
     fine = 4 * TEMPLATE

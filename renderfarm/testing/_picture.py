@@ -8,7 +8,10 @@ import zlib
 
 
 def png(width: int, height: int, prompt: str, seed: int) -> bytes:
-    """Return the file. Equal arguments give equal bytes. See the PNG specification, sections 5, 11."""
+    """Return the file. Equal arguments give equal bytes.
+
+    See the PNG specification, sections 5, 11.
+    """
     colour = hashlib.sha256(f"{seed} {prompt}".encode()).digest()[:3]
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     rows = (b"\0" + colour * width) * height

@@ -1,4 +1,4 @@
-"""A whole farm, started as a user starts it: `renderfarm up`, on free ports, in a folder of its own."""
+"""A whole farm, started like a user starts it: `renderfarm up`, on free ports."""
 
 from __future__ import annotations
 

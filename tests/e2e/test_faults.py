@@ -18,7 +18,10 @@ SMALL = {"prompt": PROMPT, "width": 64, "height": 64}
 
 
 def test_a_killed_worker_loses_no_job(tmp_path: Path) -> None:
-    """200 jobs survive a worker killed in the middle: each ends once, and no lease is left behind."""
+    """200 jobs survive a worker killed in the middle.
+
+    Each ends once, and no lease is left behind.
+    """
     with (
         running(
             tmp_path,
@@ -46,7 +49,7 @@ def test_a_killed_worker_loses_no_job(tmp_path: Path) -> None:
 
 
 def test_a_stopped_farm_finds_its_jobs_again(tmp_path: Path) -> None:
-    """Ctrl-C stops the farm cleanly, and the next start knows the jobs, the pictures and the key."""
+    """Ctrl-C stops the farm cleanly; the next start knows jobs, pictures and key."""
     with running(tmp_path, "--models=null") as farm:
         access = farm.access
         with farm.sdk() as sdk:

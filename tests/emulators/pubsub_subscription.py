@@ -32,7 +32,7 @@ class Entry:
 
 @dataclass(slots=True)
 class Subscription:
-    """All messages of a subscription, oldest first. Whoever calls holds the server's lock."""
+    """All messages of a subscription, oldest first. The caller holds the server's lock."""
 
     settings: types.Subscription
     forward: Callable[[str, types.PubsubMessage], None]
@@ -69,7 +69,7 @@ class Subscription:
             self.entries.remove(entry)
 
     def modify(self, ack_ids: Iterable[str], deadline_s: float, now: float) -> None:
-        """Set the deadlines anew; 0 hands the messages back."""
+        """Set new deadlines; 0 hands the messages back."""
         for entry in self._held(ack_ids, now):
             if deadline_s:
                 entry.due_at = now + deadline_s

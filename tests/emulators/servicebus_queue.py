@@ -74,7 +74,7 @@ class Queue:
         return entry is not None
 
     def renew(self, token: str, now: float) -> float | None:
-        """Lock a message anew; until when, or None when the lock was lost."""
+        """Lock a message again. Return until when; None if the lock was lost."""
         entry = self._held(token, now)
         if entry is None:
             return None

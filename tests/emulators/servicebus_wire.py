@@ -1,7 +1,7 @@
 """AMQP 1.0 messages as bytes: cut into sections, and put together with other ones.
 
 Section 3.2 of the standard. A message passes through as it was sent; only the sections that belong
-to the broker are written anew.
+to the broker are encoded again.
 """
 
 from __future__ import annotations

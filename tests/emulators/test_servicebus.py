@@ -70,7 +70,7 @@ def test_a_batch_arrives_whole(client: ServiceBusClient) -> None:
 
 
 def test_a_lock_that_ends_brings_the_message_again(client: ServiceBusClient) -> None:
-    """After its lock a message is delivered anew, and its first receiver is told what it lost."""
+    """After its lock a message is delivered again, and its first receiver gets an error."""
     send(client, "short", ServiceBusMessage(b"x"))
     with client.get_queue_receiver("short") as receiver:
         (first,) = receive(receiver, 1)

@@ -1,4 +1,4 @@
-"""A dispatcher at work in the test's own process, and the environment of the processes beside it."""
+"""A dispatcher in the test's own process, and the environment of the other processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A Celery worker of the farm's own settings whose only task renders nothing: for Flower's tests."""
+"""A Celery worker with the farm's settings whose only task renders nothing, for Flower's tests."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ def test_models_are_listed_with_their_limits(client: httpx.Client) -> None:
 
 
 def test_health_needs_no_key(nobody: httpx.Client, farm: FarmDatabase) -> None:
-    """The process lives, the records are in reach, and the figures are told."""
+    """Health, readiness and metrics answer without a key."""
     farm.queued()
     worker_records.register(
         farm.engine,

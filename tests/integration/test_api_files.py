@@ -39,7 +39,7 @@ def picture(client: httpx.Client, server: Server, farm: FarmDatabase) -> dict[st
 def test_an_image_is_fetched_by_its_url_alone(
     nobody: httpx.Client, picture: dict[str, Any]
 ) -> None:
-    """No key is needed; the answer may be kept for ever, and what it is cannot be mistaken."""
+    """No key is needed; the answer is immutable, and its type is explicit."""
     response = nobody.get(picture["url"])
     assert (response.status_code, response.content) == (200, b"0123456789")
     assert response.headers["content-type"] == "image/png"

@@ -124,7 +124,7 @@ def told(lines: Iterator[str]) -> tuple[str, dict[str, Any]]:
 
 
 def test_events_tell_a_job_s_life_to_its_end(client: httpx.Client, farm: FarmDatabase) -> None:
-    """The present state first, then each step and state as it comes; the stream ends with the job."""
+    """The current state first, then each step and state; the stream ends with the job."""
     job_id = UUID(submit(client, num_inference_steps=10)["id"])
     with client.stream("GET", f"/v1/jobs/{job_id}/events") as stream:
         assert stream.headers["content-type"].startswith("text/event-stream")
@@ -145,7 +145,7 @@ def test_events_tell_a_job_s_life_to_its_end(client: httpx.Client, farm: FarmDat
 def test_events_of_a_job_under_way_begin_with_its_state(
     client: httpx.Client, farm: FarmDatabase
 ) -> None:
-    """Whoever comes late hears the state first, which says how far it is, then what changes."""
+    """A late client gets the state with the progress first, then the changes."""
     job_id = UUID(submit(client, num_inference_steps=10)["id"])
     farm.claimed(job_id)
     farm.store.renew({(job_id, 1): 4}, 30.0)

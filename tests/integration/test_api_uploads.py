@@ -106,7 +106,7 @@ def test_an_upload_has_a_limit(
 
 
 def test_who_has_an_image_is_not_sent_it_again(server: Server, nobody: httpx.Client) -> None:
-    """ETag, 304, ranges and HEAD; and it may be kept for ever."""
+    """ETag, 304, ranges and HEAD work; the object is immutable."""
     data = bytes(range(256))
     server.context.storage.put("t/j/1/0.png", data, "image/png")
     url = file_url("", "t/j/1/0.png", 2_000_000_000, SECRET)

@@ -59,7 +59,7 @@ def test_a_rotated_secret_is_another(client: httpx.Client) -> None:
 
 
 def test_a_tenant_has_so_many_endpoints_and_no_more(farm: FarmDatabase) -> None:
-    """However many are added at the same time; a removed one makes room, another tenant's takes none."""
+    """The limit holds under concurrent additions; a removed endpoint makes room."""
     asked = EndpointRequest(url=URL)
     ends = Endpoints(farm.engine)
     ends.add(farm.other.id, asked)
@@ -117,7 +117,7 @@ def test_anothers_endpoints_and_deliveries_do_not_exist(
 
 
 def test_each_endpoint_hears_of_what_it_asked_for(client: httpx.Client, farm: FarmDatabase) -> None:
-    """Of every job of the tenant; of all final events if it named none; beside the job's own URL."""
+    """An endpoint receives every job's events, in addition to the job's own URL."""
     final, started, other = (
         added(client), added(client, events=["job.started"]), added(client, events=["job.failed"]),
     )  # fmt: skip
@@ -135,7 +135,7 @@ def test_each_endpoint_hears_of_what_it_asked_for(client: httpx.Client, farm: Fa
 
 
 def test_deliveries_are_paged_shown_and_replayed(client: httpx.Client, farm: FarmDatabase) -> None:
-    """Newest first; one shows its payload and tries; replaying it makes it pending anew."""
+    """Newest first; one shows its payload and tries; a replay makes it pending again."""
     endpoint = added(client)
     for _ in range(3):
         farm.finish(farm.claimed())

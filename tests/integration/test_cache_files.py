@@ -1,4 +1,4 @@
-"""The result cache when files of a model are exchanged: nobody is answered with the old ones' picture."""
+"""The result cache when a model's files are replaced: no request gets an old picture."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ FILES = (
 
 
 class Studio:
-    """One farm: `door` and `bench` are processes that found the files as they were at their start."""
+    """One farm: `door` and `bench` are processes that keep the files of their start."""
 
     def __init__(self, farm: FarmDatabase, folder: Path) -> None:
         self.farm = farm
@@ -58,7 +58,7 @@ class Studio:
         self.start()
 
     def start(self) -> None:
-        """Start door and worker (anew)."""
+        """Start door and worker, or restart them."""
         catalog: Catalog = load_catalog(self.folder / "models.toml", frozenset({"null"}))
         self.door = AcceptContext(self.farm.store, catalog)
         self.slot = replace(self.bench.slot, revision=Revisions(catalog.models).of)
@@ -95,7 +95,7 @@ def studio(farm: FarmDatabase, tmp_path: Path) -> Iterator[Studio]:
 
 @pytest.mark.parametrize("name", [name for name in FILES if "README" not in name])
 def test_a_file_that_was_exchanged_is_drawn_with(studio: Studio, name: str) -> None:
-    """After the next start LoRA, ControlNet and decoder draw anew, and that is answered from then on."""
+    """After the next start the new LoRA, ControlNet and decoder are used, and cached."""
     first = studio.draw()
     assert studio.submit()["cached"]
     (studio.folder / name).write_text("[]")
@@ -124,7 +124,10 @@ def test_files_that_are_only_touched_draw_nothing(studio: Studio) -> None:
 
 
 def test_a_lora_that_is_exchanged_under_a_worker_answers_nobody(studio: Studio) -> None:
-    """Which of the two files drew the picture is not known: neither revision is answered with it."""
+    """Which of the two files drew the picture is not known.
+
+    Neither revision is answered with it.
+    """
     ink = studio.folder / "ink" / LORA_FILE
     studio.draw(lambda: ink.write_text("another"))
     assert studio.submit()["status"] == "queued"

@@ -157,7 +157,7 @@ def test_a_tenants_limits_and_secret(run: Callable[..., Result], farm: FarmDatab
 def test_listening_needs_a_farm_that_posts_here(
     run: Callable[..., Result], farm: FarmDatabase
 ) -> None:
-    """A farm that posts to public addresses only is told what to set; no endpoint is left behind."""
+    """A farm that posts to public addresses only names the setting; no endpoint stays."""
     result = run("listen", "--tenant", "ann")
     assert result.exit_code == 1
     assert "RENDERFARM_WEBHOOK_ALLOW_PRIVATE=1" in result.output

@@ -140,7 +140,7 @@ def test_what_is_not_due_is_not_hinted(
 def test_a_hint_that_leads_nowhere_is_sent_again(
     dispatcher: Dispatcher, farm: FarmDatabase, broker: redis.Redis
 ) -> None:
-    """A job that is still queued after `again_s` is hinted anew, and not a moment before."""
+    """A job that is still queued after `again_s` is hinted again, and not earlier."""
     job_id = farm.queued()
     worker(farm, 4)
     assert (dispatcher.round(), dispatcher.round()) == (1, 0)
@@ -323,7 +323,7 @@ def test_one_leads_and_the_other_takes_over(
 
 
 def test_the_lock_is_given_back(database_url: str, farm: FarmDatabase) -> None:
-    """Whoever stops leading lets another lead at once, and a leader leads until then."""
+    """A leader leads until it stops; then another leads at once."""
     one, other = (Listener(database_url, "jobs", LEADERS_LOCK) for _ in range(2))
     assert one.leads()
     assert not other.leads()
@@ -348,7 +348,7 @@ def test_a_leader_that_falls_silent_is_put_down(database_url: str) -> None:
 
 
 def test_a_leader_that_says_so_goes_on_leading(database_url: str) -> None:
-    """Asking is saying: whoever asks whether it leads is not silent."""
+    """A process that asks whether it leads is not silent."""
     leader = Listener(database_url, "jobs", LEADERS_LOCK, silent_s=1000.0)
     other = Listener(database_url, "jobs", LEADERS_LOCK, silent_s=1000.0)
     assert leader.leads()
@@ -360,7 +360,10 @@ def test_a_leader_that_says_so_goes_on_leading(database_url: str) -> None:
 
 
 def test_who_waits_to_lead_piles_nothing_up(database_url: str, farm: FarmDatabase) -> None:
-    """A dispatcher that only asks for the lead hears of no job: nobody would take the notices out."""
+    """A dispatcher that only asks for the lead hears of no job.
+
+    Nobody would take the notices out.
+    """
     leader, other = (Listener(database_url, "jobs", LEADERS_LOCK) for _ in range(2))
     assert leader.leads()
     for _ in range(3):

@@ -1,4 +1,4 @@
-"""The caching edge, `deploy/nginx/edge.conf`, in a real nginx before a store that checks signatures."""
+"""The caching edge, `deploy/nginx/edge.conf`, in a real nginx in front of a checking store."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def store() -> Iterator[Store]:
 
 @pytest.fixture
 def edge(tmp_path: Path, store: Store) -> Iterator[httpx.Client]:
-    """A client of the edge; nginx runs as whoever runs the test."""
+    """A client of the edge; nginx runs as the test's user."""
     port = ports.free()
     conf = tmp_path / "nginx.conf"
     conf.write_text(_main(tmp_path, _placed(tmp_path, port, store.server_port)))

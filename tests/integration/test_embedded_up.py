@@ -77,7 +77,10 @@ def listens(url: str) -> bool:
 
 
 def test_starts_stops_and_finds_its_data_again(farm_directory: Path) -> None:
-    """All is up when `farm.json` is there; Ctrl-C leaves nothing; the next start has the same key."""
+    """All is up when `farm.json` is there.
+
+    Ctrl-C leaves nothing; the next start has the same key.
+    """
     with running(farm_directory) as (farm, access):
         assert stat.S_IMODE((farm_directory / "farm.json").stat().st_mode) == 0o600
         assert list(access["processes"]) == PROCESSES

@@ -63,7 +63,7 @@ def test_lost_and_late_jobs_are_moved(farm: FarmDatabase, reaper: Reaper) -> Non
 def test_after_a_gap_holders_may_renew_first(
     farm: FarmDatabase, reaper: Reaper, clock: Clock
 ) -> None:
-    """Leases that ran out while the records were out of reach are no sign of a lost worker."""
+    """Leases that ran out while the database was unavailable do not mean a lost worker."""
     claim = farm.claimed()
     farm.lose(claim.id)
     clock.now_s += GAP_S + 1

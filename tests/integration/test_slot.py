@@ -1,4 +1,4 @@
-"""One slot of a worker, in this process, between real records, a real store and a scripted device."""
+"""One slot of a worker, with a real database, a real store and a scripted device."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_a_worker_may_claim_again_what_it_lost(farm: FarmDatabase, bench: Bench)
 
 
 def test_a_suspect_runs_alone_in_its_worker(farm: FarmDatabase, bench: Bench) -> None:
-    """While a job that lost a worker is on the device no other is claimed, and it waits for those."""
+    """While a job that lost a worker is on the device, no other is claimed."""
     suspect, first, later = farm.claimed().id, farm.queued(), farm.queued()
     farm.lose(suspect)
     farm.store.rescue(3)
@@ -119,7 +119,7 @@ def test_a_suspect_runs_alone_in_its_worker(farm: FarmDatabase, bench: Bench) ->
 
 
 def test_a_lost_device_leaves_its_jobs_to_the_reaper(farm: FarmDatabase, bench: Bench) -> None:
-    """Each job on it is the reaper's at once, as from a lost worker, and no further one is claimed."""
+    """Each job on the lost device goes to the reaper at once, and no further one is claimed."""
     one, other = farm.queued(), farm.queued()
     answers = [bench.begin(one), bench.begin(other)]
     bench.device.end(f"{one}.1", lost)
@@ -175,7 +175,7 @@ def test_a_drained_job_goes_on_elsewhere(farm: FarmDatabase, bench: Bench, tmp_p
 def test_a_checkpoint_that_is_gone_costs_only_its_steps(
     farm: FarmDatabase, bench: Bench, tmp_path: Path
 ) -> None:
-    """Without the object the next attempt begins anew and succeeds."""
+    """Without the object the next attempt starts from the beginning and succeeds."""
     job_id = farm.queued()
     answer = bench.begin(job_id)
     bench.runtime.stop()

@@ -119,7 +119,7 @@ def farm(engine: Engine) -> FarmDatabase:
 
 
 def queue(farm: FarmDatabase, count: int, model: str) -> list[UUID]:
-    """So many jobs, submitted at once."""
+    """Submit this many jobs at once."""
     return [s.row["id"] for s in farm.insert(*(farm.new(model=model) for _ in range(count)))]
 
 
@@ -206,7 +206,7 @@ def test_a_running_job_keeps_its_lease(farm: FarmDatabase, crew: Plant) -> None:
 
 
 def test_a_worker_that_was_forgotten_comes_back(farm: FarmDatabase, crew: Plant) -> None:
-    """A worker that lost its place on the list while out of reach takes it again."""
+    """A worker that left the registry while it was cut off registers again."""
     farm.execute("DELETE FROM workers")
     until(lambda: workers.alive(crew.engine))
 

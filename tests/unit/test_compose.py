@@ -131,7 +131,7 @@ def test_ports_stay_on_this_machine() -> None:
 
 
 def test_secrets_have_no_defaults() -> None:
-    """Passwords and keys must be set: none has a default, and `.env.example` asks for exactly them."""
+    """Passwords and keys have no defaults, and `.env.example` asks for exactly them."""
     found = {name: kind for name, kind, _ in REFERENCE.findall((REPOSITORY / FILES[0]).read_text())}
     required = {name for name, kind in found.items() if kind == ":?"}
     assert [name for name in found if re.search("PASSWORD|SECRET|KEY", name)] == sorted(

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 REPOSITORY = Path(__file__).parents[2]
 BUILT_IF_POSSIBLE = "python-qpid-proton"
-"""What `make setup` leaves out: without it the Service Bus tests skip, and its pin is that of its group."""
+"""`make setup` leaves it out; without it the Service Bus tests skip."""
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +110,7 @@ def test_checkout_has_the_command() -> None:
 
 
 def test_everything_installed_is_pinned() -> None:
-    """What the groups bring, and what that brings in turn, is pinned at the version installed here."""
+    """Everything that the groups install is pinned at the version installed here."""
     lines = (REPOSITORY / "constraints.txt").read_text().split()
     pins = {str(canonicalize_name(name)): version for name, version in map(_pin, lines)}
     installed = _brought_by_the_groups()
@@ -124,7 +124,7 @@ def _pin(line: str) -> tuple[str, str]:
 
 
 def _brought_by_the_groups() -> dict[str, str]:
-    """Every package that the groups need on this machine, by name, with its version but no suffix."""
+    """Every package that the groups need on this machine, with its plain version."""
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
     groups = project["dependency-groups"].values()
     plain = [entry for group in groups for entry in group if isinstance(entry, str)]

@@ -42,7 +42,10 @@ def engine_of(catalog: Catalog, max_rows: int, memory_mb: int = 0) -> Callable[[
 
 
 def device_of(catalog: Catalog) -> str:
-    """Return the GPU's name, such as `NVIDIA L4`; `cpu` without a GPU; `none` for null models only."""
+    """Return the GPU's name, such as `NVIDIA L4`.
+
+    `cpu` without a GPU; `none` for null models only.
+    """
     if all(model.pipeline == "null" for model in catalog.models.values()):
         return "none"
     import torch  # noqa: PLC0415

@@ -86,7 +86,10 @@ class Runtime:
         self.lost: str | None = None
 
     def start(self) -> None:
-        """Build the engine in the device thread, which loads the models. Raises what that raises."""
+        """Build the engine in the device thread, which loads the models.
+
+        Raises what that raises.
+        """
         self._thread.start()
         self._ready.result()
 
@@ -170,7 +173,10 @@ class Runtime:
             self._progress = dict(engine.progress())
 
     def _receive(self, engine: Steps) -> bool:
-        """Handle all messages of the inbox; wait for one if the engine is idle. False means stop."""
+        """Handle all messages of the inbox; wait for one if the engine is idle.
+
+        False means stop.
+        """
         wait = engine.idle
         while True:
             try:

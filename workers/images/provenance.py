@@ -55,7 +55,7 @@ class Provenance:
     def of(
         cls, request: Mapping[str, Any], seed: int, revision: str | None, *, prompt: bool
     ) -> Provenance:
-        """Collect the metadata of the picture with this seed; `prompt` says whether to include prompts."""
+        """Collect the metadata of the picture with this seed; prompts only with `prompt`."""
         names = (*PRIVATE, *FIELDS) if prompt else FIELDS
         fields = {name: request[name] for name in names if request.get(name) not in {None, ""}}
         return cls(fields | {"seed": seed} | ({"model_revision": revision} if revision else {}))

@@ -1,4 +1,4 @@
-"""Revisions: the hash of the files that this worker renders with, part of the result cache's key."""
+"""Revisions: the hash of this worker's model files, part of the result cache's key."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Revisions:
 
 
 def _stamp(folder: Path) -> tuple[int, int, int] | None:
-    """Identify a LoRA's file without reading it (inode, bytes, mtime); None if it does not exist."""
+    """Identify a LoRA's file without reading it (inode, bytes, mtime); None if missing."""
     try:
         status = (folder / LORA_FILE).stat()
     except OSError:

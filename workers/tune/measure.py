@@ -45,7 +45,7 @@ class Bench:
         self._reference: list[np.ndarray] | None = None
 
     def measure(self, speed: Speed) -> Measured:
-        """Load the model with these settings, render the pictures in one batch, take the best time."""
+        """Load the model with these settings, render one batch, and take the best time."""
         try:
             pictures, picture_s = self._render(speed)
         except (RuntimeError, ValueError, TypeError, ImportError, OSError, EngineError) as error:

@@ -61,7 +61,7 @@ def test_extend_keeps_messages_in_hand(place: Place) -> None:
 
 
 def test_an_extended_lease_runs_out_too(place: Place) -> None:
-    """An extension is for one lease, not for ever."""
+    """An extension lasts one lease."""
     queue = place.queue(short=True)
     queue.put([Outgoing(b"x")])
     queue.extend([one(queue)])

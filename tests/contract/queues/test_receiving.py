@@ -68,7 +68,8 @@ def test_another_opening_receives(place: Place) -> None:
 def test_two_consumers_never_hold_one_message(place: Place) -> None:
     """What is in one consumer's hand is in no other's, and nothing is left out.
 
-    SQS says of its standard queues that a copy may come now and then, and its emulator is no better.
+    SQS says of its standard queues that a copy may come now and then, and its emulator is no
+    better.
     """
     first = place.queue()
     second = place.again(first)

@@ -23,7 +23,7 @@ class Request:
 
 @dataclass(slots=True)
 class Endpoint:
-    """A customer's endpoint: gives its answers in turn, then the last one for ever.
+    """A customer's endpoint: gives its answers in turn, then repeats the last one.
 
     While `open` is not set it reads requests and does not answer.
     """
@@ -40,7 +40,7 @@ class Endpoint:
         return f"http://127.0.0.1:{self.port}/hook?token=secret"
 
     async def got(self, count: int) -> None:
-        """Until so many requests have come."""
+        """Wait until this many requests have come."""
         async with asyncio.timeout(PATIENCE_S), self.changed:
             await self.changed.wait_for(lambda: len(self.requests) >= count)
 

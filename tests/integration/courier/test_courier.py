@@ -86,7 +86,7 @@ def test_retry_after_is_obeyed(records: Records):
 
 
 def test_410_is_dead(records: Records):
-    """An endpoint that answers 410 is not bothered again."""
+    """An endpoint that answers 410 receives nothing more."""
 
     async def scenario() -> UUID:
         async with endpoint(answer("410 Gone")) as customer:

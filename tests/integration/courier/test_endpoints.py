@@ -94,7 +94,7 @@ def test_after_the_grace_the_old_one_is_worth_nothing(records: Records) -> None:
 
 
 def test_410_disables_the_endpoint(records: Records) -> None:
-    """What waits for it is given up, nothing more is sent there, and the tenant's others hear of it."""
+    """Its pending deliveries are given up, and the tenant's other endpoints are notified."""
 
     async def scenario() -> None:
         async with endpoint(answer("410 Gone")) as gone, endpoint() as other:

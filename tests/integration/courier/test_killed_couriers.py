@@ -1,4 +1,7 @@
-"""The killed couriers in short. The long form is `killed_couriers.py` as a program: `make kill-couriers`."""
+"""The killed couriers in short.
+
+The long form is `killed_couriers.py` as a program: `make kill-couriers`.
+"""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ def test_a_full_endpoint_is_passed_over(records: Records):
 
 
 def test_what_ends_together_is_written_together(records: Records):
-    """Of many tries that end at once each gets its own end, one whose text is refused alone fails."""
+    """Of many concurrent tries each gets its own end; one with a refused text fails alone."""
     outbox = Outbox(records.engine)
     made = [records.announce("http://127.0.0.1/") for _ in range(9)]
     taken = outbox.claim(room=99, cap=99, in_flight={})
@@ -95,7 +95,7 @@ def test_what_ends_together_is_written_together(records: Records):
 
 
 def test_a_bug_leaves_nobody_waiting(records: Records):
-    """Whoever shares the transaction is told of what broke it; what comes later is written down."""
+    """All tries of a broken transaction get its error; later tries are recorded."""
     outbox, broken = Outbox(records.engine), Try(None, Answered(200), Delivered())  # type: ignore[arg-type]
     made = records.announce("http://127.0.0.1/")
     (taken,) = outbox.claim(room=9, cap=9, in_flight={})

@@ -32,9 +32,10 @@ def of_every_kind(tag: str) -> dict[str, tuple[str, bytes]]:
 
 
 def send(queue: Queue, count: int) -> dict[bytes, str]:
-    """Send so many bad messages, of all kinds in turn; the code that each must get, by body.
+    """Send `count` bad messages, of all kinds in turn. Return the expected codes by body.
 
-    What the service refuses to carry is left out: SQS takes no invalid UTF-8, Service Bus no 300 KB.
+    What the service refuses to carry is left out: SQS takes no invalid UTF-8, Service Bus no 300
+    KB.
     """
     sent: dict[bytes, str] = {}
     turn = 0

@@ -1,8 +1,9 @@
-"""The killed intakes in full: every service and point many times, with a report beside the benchmarks' results.
+"""The killed intakes in full: every service and point many times, with a report.
 
-    python -m tests.integration.intake.killed_intakes_long --times 20 [--services redis sqs] [--points "amid ack"]
+    python -m tests.integration.intake.killed_intakes_long --times 20
+        [--services redis sqs] [--points "amid ack"]
 
-Each service has a process, a Postgres and an emulator of its own. The report is written anew after
+Each service has a process, a Postgres and an emulator of its own. The report is written again after
 each point, so that one which was stopped says how far it came; what is run again replaces its line.
 `--lease-s` is for a busy machine: leases that run out by themselves use up deliveries.
 """
@@ -59,7 +60,7 @@ Last run {measured_at}, commit `{commit}`; {cpu}, {cores} cores.
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run every point on every service, so many times, and say what came of it."""
+    """Run every point on every service several times, and yield the results."""
     arguments = _arguments(argv)
     found: dict[str, Any] = {
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),

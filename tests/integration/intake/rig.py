@@ -90,11 +90,11 @@ class IntakeRig:
             engine.dispose()
 
     def jobs(self, wanted: int) -> list[Row]:
-        """Wait until there are so many jobs; all there are."""
+        """Wait until there are this many jobs. Return all of them."""
         return self._rows("SELECT * FROM jobs ORDER BY created_at", wanted)
 
     def rejects(self, wanted: int) -> list[Row]:
-        """Wait until there are so many refused messages; all there are."""
+        """Wait until there are this many rejects. Return all of them."""
         return self._rows("SELECT * FROM rejects ORDER BY id", wanted)
 
     def _rows(self, query: str, wanted: int) -> list[Row]:
@@ -110,7 +110,7 @@ class IntakeRig:
 
 
 def requests(number: int, **fields: Any) -> list[dict[str, Any]]:
-    """So many different requests, not with an id yet."""
+    """Return this many different requests without ids."""
     return [{"prompt": f"{n} red circles", **fields} for n in range(number)]
 
 

@@ -24,7 +24,7 @@ ROUNDS = (
 def test_killed_intakes_lose_nothing(
     desk: IntakeRig, harness: Harness, points: tuple[str, ...]
 ) -> None:
-    """After kill -9 at four points in turn another brings in the rest: rows = distinct keys sent."""
+    """After kill -9 at four points, another intake accepts the rest."""
     if "outage" not in harness.abilities:
         pytest.skip("a memory queue dies with its process")
     killed_intakes.once(desk, harness, points, points[0])

@@ -63,13 +63,13 @@ def deliveries(url: str) -> list[int]:
 
 
 def limit(desk: IntakeRig, most: int) -> None:
-    """Let at most so many jobs of the tenant wait."""
+    """Set how many jobs of the tenant may wait."""
     update = "UPDATE tenants SET max_queued = :most WHERE id = :id"
     desk.farm.execute(update, most=most, id=desk.farm.tenant.id)
 
 
 def cancel(desk: IntakeRig, most: int) -> None:
-    """Make room by ending so many waiting jobs."""
+    """Make room by ending this many waiting jobs."""
     for row in desk.farm.rows("SELECT id FROM jobs WHERE status = 'queued' LIMIT :n", n=most):
         desk.farm.store.cancel(row["id"], desk.farm.tenant.id)
 
@@ -103,7 +103,7 @@ def held_up(farm: FarmDatabase) -> Iterator[Connection]:
 
 
 def outlast(url: str, leases: int) -> None:
-    """Wait until a message's lease has been extended over the time of so many leases."""
+    """Wait until a message's lease has been extended over this many leases."""
     (first, *_) = inside(url).entries
     until(lambda: first.in_hand)
     goal = first.due_at + leases * SHORT_S
@@ -173,7 +173,7 @@ def test_leases_are_kept_while_the_database_is_slow(desk: IntakeRig) -> None:
 
 
 def test_leases_are_kept_while_the_database_is_away(desk: IntakeRig, postgres: Postgres) -> None:
-    """What was in hand when it went stays in hand for several leases, and comes in when it is back."""
+    """Messages in flight stay leased through an outage, and become jobs afterwards."""
     url = desk.memory(lease_s=SHORT_S)
     with desk.reading(url):
         with held_up(desk.farm):

@@ -27,7 +27,7 @@ def make(harness: Harness) -> str:
 
 
 def test_messages_become_jobs(desk: IntakeRig, harness: Harness) -> None:
-    """Each request becomes the job whose id its producer has, with its trace; the queue is empty."""
+    """Each request becomes the job with its producer's id and trace; the queue is empty."""
     url = make(harness)
     queue = desk.queue(url)
     sent = queue.send_many(requests(30), attributes={"traceparent": TRACE})
@@ -59,7 +59,10 @@ def test_fifty_bad_messages_end_in_the_dead_letter(desk: IntakeRig, harness: Har
 
 
 def test_a_second_delivery_is_the_same_job(desk: IntakeRig, harness: Harness) -> None:
-    """The same id with the same body is acknowledged and makes nothing; with another it is refused."""
+    """The same id with the same body is acknowledged and makes nothing.
+
+    With another it is refused.
+    """
     url = make(harness)
     queue = desk.queue(url)
     job_id = str(uuid4())

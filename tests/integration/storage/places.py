@@ -37,7 +37,7 @@ AZURE_ACCOUNT = "devstoreaccount1"
 AZURE_KEY = (
     "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 )
-"""Azurite's own, the same for everybody: https://learn.microsoft.com/azure/storage/common/storage-use-azurite"""
+"""Azurite's published account, the same for every user."""
 
 
 @contextmanager

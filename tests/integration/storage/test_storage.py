@@ -88,7 +88,7 @@ def test_a_key_never_leaves_its_place(storage: ObjectStorage, key: str) -> None:
 def test_a_signed_url_gives_the_object_as_it_should_be_kept(
     storage: ObjectStorage, size: int
 ) -> None:
-    """With its type, to be cached for ever, shown and not downloaded, under a telling name."""
+    """An object has its type, is cached without limit, and is shown inline under a clear name."""
     data = os.urandom(size)
     storage.delete([KEY])
     storage.put(KEY, data, PNG)

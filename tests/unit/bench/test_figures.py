@@ -28,6 +28,6 @@ def test_ratios_are_taken_within_a_round():
 
 
 def test_compare_leaves_out_what_has_no_ratio():
-    """Only figures that both contenders have and that are never 0 on the lower side are compared."""
+    """Only figures that both contenders have, and never 0 below, are compared."""
     rounds = [{"x": {"a": 3.0, "b": 1.0, "c": 1.0}, "y": {"a": 1.0, "b": 0.0}}]
     assert set(compare(rounds, "x", "y")) == {"a"}

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def test_arms_take_turns_and_the_first_picture_does_not_count():
-    """Who goes first changes from picture to picture; each strategy gets the same prompts and seeds."""
+    """The order alternates; each strategy gets the same prompts and seeds."""
     drawn: list[tuple[str, str, int]] = []
 
     def strategy(name: str) -> Callable[[str, int], bytes]:

@@ -1,4 +1,4 @@
-"""Every test of the model draws the same random numbers each time; one small model serves them all."""
+"""The models' tests draw the same random numbers each time; one small model serves all."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ def test_pixels_beside_a_cut_are_not_judged():
 
 
 def test_outlines_are_found_whatever_the_range():
-    """Pictures in [0, 1] give the edges of the same pictures in [-1, 1], in three equal channels."""
+    """Pictures in [0, 1] give the same edges as in [-1, 1], in three equal channels."""
     pictures = torch.rand(2, 3, 32, 32)
     found = outlines(pictures)
     assert torch.equal(found, edges(pictures * 2 - 1).expand(-1, 3, -1, -1))

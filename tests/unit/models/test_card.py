@@ -23,7 +23,7 @@ def row(scored: dict[str, float]) -> str:
 
 
 def test_the_tables_hold_what_was_measured():
-    """The model, what it was never trained on, both figures of the judge, and turbo in two steps."""
+    """The card shows the model's, the judge's and the turbo model's figures."""
     model, turbo = results("scenes"), results("scenes-turbo")
     two = next(run for run in turbo["runs"] if run["steps"] == 2)
     measured = {

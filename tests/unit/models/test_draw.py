@@ -97,7 +97,7 @@ def test_an_outline_is_not_filled():
 
 
 def test_scattered_things_are_apart_and_on_the_canvas():
-    """Things that are strewn about neither touch nor leave the picture, and nearly all find room."""
+    """Scattered things do not touch or leave the picture, and nearly all find room."""
     rng = random.Random(6)
     asked = placed = 0
     for scene in (sample_scene(rng, SCATTERED) for _ in range(200)):

@@ -27,7 +27,7 @@ def course() -> FinishCourse:
 
 
 def test_it_is_asked_in_the_states_of_its_own_sampling(course: FinishCourse):
-    """Each drawn batch leaves as many states as steps, from pure noise down to little, of one picture each."""
+    """Each drawn batch stores one state per step, from pure noise down to little."""
     course._draw()
     steps = course.own.steps.view(-1, 4)
     assert len(steps) in (10, 20)
@@ -41,7 +41,7 @@ def test_it_is_asked_in_the_states_of_its_own_sampling(course: FinishCourse):
 def test_who_answers_with_the_picture_makes_no_mistake(
     course: FinishCourse, monkeypatch: pytest.MonkeyPatch
 ):
-    """In its own states the right answer is the velocity that leads to the picture that was asked for."""
+    """In its own states the right answer is the velocity towards the requested picture."""
     course._draw()
     asked = course.own.take(2)
     monkeypatch.setattr(course.own, "take", lambda _: asked)

@@ -50,7 +50,7 @@ def test_a_shipped_model_can_be_taught_further(made: Path, tmp_path: Path):
 
 
 def test_the_last_course_can_be_taken_alone(made: Path, tmp_path: Path):
-    """From a shipped model on, with no lesson of the other courses: the denoiser changes, nothing else."""
+    """Training from a shipped model changes the denoiser only."""
     options = ("--denoiser-steps", "0", "--decoder-steps", "0")
     run(tmp_path, "--start", str(made / "model"), "--out", str(tmp_path / "model"), *options)
     changed = {

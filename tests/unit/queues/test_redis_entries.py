@@ -26,5 +26,5 @@ def test_broken_attributes_are_none(text: bytes) -> None:
 
 @pytest.mark.parametrize("count", [b"-1", b"many", b"1e9", b""])
 def test_a_broken_count_is_none(count: bytes) -> None:
-    """A count of attempts that is no number starts anew."""
+    """A count of attempts that is not a number starts from zero."""
     assert _message(b"1-0", 2, [b"body", b"{}", b"attempts", count]).attempt == 2

@@ -35,7 +35,7 @@ def test_a_bad_url_says_what_is_wrong(url: str, says: str) -> None:
 
 
 def test_importing_brings_no_sdk() -> None:
-    """`import renderfarm.queues` and the memory queue work with nothing but the standard library."""
+    """`renderfarm.queues` and its memory queue need only the standard library."""
     program = (
         "import sys; from renderfarm.queues import open_queue; open_queue('memory://a').send({'prompt': 'x'});"
         "print(*{m.partition('.')[0] for m in sys.modules} - sys.stdlib_module_names)"

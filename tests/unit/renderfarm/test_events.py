@@ -48,7 +48,7 @@ def follow() -> Follow:
 
 @given(st.lists(st.integers(0, len(STREAM)), max_size=8))
 def test_chunks_may_be_cut_anywhere(cuts: list[int]) -> None:
-    """However the bytes are cut, inside a character or a line end too, the messages are the same."""
+    """The messages are the same however the bytes are cut, also inside a character."""
     parser = SseParser()
     edges = [0, *sorted(cuts), len(STREAM)]
     chunks = [STREAM[start:end] for start, end in itertools.pairwise(edges)]

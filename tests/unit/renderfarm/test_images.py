@@ -97,7 +97,7 @@ def test_a_redirect_to_the_file_is_followed(connect: Callable[..., Farm]) -> Non
 
 
 def test_a_changed_file_is_not_given(connect: Callable[..., Farm], tmp_path: Path) -> None:
-    """Bytes with another SHA-256 are fetched anew, then refused; nothing is left behind."""
+    """Bytes with another SHA-256 are fetched again, then refused; no file remains."""
     image = connect(Storage([httpx.Response(200, content=b"cut") for _ in range(3)])).render("a")
     with pytest.raises(DownloadError, match="SHA-256"):
         image.save(tmp_path / "a.png")

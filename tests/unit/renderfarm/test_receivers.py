@@ -28,7 +28,10 @@ BODY = json.dumps(EVENT)
 
 
 def receiver(framework: str, **given: object) -> dict[str, Any]:
-    """The names that the page's receiver for a framework defines; `given` is what it leaves open."""
+    """The names that the page's receiver for a framework defines.
+
+    `given` is what it leaves open.
+    """
     blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
     (code,) = [each for each in blocks if f"from {framework}" in each]
     space: dict[str, Any] = {"__name__": "example", **given}
@@ -55,7 +58,7 @@ def test_the_fastapi_receiver_receives(
 
 
 def test_the_flask_receiver_receives(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It takes a signed delivery, hands it on, and answers 400 to a changed one and a stranger's."""
+    """It takes a signed delivery, hands it on, and answers 400 to forged ones."""
     monkeypatch.setenv("WEBHOOK_SECRET", SECRET)
     later: list[Any] = []
     client = receiver("flask", queue_for_later=later.append)["app"].test_client()
@@ -66,7 +69,7 @@ def test_the_flask_receiver_receives(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_django_receiver_receives() -> None:
-    """It takes a signed delivery though CSRF is on, and refuses changed ones, strangers' and GETs."""
+    """It takes a signed delivery despite CSRF protection, and refuses changed ones and GETs."""
     from django.conf import settings  # noqa: PLC0415
     from django.test import Client  # noqa: PLC0415
     from django.urls import path  # noqa: PLC0415

@@ -1,4 +1,4 @@
-"""The admission at the door: a flood from one sender leaves room, threads and patience for others."""
+"""Admission control: a flood from one sender leaves room, threads and time for others."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def test_no_more_is_fetched_than_there_is_room_for(free: int, wanted: int) -> No
 def test_a_count_is_trusted_while_it_is_fresh_and_ample(
     *, free: int, age_s: float, needed: bool
 ) -> None:
-    """The waiting jobs are counted anew once a second, and for each batch when room is short."""
+    """The queued jobs are counted once a second, and for each batch when room is short."""
     assert pacing.needs_count(free, age_s) is needed
 
 
@@ -47,5 +47,5 @@ def test_leases_are_due_after_a_third() -> None:
 def test_the_next_look_is_when_the_oldest_lease_is_due(
     leased_at: dict[str, float], left_s: float | None
 ) -> None:
-    """It sleeps just until then; not at all when one is overdue, for ever when nothing is held."""
+    """It sleeps until the next lease is due, not at all when one is overdue."""
     assert pacing.next_due_s(leased_at, 30.0, 15.0) == left_s

@@ -48,7 +48,7 @@ def goods(letters: str) -> tuple[Good, ...]:
 
 
 class MemoryStorage:
-    """All or none: `g` is new, `r` a repeat, `c` a conflict, `u` unstorable; room for so many."""
+    """All or none: `g` is new, `r` a repeat, `c` a conflict, `u` unstorable; `room` is a limit."""
 
     def __init__(self, room: int = 1000) -> None:
         self.room = room

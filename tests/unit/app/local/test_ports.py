@@ -26,7 +26,7 @@ def taken() -> Iterator[int]:
 
 
 def test_free_port_can_be_had() -> None:
-    """A free port is one that a server can listen on, out of reach of outgoing connections."""
+    """A server can listen on a free port, which is outside the range of outgoing connections."""
     port = ports.free()
     assert port < ports._first_ephemeral()
     with socket.socket() as listener:

@@ -8,7 +8,7 @@ from app.local.restart import FIRST_TRIES, STEADY_S, Life, State, describe_exit
 
 
 def pauses(deaths: int) -> list[float]:
-    """The pauses after so many quick deaths in a row of a process that was ready."""
+    """Return the pauses after quick deaths in a row of a process that was ready."""
     life, seen = Life().after_ready(), []
     for _ in range(deaths):
         life = life.after_death(lived_s=1.0)
@@ -39,7 +39,7 @@ def test_never_ready_is_given_up() -> None:
 
 
 def test_once_ready_is_never_given_up() -> None:
-    """A process that was ready once is started again for ever."""
+    """A process that was ready once is always started again."""
     life = Life().after_ready()
     for _ in range(100):
         life = life.after_death(lived_s=0.0)

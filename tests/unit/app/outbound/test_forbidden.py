@@ -109,7 +109,8 @@ SPELLINGS = [
     "::ffff:127.0.0.1",
 ]
 
-# Hosts that parsers read in different ways: dots at the end, other digits, other dots, zones, escapes.
+# Hosts that parsers read in different ways: dots at the end, other digits, other dots, zones,
+# escapes.
 TRICKS = [
     "127.0.0.1.",
     "localhost.",

@@ -44,7 +44,7 @@ def test_device_models_pass_through_the_published_points() -> None:
 
 @pytest.mark.parametrize("device", DEVICES)
 def test_a_burst_has_a_lower_mean_than_with_any_other_strategy(device: str) -> None:
-    """A full batch delays all jobs until its end; the engine's policy finishes the first ones early."""
+    """A full batch delays all jobs until its end; the engine's policy ends the first ones early."""
     for mix in MIXES:
         trace, seconds = burst(16, mix, 1), DEVICES[device].seconds
         means = {
