@@ -20,14 +20,14 @@ from workers.device.threads import SPINS, wait_briefly
     ],
     ids=["nothing set", "spins set", "policy set"],
 )
-def test_what_the_user_has_set_stays(given: dict[str, str], then: dict[str, str]):
+def test_what_the_user_has_set_stays(given: dict[str, str], then: dict[str, str]) -> None:
     """Each of the two variables is left alone where it is set."""
     environment = dict(given)
     wait_briefly(environment)
     assert environment == then
 
 
-def test_the_worker_settles_it_before_torch_is_loaded():
+def test_the_worker_settles_it_before_torch_is_loaded() -> None:
     """A worker without settings ends at once; by then it is settled, and torch is not loaded yet."""
     code = """
 import os, sys
