@@ -9,7 +9,6 @@ import socket
 import stat
 import subprocess
 import sys
-import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,15 +17,15 @@ import httpx
 import pytest
 
 from app.local import ports
+from tests.waiting import PATIENCE_S, until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 REPOSITORY = Path(__file__).parents[2]
 COMMAND = (sys.executable, str(REPOSITORY / "bin" / "renderfarm"), "up")
 MODELS = '[null]\npipeline = "null"\n'
 PROCESSES = ["postgres", "redis", "api", "dispatcher", "courier", "worker-1", "flower"]
-PATIENCE_S = 120.0
 
 
 @pytest.fixture
@@ -49,22 +48,13 @@ def start(directory: Path, *more: str) -> subprocess.Popen[str]:
     )
 
 
-def eventually(question: Callable[[], Any]) -> Any:
-    """The first answer that is not false."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not (answer := question()):
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.05)
-    return answer
-
-
 @contextmanager
 def running(directory: Path) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
     """A farm that is ready, and its `farm.json`."""
     with start(directory) as farm:
         try:
             file = directory / "farm.json"
-            eventually(lambda: file.exists() or farm.poll() is not None)
+            until(lambda: file.exists() or farm.poll() is not None)
             assert farm.poll() is None, farm.communicate()[0]
             yield farm, json.loads(file.read_text())
         finally:
@@ -119,14 +109,14 @@ def test_dead_process_is_replaced(farm_directory: Path) -> None:
             now = json.loads((farm_directory / "farm.json").read_text())
             return now["processes"].get("dispatcher", old) != old
 
-        assert eventually(renewed)
+        assert until(renewed)
 
 
 def test_killed_farm_leaves_no_process_and_starts_again(farm_directory: Path) -> None:
     """After kill -9 of the supervisor nothing runs on, and the next start is a clean one."""
     with running(farm_directory) as (farm, access):
         farm.kill()
-        eventually(lambda: not any(listens(access[k]) for k in ("url", "database_url")))
+        until(lambda: not any(listens(access[k]) for k in ("url", "database_url")))
     assert (farm_directory / "farm.json").exists()  # nobody was left to remove it
     (farm_directory / "farm.json").unlink()
     with running(farm_directory) as (_, again):
