@@ -2,7 +2,7 @@
 # All of it works as root and as an ordinary user, and nothing is installed outside .venv.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up check docs reference test chaos bench bench-engine bench-gpu kill-intakes kill-couriers azurite clean
+.PHONY: help setup demo up check docs reference test test-unit coverage chaos bench bench-engine bench-gpu kill-intakes kill-couriers azurite clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -35,6 +35,11 @@ docs: setup ## Build the documentation site into site/; broken links and orphan 
 
 # The queues' tests wait for leases most of the time, so they wait side by side.
 WAITING := tests/contract tests/emulators
+QUICK := tests/unit/app tests/unit/queues tests/unit/renderfarm
+# The tests of the modules that [tool.coverage.run] names.
+DECIDING := $(addprefix tests/unit/app/,dispatch intake jobs webhooks) \
+  $(addprefix tests/unit/workers/engine/,test_policy.py test_cost.py test_memory.py) \
+  tests/unit/workers/tune/test_search.py --deselect tests/unit/workers/tune/test_search.py::test_doctor_tunes_a_model
 
 test: setup ## Run the tests (ARGS="-k courier" reaches pytest)
 ifdef ARGS
@@ -42,7 +47,17 @@ ifdef ARGS
 else
 	@HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -q -n 5 --dist loadscope $(WAITING)
 	@HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --durations 25 $(WAITING:%=--ignore=%)
+	@$(MAKE) --no-print-directory coverage
 endif
+
+# No server, no model and no subprocess farm: what a change to plain code needs after each save.
+test-unit: setup ## Run the quick unit tests only, in less than half a minute
+	@HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 $(QUICK) $(ARGS)
+
+coverage: setup ## Try every branch of the modules that decide; less than 100 % fails
+	@mkdir -p var
+	@HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m coverage run -m pytest -q $(DECIDING)
+	@$(BIN)/python -m coverage report
 
 reference: setup ## Write the reference pages that are generated from the code
 	@$(BIN)/python -m docs.generate

@@ -17,13 +17,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from PIL import Image, ImageDraw, ImageFont
+import numpy as np
+from PIL import Image, ImageOps
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from app.database import create_engine
 from app.dispatch import workers
+from models.scenes import sheet
 from renderfarm import Farm
 from renderfarm.errors import RenderfarmError
 from renderfarm.types import ProgressEvent
@@ -131,14 +133,14 @@ def show(console: Console, access: dict[str, Any]) -> None:
         follow(console, jobs)
         took_s = time.monotonic() - began
         pictures = [save(n, job) for n, job in enumerate(jobs)]
-        sheet = contact_sheet(pictures)
+        contact = contact_sheet(pictures)
     console.print(latencies(jobs))
     stats = batching(access["database_url"])
     console.print(
         f"{len(jobs)} pictures in {took_s:.1f} s; "
         f"{stats:.1f} rows per forward pass of the denoiser, over all the worker has done."
     )
-    console.print(f"Pictures: demo/*.png   Contact sheet: [bold]{sheet.relative_to(ROOT)}[/]")
+    console.print(f"Pictures: demo/*.png   Contact sheet: [bold]{contact.relative_to(ROOT)}[/]")
     console.print(
         f"Console: {access['url']}/#{access['api_key']}\nAPI documentation: {access['url']}/docs\n"
         f"Flower: {access['flower_url']} "
@@ -182,38 +184,18 @@ def save(n: int, job: Job) -> tuple[Path, str]:
     return path, prompt
 
 
-def contact_sheet(pictures: list[tuple[Path, str]], columns: int = 4, cell: int = 256) -> Path:
-    """Return all pictures in one, enlarged, each with its prompt below."""
-    caption = 40
-    rows = -(-len(pictures) // columns)
-    sheet = Image.new(
-        "RGB", (columns * (cell + 12) + 12, rows * (cell + caption + 12) + 12), "white"
-    )
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
-    for n, (path, prompt) in enumerate(pictures):
-        x, y = 12 + n % columns * (cell + 12), 12 + n // columns * (cell + caption + 12)
-        with Image.open(path) as picture:
-            scale = cell / max(picture.size)
-            size = (round(picture.width * scale), round(picture.height * scale))
-            big = picture.convert("RGB").resize(size, Image.Resampling.LANCZOS)
-        sheet.paste(big, (x + (cell - size[0]) // 2, y + (cell - size[1]) // 2))
-        for line, part in enumerate(wrap(prompt, font, cell)):
-            draw.text((x, y + cell + 4 + line * 16), part, fill="black", font=font)
+def contact_sheet(pictures: list[tuple[Path, str]]) -> Path:
+    """Write all pictures in one, in squares of 256 pixels, each with its prompt below."""
+    squares = []
+    for file, _ in pictures:
+        with Image.open(file) as picture:
+            square = ImageOps.pad(
+                picture.convert("RGB"), (256, 256), Image.Resampling.LANCZOS, color="white"
+            )
+        squares.append(np.asarray(square))
     path = OUT / "contact-sheet.png"
-    sheet.save(path)
+    sheet.contact_sheet(squares, [prompt for _, prompt in pictures], columns=4).save(path)
     return path
-
-
-def wrap(text: str, font: Any, width: int) -> list[str]:
-    """Wrap the text in lines of at most `width` pixels."""
-    lines = [""]
-    for word in text.split():
-        longer = f"{lines[-1]} {word}".strip()
-        if font.getlength(longer) > width:
-            lines.append(word)
-        else:
-            lines[-1] = longer
-    return lines
 
 
 def latencies(jobs: list[Job]) -> Table:

@@ -14,6 +14,7 @@ import statistics
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -127,14 +128,14 @@ def measure(farm: BacklogDatabase, rounds: int) -> dict[str, float]:
     for _ in range(rounds):
         timed("submit", farm.submit)
         ids = timed("choose, per job", farm.candidates, ROOM)
-        timed("hint, per job", lambda ids=ids: farm.store.hint(ids), ROOM)
-        claims = [timed("claim", lambda i=i: farm.store.claim(i, "w", 30.0)) for i in ids]
+        timed("hint, per job", partial(farm.store.hint, ids), ROOM)
+        claims = [timed("claim", partial(farm.store.claim, i, "w", 30.0)) for i in ids]
         held = {(claim.id, claim.attempt): 1 for claim in claims}
-        timed("renew, per job", lambda held=held: farm.store.renew(held, 30.0), ROOM)
+        timed("renew, per job", partial(farm.store.renew, held, 30.0), ROOM)
         for claim in claims:
             key = f"{claim.tenant_id}/{claim.id}/1/0.png"
             image = NewImage(0, key, 64, 64, "image/png", 9, "ab" * 32, 7)
-            timed("finish", lambda c=claim, i=image: farm.store.succeed(c.id, 1, [i], COSTS))
+            timed("finish", partial(farm.store.succeed, claim.id, 1, [image], COSTS))
     return {name: round(statistics.median(values), 3) for name, values in took.items()}
 
 

@@ -12,7 +12,7 @@ import os
 import sys
 import threading
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def redis(url: str, count: int) -> None:
     from redis import Redis  # noqa: PLC0415 - each service imports its own
 
     (stream,) = parse_qs(urlsplit(url).query)["stream"]
-    client = Redis.from_url(url.partition("?")[0])
+    client: Any = Redis.from_url(url.partition("?")[0])
     client.xgroup_create(stream, "bare", "0")
     while count:
         ((_, entries),) = client.xreadgroup("bare", "one", {stream: ">"}, BATCH, block=1000)
@@ -41,7 +41,7 @@ def redis(url: str, count: int) -> None:
 
 def sqs(url: str, count: int) -> None:
     """ReceiveMessage and DeleteMessageBatch, ten at a time."""
-    import boto3  # type: ignore[import-untyped]  # noqa: PLC0415
+    import boto3  # noqa: PLC0415
 
     client = boto3.session.Session().client("sqs", region_name=urlsplit(url).netloc)
     queue = client.get_queue_url(QueueName=urlsplit(url).path.strip("/"))["QueueUrl"]

@@ -16,7 +16,7 @@ from app.config.sources import Source
 from app.errors import Refused
 from app.intake.rejects import Rejects
 from app.intake.replay import replay
-from app.intake.role import door_of
+from app.intake.role import accept_context_of
 from app.tenants.tenants import find_by_name
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class _Desk:
         # A source that is not configured any more has no defaults.
         source = self._sources.get(row["source"], Source("", row["tenant"]))
         try:
-            door = door_of(self._settings, self._engine, self._catalog, source)
+            door = accept_context_of(self._settings, self._engine, self._catalog, source)
             tenant = find_by_name(self._engine, row["tenant"])
             click.echo(f"{row['id']} {replay(self._records, door, tenant, row, body)}")
         except Refused as error:

@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 class IntakeDatabase:
     """The database of one source. Safe from any thread."""
 
-    def __init__(self, engine: Engine, door: AcceptContext, source: Source) -> None:
+    def __init__(self, engine: Engine, context: AcceptContext, source: Source) -> None:
         self._engine = engine
-        self._door = door
+        self._context = context
         self._rejects = Rejects(engine)
         self._source = source
 
@@ -46,12 +46,12 @@ class IntakeDatabase:
     def check(self, tenant: Tenant, message: Message) -> NewJob:
         """Return the job that a message asks for. Raises `Refused`. Uses no database."""
         asked = submission(self._source.name, message.id, message.body, message.attributes)
-        return check(self._door, tenant, asked)
+        return check(self._context, tenant, asked)
 
     def store(self, tenant: Tenant, jobs: Sequence[NewJob]) -> int:
         """Store jobs, all or none. Return how many are new. Raises `Refused`."""
         try:
-            stored = self._door.store.insert(jobs, tenant.max_queued)
+            stored = self._context.store.insert(jobs, tenant.max_queued)
         except DataError as error:
             raise Unstorable(str(error.orig)) from error
         return sum(each.created for each in stored)

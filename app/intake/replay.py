@@ -26,7 +26,7 @@ class Incomplete(Refused):
 
 def replay(
     rejects: Rejects,
-    door: AcceptContext,
+    context: AcceptContext,
     tenant: Tenant,
     row: Mapping[str, Any],
     body: bytes | None = None,
@@ -42,7 +42,7 @@ def replay(
         body = bytes(row["body"])
     attributes = {trace.NAME: row["trace"]} if row["trace"] else {}
     asked = submission(row["source"], row["message_id"], body, attributes)
-    (stored,) = accept(door, tenant, [asked])
+    (stored,) = accept(context, tenant, [asked])
     job_id: UUID = stored.row["id"]
     rejects.note_replay(row["id"], job_id)
     return job_id

@@ -56,15 +56,17 @@ def open_readers(
     Raises `SettingsError` naming the source that cannot be opened.
     """
     catalog = load_catalog(settings.models_file, settings.serve)
-    doors = [door_of(settings, engine, catalog, source) for source in settings.sources]
+    contexts = [accept_context_of(settings, engine, catalog, source) for source in settings.sources]
     queues = [_open(source) for source in settings.sources]
     return [
-        Reader(source.name, queue, IntakeDatabase(engine, door, source), stop, wait_s=wait_s)
-        for source, queue, door in zip(settings.sources, queues, doors, strict=True)
+        Reader(source.name, queue, IntakeDatabase(engine, context, source), stop, wait_s=wait_s)
+        for source, queue, context in zip(settings.sources, queues, contexts, strict=True)
     ]
 
 
-def door_of(settings: Settings, engine: Engine, catalog: Catalog, source: Source) -> AcceptContext:
+def accept_context_of(
+    settings: Settings, engine: Engine, catalog: Catalog, source: Source
+) -> AcceptContext:
     """Return the accept context of a source, with its defaults.
 
     Raises `SettingsError` for its model.

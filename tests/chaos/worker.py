@@ -65,7 +65,7 @@ def first(name: str) -> bool:
 DELIVER = Transport._deliver
 
 
-class LossyTransport(Transport):  # type: ignore[misc] # kombu has no types
+class LossyTransport(Transport):
     """The transport from Redis, which loses hints: it kills the worker after BRPOP."""
 
     def _deliver(self, message: Any, queue: Any) -> None:

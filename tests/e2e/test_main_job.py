@@ -15,7 +15,7 @@ from PIL import Image
 from app.config.repository import REPOSITORY
 from app.dispatch import workers
 from app.jobs.audit import audit
-from renderfarm import errors
+from renderfarm import JobRequest, errors
 from renderfarm.types import ProgressEvent, StateEvent, Status
 from tests.e2e.farms import eventually
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tests.e2e.farms import Up
 
 PROMPT = "a red circle on a blue background"
-SMALL = {"prompt": PROMPT, "width": 64, "height": 64}
+SMALL: JobRequest = {"prompt": PROMPT, "width": 64, "height": 64}
 
 
 def denoiser(farm: Up, what: str) -> int:

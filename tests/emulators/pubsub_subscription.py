@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from google.pubsub_v1 import types
 
@@ -48,7 +48,7 @@ class Subscription:
     ) -> list[types.ReceivedMessage]:
         """Hand out up to `limit` messages that are due, each for `deadline_s`."""
         self._expire(now)
-        taken = []
+        taken: list[Any] = []
         for entry in self._due(holder, now):
             if len(taken) == limit:
                 break

@@ -31,14 +31,14 @@ def unreachable(postgres: Postgres, database_url: str) -> Iterator[None]:
     """The database throws everyone out and lets nobody in, as one that is shutting down."""
     name = database_url.rpartition("/")[2]
     with psycopg.connect(postgres.url, autocommit=True) as connection:
-        connection.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")  # type: ignore[arg-type]
+        connection.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
         connection.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name,)
         )
         try:
             yield
         finally:
-            connection.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")  # type: ignore[arg-type]
+            connection.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
 
 
 def test_while_the_records_are_away_every_call_says_so(

@@ -72,7 +72,8 @@ def test_a_failed_job_shows_its_error(client: httpx.Client, farm: FarmDatabase) 
 def test_pages_show_every_job_once_newest_first(client: httpx.Client) -> None:
     """Following the cursor brings each job exactly once, in order, and then ends."""
     made = [submit(client, prompt=str(n))["id"] for n in range(7)]
-    seen, cursor = [], ""
+    seen: list[str] = []
+    cursor: str | None = ""
     while cursor is not None:
         page = client.get(f"/v1/jobs?limit=3&cursor={cursor}").json()
         seen += [job["id"] for job in page["jobs"]]

@@ -54,7 +54,8 @@ def test_a_rotated_secret_is_another(client: httpx.Client) -> None:
     path = f"/v1/endpoints/{made['id']}/rotate"
     assert client.post(path).json()["secret"] != made["secret"]
     assert client.post(path, json={"grace_s": 0}).status_code == 200
-    for wrong in ({"grace_s": -1}, {"grace_s": True}, {"grace_s": "1"}, {"x": 1}, []):
+    refused: list[Any] = [{"grace_s": -1}, {"grace_s": True}, {"grace_s": "1"}, {"x": 1}, []]
+    for wrong in refused:
         assert fields(client.post(path, json=wrong)) == ["grace_s"]
 
 

@@ -99,3 +99,17 @@ def test_issue_forms_are_complete(path: str) -> None:
     for field in fields:
         assert field["id"]
         assert field["attributes"]["label"]
+
+
+def test_every_deciding_module_is_covered() -> None:
+    """The modules that may import no server and no torch are those whose branches are counted."""
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]
+    (contract,) = [
+        each
+        for each in project["importlinter"]["contracts"]
+        if each["name"] == "Decisions are plain Python"
+    ]
+    decide = {name.replace(".", "/") + ".py" for name in contract["source_modules"]}
+    assert decide <= set(project["coverage"]["run"]["include"])
+    assert project["coverage"]["run"]["branch"]
+    assert project["coverage"]["report"]["fail_under"] == 100

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import count
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -60,7 +61,7 @@ class ServiceBusHarness:
         ):
             while batch := receiver.receive_messages(max_message_count=100, max_wait_time=0.5):
                 for each in batch:
-                    beside = each.application_properties or {}
+                    beside: Any = each.application_properties or {}
                     texts = {name.decode(): value.decode() for name, value in beside.items()}
                     found.append(
                         Dead(b"".join(each.body), each.dead_letter_error_description, texts)

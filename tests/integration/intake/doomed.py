@@ -19,7 +19,7 @@ from app.config.settings import Settings
 from app.database import create_engine
 from app.intake.database import IntakeDatabase
 from app.intake.reader import Reader
-from app.intake.role import door_of
+from app.intake.role import accept_context_of
 from renderfarm.queues import open_queue
 from renderfarm.queues.base import Queue
 
@@ -97,7 +97,7 @@ class DoomedQueue(Queue):
         return lost
 
     def retry(self, messages: Sequence[Message], delay_s: float = 0.0) -> list[Message]:
-        """InFlightMessages messages back."""
+        """Give messages back."""
         return self._queue.retry(messages, delay_s)
 
     def extend(self, messages: Sequence[Message]) -> list[Message]:
@@ -140,7 +140,9 @@ def run(environment: Mapping[str, str], point: str, turn: int) -> None:
 
     (source,) = settings.sources
     catalog = load_catalog(settings.models_file, settings.serve)
-    database: Any = DoomedDatabase(engine, door_of(settings, engine, catalog, source), source)
+    database: Any = DoomedDatabase(
+        engine, accept_context_of(settings, engine, catalog, source), source
+    )
     database.fate = fate
     queue = DoomedQueue(open_queue(source.url), fate)
     Reader(source.name, queue, database, threading.Event()).serve()

@@ -9,7 +9,7 @@ import json
 import threading
 import time
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -203,7 +203,7 @@ def test_a_bug_in_an_adapter_is_survived(desk: IntakeRig, monkeypatch: pytest.Mo
     queue = desk.queue(url)
     receive, calls = MemoryQueue.receive, iter([True])
 
-    def fails_once(self: MemoryQueue, *limits: float) -> list[Message]:
+    def fails_once(self: MemoryQueue, *limits: Any) -> list[Message]:
         if next(calls, False):
             raise ZeroDivisionError
         return receive(self, *limits)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -34,7 +34,7 @@ def storage_url(
 ) -> Iterator[str]:
     """The URL of a store of each kind, whose credentials are in the environment meanwhile."""
     path = tmp_path_factory.mktemp(request.param)
-    place = {
+    place: Any = {
         "file": lambda: places.folder(path),
         "s3": places.s3,
         "gs": lambda: places.gs(path),

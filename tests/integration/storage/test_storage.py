@@ -159,7 +159,7 @@ def _s3_tags() -> dict[str, str]:
 def test_front_door_carries_the_blobs_own_signature(storage_url: str) -> None:
     """What the CDN's URL has after its host opens the blob at its origin."""
     if not storage_url.startswith("az:"):
-        pytest.skip("Front AcceptContext stands before Azure Blob alone")
+        pytest.skip("Front Door stands before Azure Blob alone")
     door = "https://farm.azurefd.test"
     storage = ObjectStorage(settings_of(storage_url, CDN=f'{{"kind":"frontdoor","url":"{door}"}}'))
     storage.put(KEY, b"pixels", PNG)

@@ -40,7 +40,7 @@ def test_it_is_asked_in_the_states_of_its_own_sampling(course: FinishCourse) -> 
 
 def test_who_answers_with_the_picture_makes_no_mistake(
     course: FinishCourse, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     """In its own states the right answer is the velocity towards the requested picture."""
     course._draw()
     asked = course.own.take(2)

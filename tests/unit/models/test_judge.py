@@ -10,12 +10,12 @@ import pytest
 from models.scenes.evaluate import JUDGED, score, truth
 from models.scenes.judge import verdict
 from models.scenes.scene import COLOURS, SHAPES, Backdrop, Group, Scene, sample_scene
-from models.scenes.sight import components, look
+from models.scenes.sight import Sight, components, look
 
 WHITE = Backdrop("plain", ("white",))
 
 
-def seen(scene: Scene):
+def seen(scene: Scene) -> Sight:
     """What the judge sees in the renderer's picture of a scene."""
     return look(truth([scene])[0])
 

@@ -12,7 +12,7 @@ from renderfarm import _flows, errors
 from renderfarm._calls import Answer
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from renderfarm.types import Job
 
 ID = "01930000-0000-7000-8000-000000000000"
 ABSENT = Answer(404, {}, b'{"code": "not_found", "status": 404, "detail": "no such job"}')
@@ -30,7 +30,7 @@ class Clock:
         return self.now
 
 
-def play(script: Generator, replies: list[Answer], clock: Clock) -> object:
+def play(script: _flows.Script[Job], replies: list[Answer], clock: Clock) -> Job:
     """Run a script on these replies; its result."""
     try:
         action = next(script)
@@ -41,7 +41,8 @@ def play(script: Generator, replies: list[Answer], clock: Clock) -> object:
             else:
                 action = script.send(replies.pop(0))
     except StopIteration as end:
-        return end.value
+        job: Job = end.value
+        return job
 
 
 def policy(clock: Clock) -> _flows.Policy:

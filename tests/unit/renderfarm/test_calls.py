@@ -10,6 +10,7 @@ import pytest
 
 from renderfarm import _calls, errors
 from renderfarm._calls import Answer
+from renderfarm.types import Job
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -71,7 +72,7 @@ def test_held_answers_may_take_longer() -> None:
 def test_listing_ends_at_its_limit() -> None:
     """A listing asks for no more than it needs, and takes no more than its limit."""
     listing = _calls.Listing(None, None, 101)
-    queued = _calls.Job.from_json({"id": "1", "status": "queued"})
+    queued = Job.from_json({"id": "1", "status": "queued"})
     asked = []
     while call := listing.next_call():
         asked.append(call.request.params["limit"])

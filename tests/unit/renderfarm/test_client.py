@@ -19,9 +19,8 @@ from renderfarm.testing import FakeFarm
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from conftest import Clock
-
     from renderfarm import Farm
+    from tests.unit.renderfarm.conftest import Clock
 
 
 def test_render_refuses_to_drop_images(farm: Farm, fake: FakeFarm) -> None:

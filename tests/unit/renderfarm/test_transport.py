@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -75,7 +75,7 @@ def cut(to: BaseHTTPRequestHandler) -> None:
     to.wfile.write(b'{"id": ')
 
 
-def stream(*messages: tuple[str, dict[str, object]]) -> Play:
+def stream(*messages: tuple[str, Mapping[str, object]]) -> Play:
     """Stream events, then close."""
 
     def play(to: BaseHTTPRequestHandler) -> None:

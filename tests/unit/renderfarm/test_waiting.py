@@ -22,9 +22,8 @@ from renderfarm.testing import FakeFarm
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from conftest import Clock
-
     from renderfarm import Farm
+    from tests.unit.renderfarm.conftest import Clock
 
 
 def test_waiting_raises_how_it_ended(farm: Farm, fake: FakeFarm) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from itertools import product
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -93,7 +93,10 @@ def test_every_batch_of_five_comes_apart_as_one_by_one_would(room: int) -> None:
         shelf = MemoryStorage(room)
         batch = goods("".join(letters))
         outcome = admit(batch, shelf.store)
-        accepted, refused, waiting, left = [], [], [], room
+        left = room
+        accepted: list[Any] = []
+        refused: list[Any] = []
+        waiting: list[Any] = []
         for good in batch:
             kind = good.message.id[0]
             if waiting or (kind == "g" and not left):

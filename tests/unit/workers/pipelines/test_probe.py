@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from workers.pipelines.model import LoadedModel
 
 
-class Mixing(diffusers.UNet2DConditionModel):  # type: ignore[misc]  # no types
+class Mixing(diffusers.UNet2DConditionModel):
     """A denoiser that depends on the whole batch, like batch norm in training mode."""
 
     @functools.wraps(diffusers.UNet2DConditionModel.forward)  # pipelines inspect the signature
@@ -92,7 +92,7 @@ def test_a_model_that_cannot_be_batched_is_served_one_at_a_time() -> None:
     assert engine.stats.mean_rows == 2
 
 
-class Unknown(diffusers.StableDiffusionPipeline):  # type: ignore[misc]  # no types
+class Unknown(diffusers.StableDiffusionPipeline):
     """A pipeline class that is not in diffusers' Auto classes."""
 
 
