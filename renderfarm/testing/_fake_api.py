@@ -1,4 +1,4 @@
-"""The fake API: takes each call of the contract, keeps the jobs, answers."""
+"""The fake API: stores the jobs and answers each call of the HTTP contract."""
 
 from __future__ import annotations
 
@@ -60,14 +60,14 @@ class Refusal(Exception):
 
 
 class FakeApi:
-    """Holds the jobs and answers calls. Raises Refusal."""
+    """Stores the jobs and answers calls. Raises Refusal."""
 
     def __init__(self, models: Iterable[str], *, held: bool) -> None:
         self.held = held
         self.jobs: dict[str, FakeJob] = {}
         self.requests: list[dict[str, Any]] = []
         self.uploads: dict[str, bytes] = {}
-        self.fates: list[dict[str, str]] = []
+        self.planned_errors: list[dict[str, str]] = []
         self._models = {name: _model(name) for name in models}
         self._keys: dict[str, tuple[bytes, list[str]]] = {}
         self._time = datetime(2026, 1, 1, tzinfo=UTC)
@@ -138,8 +138,8 @@ class FakeApi:
         given = {name: value for name, value in asked.items() if value is not None}
         whole = {"model": next(iter(self._models)), "seed": number} | DEFAULTS | given
         job_id = str(uuid.UUID(int=number))
-        fate = self.fates.pop(0) if self.fates else None
-        self.jobs[job_id] = FakeJob(job_id, whole, fate, self._now)
+        planned_error = self.planned_errors.pop(0) if self.planned_errors else None
+        self.jobs[job_id] = FakeJob(job_id, whole, planned_error, self._now)
         return job_id
 
     def _get(self, request: httpx.Request, _: bytes, job_id: str) -> httpx.Response:

@@ -29,7 +29,7 @@ class FakeJob:
         self.status = Status.QUEUED
         self.step = 0
         self.attempt = 0
-        self._fate = error
+        self._planned_error = error
         self._error: dict[str, str] | None = None
         self._now = now
         self._times: dict[str, str] = {"created_at": now().isoformat()}
@@ -47,8 +47,8 @@ class FakeJob:
         elif self.status is Status.RUNNING and self.step < self.steps:
             self.step = min(self.steps, self.step + max(1, self.steps // 4))
         elif self.status is Status.RUNNING:
-            self._error = self._fate
-            self.end(Status.FAILED if self._fate else Status.SUCCEEDED)
+            self._error = self._planned_error
+            self.end(Status.FAILED if self._planned_error else Status.SUCCEEDED)
 
     def finish(self) -> None:
         """Advance to the end."""
