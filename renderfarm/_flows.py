@@ -59,12 +59,12 @@ class Policy:
 
     def pause_s(self, error: errors.RenderfarmError, tried: int) -> float | None:
         """Return the pause before the next try after `tried` earlier ones; None to give up."""
-        asked_s = None
+        retry_after_s = None
         if isinstance(error, errors.ApiError):
-            asked_s = error.retry_after_s
-            if error.status not in RETRIED or (asked_s or 0) > LONGEST_RETRY_AFTER_S:
+            retry_after_s = error.retry_after_s
+            if error.status not in RETRIED or (retry_after_s or 0) > LONGEST_RETRY_AFTER_S:
                 return None
-        pause_s = self.backoff_s(tried) if asked_s is None else asked_s
+        pause_s = self.backoff_s(tried) if retry_after_s is None else retry_after_s
         if self.until is not None:
             return pause_s if self.clock() + pause_s < self.until else None
         return pause_s if tried < self.max_retries else None
@@ -138,11 +138,11 @@ def appearance_s(job_id: str, now_s: float) -> float:
 
 def poll(job_id: str, until: float, policy: Policy) -> Flow[Job]:
     """Read the job once; the farm holds its answer until the job is final, or `until` is near."""
-    asked_at = policy.clock()
-    hold_s = max(0, min(SLICE_S, round(until - asked_at)))
+    sent_at = policy.clock()
+    hold_s = max(0, min(SLICE_S, round(until - sent_at)))
     job = yield from ask(_calls.job(job_id, hold_s), policy)
     now = policy.clock()
-    if not job.done and now < min(until, asked_at + EARLY_S):
+    if not job.done and now < min(until, sent_at + EARLY_S):
         # The farm did not hold the answer, for example because it is about to stop: pause before
         # the next request.
         yield Sleep(min(EARLY_S, until - now))

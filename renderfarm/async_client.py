@@ -165,7 +165,7 @@ class AsyncFarm:
         return await self._ask(_calls.submit({"prompt": prompt, **fields}, idempotency_key))
 
     async def submit_many(self, requests: Iterable[str | JobRequest]) -> tuple[AsyncJob, ...]:
-        """Submit many prompts or whole requests. Each batch of 1,000 is accepted whole or refused."""
+        """Submit many prompts or whole requests, in batches of 1,000 that are all or nothing."""
         calls = _calls.submit_many(requests)
         accepted = [await self._transport.run(_flows.ask(call, self._policy)) for call in calls]
         return tuple(

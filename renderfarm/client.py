@@ -154,7 +154,7 @@ class Farm:
         return self._ask(_calls.submit({"prompt": prompt, **fields}, idempotency_key))
 
     def submit_many(self, requests: Iterable[str | JobRequest]) -> tuple[Job, ...]:
-        """Submit many prompts or whole requests. Each batch of 1,000 is accepted whole or refused."""
+        """Submit many prompts or whole requests, in batches of 1,000 that are all or nothing."""
         calls = _calls.submit_many(requests)
         accepted = [self._transport.run(_flows.ask(call, self._policy)) for call in calls]
         return tuple(Job(self._transport, snapshot) for batch in accepted for snapshot in batch)

@@ -62,8 +62,8 @@ class FakeJob:
 
     def picture(self, index: int) -> bytes:
         """Return the file of image `index`."""
-        asked = self.request
-        return png(asked["width"], asked["height"], asked["prompt"], asked["seed"] + index)
+        request = self.request
+        return png(request["width"], request["height"], request["prompt"], request["seed"] + index)
 
     def _preview(self) -> str:
         """Return a small picture as a data URL."""

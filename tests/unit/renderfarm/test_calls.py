@@ -73,11 +73,11 @@ def test_listing_ends_at_its_limit() -> None:
     """A listing requests only the jobs that it needs, and returns at most `limit`."""
     listing = _calls.Listing(None, None, 101)
     queued = Job.from_json({"id": "1", "status": "queued"})
-    asked = []
+    limits = []
     while call := listing.next_call():
-        asked.append(call.request.params["limit"])
+        limits.append(call.request.params["limit"])
         listing.take(_calls.Page((queued,) * 100, "more"))
-    assert asked == [100, 1]
+    assert limits == [100, 1]
 
 
 def test_unknown_states_are_a_mistake() -> None:

@@ -61,12 +61,12 @@ class Storage(httpx.BaseTransport):
     def __init__(self, answers: list[httpx.Response]) -> None:
         self.fake = FakeFarm()
         self.answers = answers
-        self.asked: list[httpx.Request] = []
+        self.downloads: list[httpx.Request] = []
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Answer downloads from the list, then from the fake farm."""
         if request.url.path.startswith("/files/"):
-            self.asked.append(request)
+            self.downloads.append(request)
             if self.answers:
                 return self.answers.pop(0)
         return self.fake.handle_request(request)
@@ -76,7 +76,7 @@ def test_the_key_stays_with_the_farm(connect: Callable[..., Farm]) -> None:
     """A download carries the URL's signature and never the API key."""
     storage = Storage([])
     connect(storage).render("a").bytes()
-    (request,) = storage.asked
+    (request,) = storage.downloads
     assert "authorization" not in request.headers
     assert request.url.params["signature"] == "fake"
 
@@ -85,7 +85,7 @@ def test_an_expired_url_is_renewed(connect: Callable[..., Farm]) -> None:
     """An expired presigned URL is renewed by reading the job again."""
     storage = Storage([httpx.Response(403, text="<Error>expired</Error>")])
     assert connect(storage).render("a").bytes().startswith(b"\x89PNG")
-    assert len(storage.asked) == 2
+    assert len(storage.downloads) == 2
 
 
 def test_a_redirect_to_the_file_is_followed(connect: Callable[..., Farm]) -> None:
@@ -93,7 +93,7 @@ def test_a_redirect_to_the_file_is_followed(connect: Callable[..., Farm]) -> Non
     away = httpx.Response(302, headers={"Location": "/files/../files/gone"})
     storage = Storage([away, httpx.Response(200, content=b"not it")])
     assert connect(storage).render("a").bytes().startswith(b"\x89PNG")
-    assert storage.asked[1].url.path == "/files/gone"
+    assert storage.downloads[1].url.path == "/files/gone"
 
 
 def test_a_changed_file_is_not_given(connect: Callable[..., Farm], tmp_path: Path) -> None:

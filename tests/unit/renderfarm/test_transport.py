@@ -21,13 +21,13 @@ class Server:
 
     def __init__(self) -> None:
         self.scenes: list[Play] = []
-        self.asked: list[tuple[str, dict[str, str]]] = []
+        self.requests: list[tuple[str, dict[str, str]]] = []
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 self.rfile.read(int(self.headers.get("Content-Length", 0)))
-                outer.asked.append((self.path, {k.lower(): v for k, v in self.headers.items()}))
+                outer.requests.append((self.path, {k.lower(): v for k, v in self.headers.items()}))
                 outer.scenes.pop(0)(self)
                 self.close_connection = True
 
@@ -116,9 +116,9 @@ def test_broken_connections_are_retried(server: Server) -> None:
     server.scenes = [hang_up, cut, answer(503, {}), answer(202, QUEUED)]
     with patient(server) as farm:
         assert farm.submit("a").id == "1"
-    assert len({headers["idempotency-key"] for _, headers in server.asked}) == 1
-    assert {headers["authorization"] for _, headers in server.asked} == {"Bearer rf_x"}
-    assert len(server.asked) == 4
+    assert len({headers["idempotency-key"] for _, headers in server.requests}) == 1
+    assert {headers["authorization"] for _, headers in server.requests} == {"Bearer rf_x"}
+    assert len(server.requests) == 4
 
 
 def test_waits_are_held_by_the_farm(server: Server) -> None:
@@ -126,7 +126,7 @@ def test_waits_are_held_by_the_farm(server: Server) -> None:
     server.scenes = [answer(202, QUEUED), answer(200, QUEUED), answer(200, DONE)]
     with patient(server) as farm:
         farm.submit("a").wait(timeout=7)
-    assert [path for path, _ in server.asked[1:]] == ["/v1/jobs/1?wait=7"] * 2
+    assert [path for path, _ in server.requests[1:]] == ["/v1/jobs/1?wait=7"] * 2
 
 
 def test_events_go_on_after_a_break(server: Server) -> None:
@@ -173,4 +173,4 @@ def test_the_key_is_not_taken_elsewhere(server: Server) -> None:
     server.scenes = [answer(307, {}, Location="/elsewhere")]
     with patient(server) as farm, pytest.raises(BadAnswer, match="/elsewhere"):
         farm.submit("a")
-    assert len(server.asked) == 1
+    assert len(server.requests) == 1

@@ -153,21 +153,21 @@ def test_as_completed_finds_old_jobs(connect: Callable[..., Farm]) -> None:
 def test_as_completed_asks_by_the_page(connect: Callable[..., Farm]) -> None:
     """Hundreds of jobs that end together cost a few calls; jobs that are final cost none."""
     fake = FakeFarm(held=True)
-    asked: list[httpx.Request] = []
+    requests: list[httpx.Request] = []
 
     def count(request: httpx.Request) -> httpx.Response:
-        asked.append(request)
+        requests.append(request)
         return fake.handle_request(request)
 
     farm = connect(httpx.MockTransport(count))
     jobs = farm.submit_many([f"prompt {n}" for n in range(250)])
     for job in jobs:
         fake.finish(job.id)
-    asked.clear()
+    requests.clear()
     assert len(list(farm.as_completed(jobs))) == 250
-    assert len(asked) == 3
+    assert len(requests) == 3
     assert len(list(farm.as_completed(jobs))) == 250
-    assert len(asked) == 3
+    assert len(requests) == 3
 
 
 def test_as_completed_is_bounded(connect: Callable[..., Farm], clock: Clock) -> None:
