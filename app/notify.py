@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Engine
 
-log = structlog.get_logger("app.notices")
+log = structlog.get_logger("app.notify")
 SILENT_S = 3.0
 """A leader that is silent for this many seconds loses the lock: its process may be frozen."""
 _SILENCE = """

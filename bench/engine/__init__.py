@@ -1,1 +1,1 @@
-"""The engine's scheduling compared with the alternatives, on traces of jobs."""
+"""Benchmark of the engine's scheduling against the alternatives, on traces of jobs."""

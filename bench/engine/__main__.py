@@ -25,18 +25,18 @@ if TYPE_CHECKING:
 RESULTS = REPOSITORY / "bench" / "results"
 BURST_JOBS = 16
 SEEDS = 12
-"""Traces of each kind on a device model: a 95th percentile needs many jobs."""
+"""Traces of each kind on a device model; a 95th percentile needs many jobs."""
 
 
 def main(argv: list[str]) -> int:
-    """Measure, write the results, and print where they are."""
+    """Measure, write the results, and print the table."""
     arguments = _parser().parse_args(argv)
     file = arguments.results / "engine.json"
     result = json.loads(file.read_text()) if file.exists() else {}
     if not arguments.redraw:
         result |= {"machine": machine(), "versions": versions()}
-        made = dict.fromkeys(arguments.parts, commit())
-        result["commits"] = result.get("commits", {}) | made
+        commits = dict.fromkeys(arguments.parts, commit())
+        result["commits"] = result.get("commits", {}) | commits
         result["seeds"] = SEEDS
     if "device" in arguments.parts and not arguments.redraw:
         result["device_jobs"] = arguments.jobs
@@ -44,11 +44,11 @@ def main(argv: list[str]) -> int:
     if "cpu" in arguments.parts and not arguments.redraw:
         from bench.engine import cpu  # noqa: PLC0415 - imports torch
 
-        result["cpu"] = cpu.run(arguments.cpu_jobs, arguments.cpu_seeds, arguments.size, _say)
+        result["cpu"] = cpu.run(arguments.cpu_jobs, arguments.cpu_seeds, arguments.size, _progress)
     if "overhead" in arguments.parts and not arguments.redraw:
         from bench.engine import overhead  # noqa: PLC0415 - imports torch
 
-        result["overhead"] = overhead.run(_say)
+        result["overhead"] = overhead.run(_progress)
     file.write_text(json.dumps(result, indent=1) + "\n")
     report.write(result, file)
     print(file.with_suffix(".md").read_text())
@@ -60,7 +60,7 @@ def on_devices(jobs: int) -> Iterator[dict[str, Any]]:
     for device in DEVICES.values():
         for mix in MIXES:
             for load in LOADS:
-                _say(f"{device.name}, {mix}, load {load}")
+                _progress(f"{device.name}, {mix}, load {load}")
                 strategies = {
                     strategy: _seeds(device, mix, load, strategy, jobs) for strategy in STRATEGIES
                 }
@@ -80,24 +80,28 @@ def _seeds(
     return averaged(runs)
 
 
-def _say(text: str) -> None:
+def _progress(text: str) -> None:
     print(f"{time.strftime('%H:%M:%S')}  {text}", file=sys.stderr, flush=True)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m bench.engine",
-        description="Replay traces of jobs under the engine's policy and under what one would do "
-        "instead: on labelled device models in computed time, and with the scenes model in processor time.",
+        description="Replay traces of jobs under the engine's policy and under the alternatives, "
+        "on device models in computed time and with the scenes model in processor time.",
     )
     parts = ("device", "cpu", "overhead")
     parser.add_argument("--parts", nargs="+", choices=parts, default=parts)
-    parser.add_argument("--jobs", type=int, default=100, help="of a trace on a device model")
-    parser.add_argument("--cpu-jobs", type=int, default=12, help="of a trace on this machine")
+    parser.add_argument("--jobs", type=int, default=100, help="jobs of a trace on a device model")
+    parser.add_argument("--cpu-jobs", type=int, default=12, help="jobs of a trace on this machine")
     parser.add_argument("--cpu-seeds", type=int, default=3)
-    parser.add_argument("--size", type=int, default=64, help="pixels of a picture's side there")
+    parser.add_argument(
+        "--size", type=int, default=64, help="pixels of a picture's side on this machine"
+    )
     parser.add_argument("--results", type=Path, default=RESULTS, help=f"default: {RESULTS}")
-    parser.add_argument("--redraw", action="store_true", help="only write table and plots again")
+    parser.add_argument(
+        "--redraw", action="store_true", help="only make the table and the plots again"
+    )
     return parser
 
 

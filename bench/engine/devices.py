@@ -1,10 +1,10 @@
-"""Labelled device models: T(rows) of one denoiser step, from published measurements.
+"""Device models: T(rows) of one denoiser step, from published measurements.
 
 The figures are seconds per call of `StableDiffusionPipeline` for n pictures of 512x512 (Stable
-Diffusion 1.4, half precision, 30 DDIM steps), published by Lambda Labs in
+Diffusion 1.4, half precision, 30 DDIM steps), as Lambda Labs published them in
 github.com/LambdaLabsML/lambda-diffusers, benchmarks/benchmark_H100_MIG.csv. A guided picture has
-two rows, so n pictures are 2n rows. T is assumed linear between the sizes, and below the first one
-as well. Encoding and decoding are part of those seconds and so are spread over the steps.
+two rows, so n pictures are 2n rows. T is assumed to be linear between the sizes and outside them.
+The seconds include encoding and decoding, which are therefore spread over the steps.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ STEPS = 30
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A device that only takes its time."""
+    """A device that is nothing but its times."""
 
     name: str
     about: str
     call_s: tuple[tuple[int, float], ...]
-    """Pictures in a call, and the seconds of 30 steps."""
+    """Pairs of the pictures in a call and the seconds of 30 steps."""
 
     def seconds(self, rows: int) -> float:
         """Return T(rows) of one step."""
@@ -31,7 +31,7 @@ class Device:
             low, high = (low, point) if rows <= point[0] else (point, point)
             if rows <= point[0]:
                 break
-        if low == high:  # beyond the table: the slope of its last part
+        if low == high:  # beyond the table: its last segment continues
             low, high = points[-2], points[-1]
         return low[1] + (rows - low[0]) * (high[1] - low[1]) / (high[0] - low[0])
 

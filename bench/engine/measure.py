@@ -1,4 +1,4 @@
-"""Figures of a replayed trace."""
+"""Figures of a replayed trace: latency and throughput."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ FIGURES = ("mean_s", "p50_s", "p95_s", "p99_s", "first_s", "images_per_s")
 
 
 def figures(trace: Sequence[Ask], ended_s: Mapping[str, float]) -> dict[str, float]:
-    """Return latencies from a job's arrival to its end, and pictures per second."""
+    """Return latencies from arrival to end, and the pictures per second of the whole trace."""
     if missing := [ask.name for ask in trace if ask.name not in ended_s]:
-        raise ValueError(f"{len(missing)} jobs have not ended, {missing[0]} among them")
+        raise ValueError(f"{len(missing)} jobs have not ended, such as {missing[0]}")
     waits_s = sorted(ended_s[ask.name] - ask.at_s for ask in trace)
     return {
         "mean_s": statistics.mean(waits_s),
@@ -29,7 +29,7 @@ def figures(trace: Sequence[Ask], ended_s: Mapping[str, float]) -> dict[str, flo
 
 
 def quantile(ordered: Sequence[float], share: float) -> float:
-    """Return the value below which this share of all values lies."""
+    """Return the quantile: this `share` of the values is at or below it."""
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 

@@ -1,4 +1,4 @@
-"""The engine's own cost: one job alone compared with the bare pipeline, and Python per job-step."""
+"""The engine's overhead: one job against the bare pipeline, and Python per step of a job."""
 
 from __future__ import annotations
 
@@ -25,52 +25,53 @@ ROUNDS = 24
 STEPS = 20
 
 
-def run(say: Callable[[str], None]) -> dict[str, float]:
-    """Return medians: the ratio of interleaved runs, and the seconds of Python for a job's step."""
-    ratio = alone()
-    say(f"alone through the engine / bare pipeline, processor time: {ratio:.3f}")
+def run(progress: Callable[[str], None]) -> dict[str, float]:
+    """Return medians: the ratio of interleaved runs, and the Python seconds per step of a job."""
+    ratio = single_job_ratio()
+    progress(f"one job, engine / bare pipeline, processor time: {ratio:.3f}")
     per_step = {f"python_s_{jobs}": python_s(jobs) for jobs in (1, 16)}
     return {"ratio": ratio, "rounds": ROUNDS, **per_step}
 
 
-def alone() -> float:
-    """Compare the processor time of the bare pipeline and of the engine, in pairs, at 20 steps.
+def single_job_ratio() -> float:
+    """Compare the processor time of the engine and of the bare pipeline, in pairs, at 20 steps.
 
-    They take turns in going first, because the second finds warm caches.
+    They take turns in beginning, because the second one finds the caches warm.
     """
-    stage = Rig.of_scenes(128)
+    rig = Rig.of_scenes(128)
     ask = Ask("job 0", 0.0, STEPS, 2)
-    engine = Engine({"scenes": stage.model})
+    engine = Engine({"scenes": rig.model})
 
     def bare() -> None:
-        stage.call([ask])
+        rig.call([ask])
 
-    def ours() -> None:
-        engine.add(stage.request(ask))
+    def engine_run() -> None:
+        engine.add(rig.request(ask))
         while not engine.idle:
             engine.step()
 
-    for side in (bare, ours):
-        side()
-    pairs = []
+    for contender in (bare, engine_run):
+        contender()
+    ratios = []
     for n in range(ROUNDS):
-        took_s = {side: _took_s(side) for side in ((bare, ours), (ours, bare))[n % 2]}
-        pairs.append(took_s[ours] / took_s[bare])
-    return statistics.median(pairs)
+        order = ((bare, engine_run), (engine_run, bare))[n % 2]
+        times_s = {contender: _seconds(contender) for contender in order}
+        ratios.append(times_s[engine_run] / times_s[bare])
+    return statistics.median(ratios)
 
 
-def _took_s(side: Callable[[], None]) -> float:
+def _seconds(contender: Callable[[], None]) -> float:
     began = time.process_time()
-    side()
+    contender()
     return time.process_time() - began
 
 
 class _Loop:
-    """A pipeline that is only its loop, around a denoiser that does nothing."""
+    """A pipeline with only a loop, around a denoiser that does nothing."""
 
     name = "loop"
     batched = True
-    memo_bytes = 0
+    encoder_cache_bytes = 0
 
     def __init__(self) -> None:
         method = ModuleMethod.of("loop.unet.forward", "denoiser", torch.nn.Identity())
@@ -84,12 +85,12 @@ class _Loop:
         return SimpleNamespace(images=torch.zeros(1, 3, 2, 2))
 
     def view(self, request: Request) -> PipelineView:
-        """Set the number of steps."""
+        """Return a view that runs the requested steps."""
         return PipelineView(self, {"steps": request.num_inference_steps}, request)
 
 
 def python_s(jobs: int) -> float:
-    """Return the seconds for a step of a job when `jobs` share each, without the device's part."""
+    """Return the processor seconds per step of a job when `jobs` share each forward."""
     models: Any = {"loop": _Loop()}
     costs = []
     for _ in range(5):

@@ -1,8 +1,7 @@
 """The same strategies with a real model, on this machine.
 
-On a processor, time is this process's processor time, plus the pauses in which no job waits: other
-load on the machine does not count. On an accelerator it is the wall clock, without sleeping through
-those pauses.
+On a processor the clock is this process's processor time, so other programs on the machine do not
+count. On an accelerator it is the wall clock. Both skip the pauses in which no job waits.
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ from diffusers import DiffusionPipeline
 
 from app.config.repository import REPOSITORY
 from bench.engine.simulate import CHOICES, MAX_ROWS, WINDOW_S
+from bench.engine.traces import Ask
 from workers.engine.engine import Engine
 from workers.engine.request import Finished, Request
 from workers.pipelines.loading import load
@@ -27,38 +27,38 @@ from workers.pipelines.schedulers import for_job
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from concurrent.futures import Future
 
     from numpy.typing import NDArray
 
-    from bench.engine.traces import Ask
     from workers.pipelines.model import LoadedModel
 
 FOLDER = REPOSITORY / "models" / "scenes"
 PROMPTS = ("a red circle on a blue background", "two green stars", "a yellow ring", "a black cross")
 THREADS = 4
-ALONE = 5
-"""How often a job alone is timed."""
+REPEATS = 5
+"""How often a single job is timed."""
 Pixels = dict[str, "NDArray[np.uint8]"]
 
 
 class Clock:
-    """Seconds by `read`; a pause with nothing to do is skipped."""
+    """Seconds by `read`, which can skip pauses."""
 
     def __init__(self, read: Callable[[], float]) -> None:
         self._read = read
         self._skipped_s = -read()
 
     def now(self) -> float:
-        """Return the seconds since the clock was created."""
+        """Return the seconds since the clock was made."""
         return self._read() + self._skipped_s
 
     def skip_to(self, at_s: float) -> None:
-        """Advance to this time, if it is not later already."""
+        """Skip to this time, unless it has passed."""
         self._skipped_s += max(0.0, at_s - self.now())
 
 
 class PerThread:
-    """A tokenizer with one copy per thread: it stores its padding, which another call changes."""
+    """A tokenizer with a copy for each thread, because its padding is state that calls change."""
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer, self._copies = tokenizer, threading.local()
@@ -70,7 +70,7 @@ class PerThread:
         return self._copies.tokenizer
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Tokenize."""
+        """Tokenize with this thread's copy."""
         return self._own()(*args, **kwargs)
 
     def __getattr__(self, name: str) -> Any:
@@ -78,10 +78,10 @@ class PerThread:
 
 
 class Rig:
-    """The model, loaded once for all strategies, and the results of the last trace by strategy.
+    """The model, loaded once for all strategies, and the pixels of the last trace.
 
-    `pipeline` is the stock one, `model` the same in the engine's form, `size` the pixels of a
-    picture's side.
+    `pipeline` is the stock one, `model` the same one for the engine, `size` the pixels of a
+    picture's side. `read` returns the seconds of the clock.
     """
 
     def __init__(
@@ -95,8 +95,8 @@ class Rig:
         checked = "requires_safety_checker" in pipeline.config
         self._unchecked = {"requires_safety_checker": False} if checked else {}
         self._tokenizers = {
-            part: PerThread(made)
-            for part, made in pipeline.components.items()
+            part: PerThread(component)
+            for part, component in pipeline.components.items()
             if part.startswith("tokenizer")
         }
         self.pixels: Pixels = {}
@@ -109,14 +109,14 @@ class Rig:
 
     @classmethod
     def of_scenes(cls, size: int) -> Rig:
-        """Load the model that ships, on the processor."""
+        """Load the model of this repository, on the processor."""
         pipeline = DiffusionPipeline.from_pretrained(
             FOLDER, dtype=torch.float32, local_files_only=True
         )
         return cls(size, pipeline, load(FOLDER, name="scenes"))
 
     def clock(self) -> Clock:
-        """Return a clock that begins now."""
+        """Return a clock that begins at 0."""
         return Clock(self._read)
 
     def request(self, ask: Ask) -> Request:
@@ -134,7 +134,7 @@ class Rig:
         )
 
     def serial(self, trace: Sequence[Ask]) -> dict[str, float]:
-        """Render one job at a time, in their order of arrival."""
+        """Render one job at a time, in the order of arrival."""
         self.pixels, ended = {}, {}
         clock = self.clock()
         for ask in trace:
@@ -144,11 +144,9 @@ class Rig:
         return ended
 
     def serial_s(self, steps: int, rows: int) -> float:
-        """Return the seconds of one job alone: the median of some, once it is warm."""
-        from bench.engine.traces import Ask  # noqa: PLC0415 - a type elsewhere
-
+        """Return the seconds of a single job: the median after a warm-up."""
         times = []
-        for _ in range(1 + ALONE):
+        for _ in range(1 + REPEATS):
             clock = self.clock()
             self.call([Ask("job 0", 0.0, steps, rows)])
             times.append(clock.now())
@@ -157,7 +155,8 @@ class Rig:
     def threads(self, trace: Sequence[Ask]) -> dict[str, float]:
         """Render each job in a thread, with its own pipeline around the shared modules."""
         self.pixels, ended = {}, {}
-        clock, under_way = self.clock(), []
+        clock = self.clock()
+        futures: list[Future[None]] = []
 
         def render(ask: Ask) -> None:
             self.call([ask])
@@ -166,18 +165,19 @@ class Rig:
         with ThreadPoolExecutor(THREADS) as pool:
             for ask in trace:
                 while clock.now() < ask.at_s:
-                    if all(future.done() for future in under_way):
+                    if all(future.done() for future in futures):
                         clock.skip_to(ask.at_s)
                     time.sleep(0.002)
-                under_way.append(pool.submit(render, ask))
-        for future in under_way:
+                futures.append(pool.submit(render, ask))
+        for future in futures:
             future.result()
         return ended
 
     def window(self, trace: Sequence[Ask]) -> dict[str, float]:
-        """Wait a moment for jobs equal in steps and guidance, and run each batch to its end."""
+        """Wait `WINDOW_S` for jobs of equal steps and guidance, and run each batch to its end."""
         self.pixels, ended = {}, {}
-        coming, waiting = list(trace), []
+        coming = list(trace)
+        waiting: list[Ask] = []
         clock = self.clock()
         while coming or waiting:
             if not waiting:
@@ -196,7 +196,7 @@ class Rig:
     def engine(
         self, choose: Any, model: LoadedModel | None = None
     ) -> Callable[[Sequence[Ask]], dict[str, float]]:
-        """Return a strategy: the engine under a policy, with another model if given."""
+        """Return the engine under a policy as a strategy; `model` replaces the rig's own."""
         models = {self.model.name: model or self.model}
 
         def strategy(trace: Sequence[Ask]) -> dict[str, float]:
@@ -213,7 +213,7 @@ class Rig:
                     engine.add(self.request(coming.pop(0)))
                 for outcome in engine.step():
                     if not isinstance(outcome, Finished):
-                        raise TypeError(f"{outcome} instead of a picture")
+                        raise TypeError(f"expected a picture, got {outcome}")
                     self.pixels[outcome.id] = outcome.pixels[0]
                     ended[outcome.id] = clock.now() - began_s
             return ended
@@ -229,7 +229,7 @@ class Rig:
         )
         vars(pipeline).update(self._tokenizers)
         pipeline.set_progress_bar_config(disable=True)
-        made = pipeline(
+        pictures = pipeline(
             prompt=[ask.prompt for ask in asks],
             width=self._size,
             height=self._size,
@@ -237,7 +237,9 @@ class Rig:
             guidance_scale=asks[0].guidance_scale,
             generator=[torch.Generator("cpu").manual_seed(ask.seed) for ask in asks],
         ).images
-        self.pixels |= {ask.id: np.asarray(image) for ask, image in zip(asks, made, strict=True)}
+        self.pixels |= {
+            ask.id: np.asarray(image) for ask, image in zip(asks, pictures, strict=True)
+        }
 
     def _scheduler(self) -> Any:
         with _copying:
@@ -247,6 +249,6 @@ class Rig:
 _copying = threading.Lock()
 
 
-def furthest(one: Pixels, other: Pixels) -> int:
+def largest_difference(one: Pixels, other: Pixels) -> int:
     """Return the largest difference of any pixel, of 255."""
     return max(int(np.abs(one[name].astype(int) - other[name].astype(int)).max()) for name in one)

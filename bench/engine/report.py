@@ -20,7 +20,7 @@ NAMES = {
     "ours": "ours",
 }
 OTHERS = ("serial", "threads", "window", "first-come")
-LEVEL = 1.02  # within 2 % counts as level
+LEVEL = 1.02  # a difference of up to 2 % counts as equal
 COLOURS = {
     "serial": "#8d99ae", "threads": "#bc6c25", "window": "#e9c46a", "first-come": "#e76f51",
     "no-cap": "#2a9d8f", "no-fewest-first": "#90be6d", "ours": "#264653",
@@ -28,7 +28,7 @@ COLOURS = {
 
 
 def write(result: Mapping[str, Any], file: Path) -> None:
-    """Write the table next to the JSON, and a plot for each device."""
+    """Write the table and a plot for each device next to the JSON file."""
     file.with_suffix(".md").write_text("\n".join(_text(result)) + "\n", encoding="utf-8")
     for name in DEVICES:
         runs = [run for run in result.get("device", []) if run["device"] == name]
@@ -38,21 +38,21 @@ def write(result: Mapping[str, Any], file: Path) -> None:
         _plot(result["cpu"]["runs"], "scenes on this machine's processor", file, "cpu")
 
 
-def _commits(made: Mapping[str, str]) -> str:
-    """Return the commit of each part, or the one of all."""
-    if len(set(made.values())) == 1:
-        return next(iter(made.values()))
-    return ", ".join(f"{commit} ({part})" for part, commit in made.items())
+def _commits(commits: Mapping[str, str]) -> str:
+    """Return the commit of each part, or the common one."""
+    if len(set(commits.values())) == 1:
+        return next(iter(commits.values()))
+    return ", ".join(f"{commit} ({part})" for part, commit in commits.items())
 
 
 def _text(result: Mapping[str, Any]) -> Iterator[str]:
     machine = result["machine"]
-    yield "# The engine's scheduling compared with the alternatives"
+    yield "# The engine's scheduling against the alternatives"
     yield ""
     yield (
         f"Made by `make bench-engine` at commit {_commits(result['commits'])} on {machine['cpu']}, "
-        f"{machine['cores']} cores, load average {machine['load_average']}: the machine was shared "
-        "with other heavy work, so only ratios within one table mean anything."
+        f"{machine['cores']} cores, load average {machine['load_average']}. The machine was shared "
+        "with other heavy work, so only ratios within one table are meaningful."
     )
     yield ""
     yield from _legend()
@@ -63,8 +63,8 @@ def _text(result: Mapping[str, Any]) -> Iterator[str]:
             yield ""
             yield (
                 f"{device.about}; T(rows) from published figures, see `bench/engine/devices.py`. "
-                f"{result['device_jobs']} jobs a trace, {result['seeds']} seeds. No part of the "
-                "engine's own overhead is in these times."
+                f"{result['device_jobs']} jobs per trace, {result['seeds']} seeds. These times do not "
+                "include the engine's own overhead."
             )
             yield ""
             yield from _tables(runs)
@@ -76,10 +76,11 @@ def _text(result: Mapping[str, Any]) -> Iterator[str]:
 
 def _legend() -> Iterator[str]:
     yield (
-        "Load is the rate of arrival over what one at a time can serve. Jobs come at random "
-        "(Poisson), one in four without guidance; `burst` is all at once (16 on device models). Seconds from a job's coming to "
-        "its picture. **Bold**: ours is behind the best of the four others (one at a time, a thread "
-        "each, static window, first come with equal keys) by more than 2 %."
+        "Load is the arrival rate over the rate that one at a time can serve. Jobs arrive at random "
+        "(Poisson), one in four without guidance; in a `burst` all arrive at once (16 on device "
+        "models). Seconds from a job's arrival to its picture. **Bold**: ours is more than 2 % behind "
+        "the best of the four others (one at a time, a thread each, static window, first come with "
+        "equal keys)."
     )
     yield ""
 
@@ -94,21 +95,18 @@ def _tables(runs: Sequence[Mapping[str, Any]]) -> Iterator[str]:
             best = min(run["strategies"][strategy][figure] for strategy in OTHERS)
             worse = run["strategies"]["ours"][figure] > LEVEL * best
             behind += worse
-            cells = [
-                f"**{run['strategies'][strategy][figure]:.2f}**"
-                if strategy == "ours" and worse
-                else f"{run['strategies'][strategy][figure]:.2f}"
-                for strategy in strategies
-            ]
+            cells = [f"{run['strategies'][strategy][figure]:.2f}" for strategy in strategies]
+            if worse:
+                cells[strategies.index("ours")] = f"**{cells[strategies.index('ours')]}**"
             yield f"| {run['mix']} | {run['load']} | " + " | ".join(cells) + " |"
         yield ""
     yield from _more(runs)
-    yield f"Ours is ahead or level in {2 * len(runs) - behind} of {2 * len(runs)} cells."
+    yield f"Ours is ahead or equal in {2 * len(runs) - behind} of {2 * len(runs)} cells."
     yield ""
 
 
 def _more(runs: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Yield the other figures, of ours, one at a time and first come."""
+    """Yield the other figures of ours, one at a time and first come."""
     shown = ("serial", "first-come", "ours")
     yield (
         "| | load | "
@@ -119,7 +117,9 @@ def _more(runs: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     for run in runs:
         strategies = run["strategies"]
         cells = [
-            f"{strategies[strategy]['p50_s']:.2f} / {strategies[strategy]['p99_s']:.2f} / {strategies[strategy]['images_per_s']:.2f}"
+            " / ".join(
+                f"{strategies[strategy][name]:.2f}" for name in ("p50_s", "p99_s", "images_per_s")
+            )
             for strategy in shown
         ]
         first = " / ".join(f"{strategies[strategy]['first_s']:.2f}" for strategy in shown)
@@ -130,14 +130,15 @@ def _more(runs: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 def _cpu(cpu: Mapping[str, Any]) -> Iterator[str]:
     yield "## `scenes` on this machine's processor, in seconds of processor time"
     yield ""
-    order = ", each trace beginning with another" if cpu.get("rotated") else ""
+    order = "; each trace begins with another strategy" if cpu.get("rotated") else ""
     worst = {
         strategy: max(run["strategies"][strategy]["distance"] for run in cpu["runs"])
         for strategy in NAMES
     }
     yield (
-        f"{cpu['jobs']} jobs of {cpu['size']}x{cpu['size']} a trace, {cpu['seeds']} seeds, a guided step "
-        f"alone {cpu['step_s'] * 1e3:.0f} ms, torch on one thread. Every strategy renders each trace in turn{order}. "
+        f"{cpu['jobs']} jobs of {cpu['size']}x{cpu['size']} per trace, {cpu['seeds']} seeds; an unbatched "
+        f"guided step takes {cpu['step_s'] * 1e3:.0f} ms; torch uses one thread. The strategies render "
+        f"each trace in turn{order}. "
         "Largest difference of any pixel from one at a time, of 255: "
         + ", ".join(f"{NAMES[strategy]} {distance}" for strategy, distance in worst.items())
         + "."
@@ -146,14 +147,14 @@ def _cpu(cpu: Mapping[str, Any]) -> Iterator[str]:
     yield from _tables(cpu["runs"])
 
 
-def _overhead(found: Mapping[str, float]) -> Iterator[str]:
-    yield "## What the engine itself costs"
+def _overhead(overhead: Mapping[str, float]) -> Iterator[str]:
+    yield "## The engine's overhead"
     yield ""
     yield (
-        f"One job alone (scenes, 128x128, 20 steps) costs {found['ratio']:.3f} times the processor time of "
-        f"the bare pipeline (median of {found['rounds']:.0f} interleaved pairs). Python for a job's "
-        f"step: {found['python_s_1'] * 1e3:.2f} ms alone, {found['python_s_16'] * 1e3:.2f} ms with 16 "
-        "jobs in a group."
+        f"A single job (scenes, 128x128, 20 steps) takes {overhead['ratio']:.3f} times the processor "
+        f"time of the bare pipeline (median of {overhead['rounds']:.0f} interleaved pairs). Python per "
+        f"step of a job: {overhead['python_s_1'] * 1e3:.2f} ms for a single job, "
+        f"{overhead['python_s_16'] * 1e3:.2f} ms with 16 jobs in a group."
     )
     yield ""
 

@@ -1,7 +1,7 @@
-"""Replay a trace on a device model under a policy. No torch, no sleeping: time is a number.
+"""Simulation: replays a trace on a device model under a policy, without torch or sleeping.
 
-The strategies that batch step by step use `workers.engine.policy` and `workers.engine.cost`, like
-the engine. They learn T(rows) from what they run.
+The strategies that batch step by step use `workers.engine.policy` and `workers.engine.cost`, as the
+engine does. They learn T(rows) from their own forwards.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from bench.engine.traces import Ask
 
     Seconds = Callable[[int], float]
-    Choose = Callable[[Sequence[Parked], policy.Times], list[str]]
-    Arm = Callable[[Sequence[Ask], Seconds], dict[str, float]]
+    Choose = Callable[[Sequence[Parked], policy.CostModel], list[str]]
+    Strategy = Callable[[Sequence[Ask], Seconds], dict[str, float]]
 
 MAX_ROWS = 16
 WINDOW_S = 0.05
@@ -30,17 +30,18 @@ THREADS = 16
 @dataclass(slots=True)
 class _Job:
     ask: Ask
-    left: float
+    remaining: float
 
 
-def steps_with(choose: Choose, *, warm: bool = True) -> Arm:
-    """Batch step by step, under a policy; `warm` measures T(rows) before the first job."""
+def steps_with(choose: Choose, *, warm: bool = True) -> Strategy:
+    """Return a strategy that batches step by step; `warm` measures T(rows) before the first job."""
 
     def strategy(trace: Sequence[Ask], seconds: Seconds) -> dict[str, float]:
         costs = Costs(MAX_ROWS)
         if warm:
             _warm_up(costs, trace, seconds)
-        coming, here, now_s, ended = list(trace), {}, 0.0, {}
+        here: dict[str, _Job] = {}
+        coming, now_s, ended = list(trace), 0.0, {}
         while coming or here:
             if not here:
                 now_s = max(now_s, coming[0].at_s)
@@ -51,12 +52,12 @@ def steps_with(choose: Choose, *, warm: bool = True) -> Arm:
                 here[name] for name in choose([_parked(j, now_s) for j in here.values()], costs)
             ]
             rows = sum(job.ask.rows for job in group)
-            costs.ran(now_s, now_s + seconds(rows))
+            costs.observe_busy(now_s, now_s + seconds(rows))
             now_s += seconds(rows)
             costs.observe(group[0].ask.shape, rows, seconds(rows))
             for job in group:
-                job.left -= 1
-                if job.left == 0:
+                job.remaining -= 1
+                if job.remaining == 0:
                     ended[job.ask.name] = now_s
                     del here[job.ask.name]
         return ended
@@ -66,7 +67,7 @@ def steps_with(choose: Choose, *, warm: bool = True) -> Arm:
 
 def _parked(job: _Job, now_s: float) -> Parked:
     ask = job.ask
-    return Parked(ask.name, ask.shape, ask.rows, job.left, now_s - ask.at_s)
+    return Parked(ask.name, ask.shape, ask.rows, job.remaining, now_s - ask.at_s)
 
 
 def _warm_up(costs: Costs, trace: Sequence[Ask], seconds: Seconds) -> None:
@@ -77,7 +78,7 @@ def _warm_up(costs: Costs, trace: Sequence[Ask], seconds: Seconds) -> None:
 
 
 def serial(trace: Sequence[Ask], seconds: Seconds) -> dict[str, float]:
-    """One job at a time, first come first served: a plain Celery worker with one process."""
+    """Render one job at a time, first come first served, like a Celery worker with one process."""
     now_s, ended = 0.0, {}
     for ask in trace:
         now_s = max(now_s, ask.at_s) + ask.steps * seconds(ask.rows)
@@ -86,7 +87,7 @@ def serial(trace: Sequence[Ask], seconds: Seconds) -> dict[str, float]:
 
 
 def threads(trace: Sequence[Ask], seconds: Seconds) -> dict[str, float]:
-    """One thread and one pipeline per request: the device divides its time evenly."""
+    """Render each request in its own thread; the device divides its time evenly."""
     coming, now_s, ended = list(trace), 0.0, {}
     here: list[_Job] = []
     while coming or here:
@@ -95,20 +96,20 @@ def threads(trace: Sequence[Ask], seconds: Seconds) -> dict[str, float]:
         while coming and coming[0].at_s <= now_s and len(here) < THREADS:
             here.append(_Job(coming[0], coming[0].steps * seconds(coming[0].rows)))
             coming.pop(0)
-        part_s = min(job.left for job in here)
+        part_s = min(job.remaining for job in here)
         if coming and len(here) < THREADS:
             part_s = min(part_s, (coming[0].at_s - now_s) / len(here))
         now_s += part_s * len(here)
         for job in here:
-            job.left -= part_s
-            if job.left <= 1e-12:
+            job.remaining -= part_s
+            if job.remaining <= 1e-12:
                 ended[job.ask.name] = now_s
-        here = [job for job in here if job.left > 1e-12]
+        here = [job for job in here if job.remaining > 1e-12]
     return ended
 
 
 def window(trace: Sequence[Ask], seconds: Seconds) -> dict[str, float]:
-    """Wait a moment for jobs equal in shape, steps and guidance; run each batch to its end."""
+    """Wait `WINDOW_S` for jobs of equal shape, steps and guidance; run each batch to its end."""
     waiting: list[Ask] = []
     coming, now_s, ended = list(trace), 0.0, {}
     while coming or waiting:
@@ -131,32 +132,32 @@ def window(trace: Sequence[Ask], seconds: Seconds) -> dict[str, float]:
     return ended
 
 
-def first_come(parked: Sequence[Parked], times: policy.Times) -> list[str]:
-    """Choose the oldest job and all that can share its forward, limited by memory only."""
+def first_come(parked: Sequence[Parked], costs: policy.CostModel) -> list[str]:
+    """Choose the oldest job and the jobs of equal key and rows, as many as fit in memory."""
     if not parked:
         return []
     line = sorted(parked, key=lambda job: -job.waited_s)
-    mates = [job for job in policy.mates_of(line) if job.rows == line[0].rows]
-    return [job.job for job in policy.fill(mates, times.limit(line[0].key))]
+    group = [job for job in policy.batchable(line) if job.rows == line[0].rows]
+    return [job.job for job in policy.fill(group, costs.limit(line[0].key))]
 
 
-def without_cap(parked: Sequence[Parked], times: policy.Times) -> list[str]:
-    """Choose like ours, but as many rows as fit."""
+def without_cap(parked: Sequence[Parked], costs: policy.CostModel) -> list[str]:
+    """Choose like the engine's policy, but as many rows as fit."""
     if not parked:
         return []
-    line = sorted(parked, key=lambda job: policy.rank(job, times))
-    mates = policy.mates_of(line)
-    return [job.job for job in policy.fill(mates, times.limit(line[0].key))]
+    line = sorted(parked, key=lambda job: policy.rank(job, costs))
+    group = policy.batchable(line)
+    return [job.job for job in policy.fill(group, costs.limit(line[0].key))]
 
 
-def without_fewest_first(parked: Sequence[Parked], times: policy.Times) -> list[str]:
-    """Choose as many rows as ours, but the oldest jobs first."""
+def without_fewest_first(parked: Sequence[Parked], costs: policy.CostModel) -> list[str]:
+    """Choose as many rows as the engine's policy would, but the oldest jobs first."""
     if not parked:
         return []
     line = sorted(parked, key=lambda job: -job.waited_s)
-    mates = policy.mates_of(line)
-    rows = policy.width(mates, len(line) - len(mates), times)
-    return [job.job for job in policy.fill(mates, rows)]
+    group = policy.batchable(line)
+    rows = policy.best_rows(group, len(line) - len(group), costs)
+    return [job.job for job in policy.fill(group, rows)]
 
 
 CHOICES: dict[str, Choose] = {
@@ -165,7 +166,7 @@ CHOICES: dict[str, Choose] = {
     "no-cap": without_cap,
     "no-fewest-first": without_fewest_first,
 }
-STRATEGIES: dict[str, Arm] = {
+STRATEGIES: dict[str, Strategy] = {
     "serial": serial,
     "threads": threads,
     "window": window,

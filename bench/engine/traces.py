@@ -1,4 +1,4 @@
-"""Traces: when jobs arrive and what they ask for."""
+"""Traces: the arrivals of jobs, with their steps and rows."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-# Step counts, drawn evenly.
+# Step counts, drawn uniformly.
 MIXES: dict[str, Sequence[int]] = {
     "uniform": (20,),
     "20-30-50": (20, 30, 50),
     "4-4-4-50": (4, 4, 4, 50),
 }
-# One job in four is unguided, and so has one row where the others have two.
+# One job in four has no guidance, and so one row instead of two.
 UNGUIDED = 0.25
 BURST = "burst"
-# Load relative to what one at a time can serve; the burst arrives all at once.
+# Arrival rates, as multiples of the rate that one at a time can serve; a burst arrives at once.
 LOADS: tuple[float | str, ...] = (0.3, 0.7, 1.0, 1.5, 2.5, BURST)
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A job of a trace: it arrives at `at_s` and has `steps` calls of `rows` rows each."""
+    """A job of a trace: it arrives at `at_s` and has `steps` denoiser calls of `rows` rows each."""
 
     name: str
     at_s: float
@@ -36,9 +36,9 @@ class Ask:
 def poisson(
     jobs: int, load: float, mix: str, seed: int, serial_s: Callable[[Ask], float]
 ) -> list[Ask]:
-    """Draw jobs that arrive at random, `load` times as many as one at a time could serve.
+    """Draw jobs that arrive at random, at `load` times the rate that one at a time can serve.
 
-    `serial_s` is the time of a job alone.
+    `serial_s` returns the seconds of a single job.
     """
     draw = random.Random(f"{mix} {seed}")  # noqa: S311 - a trace, not a secret
     asks = [_ask(draw, n, mix) for n in range(jobs)]
@@ -51,8 +51,8 @@ def poisson(
 
 
 def burst(jobs: int, mix: str, seed: int) -> list[Ask]:
-    """Draw jobs that arrive all at once."""
-    draw = random.Random(f"{mix} {seed}")  # noqa: S311 - likewise
+    """Draw jobs that all arrive at once."""
+    draw = random.Random(f"{mix} {seed}")  # noqa: S311 - a trace, not a secret
     return [_ask(draw, n, mix) for n in range(jobs)]
 
 

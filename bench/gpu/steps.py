@@ -1,4 +1,4 @@
-"""T(rows): the seconds of one forward of a denoiser, and its share of the device's rate."""
+"""Steps: T(rows), the seconds of one forward of a denoiser, and its floating-point operations."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from bench.gpu import big
+from bench.gpu import random_models
 from workers.pipelines.loading import compile_denoiser
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 SIDE = 8192
-"""Size of the square matrices whose product shows what the device can do."""
+"""The side of the square matrices whose product measures the device's rate."""
 REPEATS = 5
-WARM = 2
+WARM_UP_RUNS = 2
 MODES = ("eager", "channels_last", "compiled", "regional", "channels_last regional")
-"""How a denoiser computes; `regional`: only the blocks that repeat are compiled."""
+"""How a denoiser computes; `regional` compiles only its repeated blocks."""
 
 
 def matmul_flops(device: str, dtype: torch.dtype, side: int = SIDE) -> float:
@@ -30,8 +30,8 @@ def matmul_flops(device: str, dtype: torch.dtype, side: int = SIDE) -> float:
 
 
 def seconds(work: Callable[[], Any], device: str, repeats: int = REPEATS) -> float:
-    """Return the median time of `work` on the device, after some warm-up runs."""
-    for _ in range(WARM):
+    """Return the median seconds of `work` on the device, after a warm-up."""
+    for _ in range(WARM_UP_RUNS):
         work()
     return statistics.median(_timed(work, device) for _ in range(repeats))
 
@@ -42,27 +42,29 @@ def _timed(work: Callable[[], Any], device: str) -> float:
         work()
         return time.perf_counter() - began
     torch.cuda.synchronize()
-    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
     start.record()
     work()
     end.record()
     torch.cuda.synchronize()
-    return start.elapsed_time(end) / 1e3
+    return float(start.elapsed_time(end)) / 1e3
 
 
 class Denoiser:
-    """A denoiser with the inputs of a forward of any size."""
+    """A denoiser, with inputs for forwards of any size."""
 
-    def __init__(self, kind: str, device: str, dtype: torch.dtype, scale: big.Scale) -> None:
+    def __init__(
+        self, kind: str, device: str, dtype: torch.dtype, scale: random_models.Scale
+    ) -> None:
         self.kind, self.device, self.dtype, self.scale = kind, device, dtype, scale
         self.module: Any = (
-            big.sdxl(device, dtype, scale).unet
+            random_models.sdxl(device, dtype, scale).unet
             if kind == "sdxl"
-            else big.on(device, dtype, lambda: big.flux(scale))
+            else random_models.on(device, dtype, lambda: random_models.flux(scale))
         )
 
     def apply(self, mode: str) -> None:
-        """Configure how it computes: one of `MODES`."""
+        """Apply one of `MODES`."""
         if mode not in MODES:
             raise ValueError(f"there is no mode {mode!r}")
         if "channels_last" in mode:
@@ -90,7 +92,9 @@ class Denoiser:
         return {
             "sample": self._noise(rows, 4, size // 8, size // 8),
             "timestep": torch.full((rows,), 500.0, device=self.device),
-            "encoder_hidden_states": self._noise(rows, big.CLIP_TOKENS, self.scale.text_width),
+            "encoder_hidden_states": self._noise(
+                rows, random_models.CLIP_TOKENS, self.scale.text_width
+            ),
             "added_cond_kwargs": {
                 "text_embeds": self._noise(rows, self.scale.text[1][0]),
                 "time_ids": self._noise(rows, 6),
@@ -105,23 +109,27 @@ class Denoiser:
         ids[..., 2] += torch.arange(side, device=self.device)[None, :]
         return {
             "hidden_states": self._noise(rows, side * side, config.in_channels),
-            "encoder_hidden_states": self._noise(rows, big.T5_TOKENS, config.joint_attention_dim),
+            "encoder_hidden_states": self._noise(
+                rows, random_models.T5_TOKENS, config.joint_attention_dim
+            ),
             "pooled_projections": self._noise(rows, config.pooled_projection_dim),
             "timestep": torch.full((rows,), 0.5, device=self.device, dtype=self.dtype),
             "img_ids": ids.reshape(-1, 3),
-            "txt_ids": torch.zeros(big.T5_TOKENS, 3, device=self.device, dtype=self.dtype),
+            "txt_ids": torch.zeros(
+                random_models.T5_TOKENS, 3, device=self.device, dtype=self.dtype
+            ),
         }
 
 
 @torch.no_grad()
 def times(denoiser: Denoiser, size: int, rows: Sequence[int], *, graph: bool) -> dict[int, float]:
-    """Return the seconds of a forward by its rows; of a CUDA graph's replay if requested."""
-    found = {}
+    """Return the seconds of a forward, or with `graph` of its replay, by its rows."""
+    times_s = {}
     for count in rows:
         inputs = denoiser.inputs(size, count)
         work = _captured(denoiser.module, inputs) if graph else _call(denoiser.module, inputs)
-        found[count] = seconds(work, denoiser.device)
-    return found
+        times_s[count] = seconds(work, denoiser.device)
+    return times_s
 
 
 def _call(module: Any, inputs: dict[str, Any]) -> Callable[[], Any]:
@@ -129,14 +137,11 @@ def _call(module: Any, inputs: dict[str, Any]) -> Callable[[], Any]:
 
 
 def _captured(module: Any, inputs: dict[str, Any]) -> Callable[[], Any]:
-    """A forward as a CUDA graph.
-
-    One launch instead of thousands, on inputs with fixed addresses.
-    """
-    side = torch.cuda.Stream()
+    """Return a function that replays the forward as a CUDA graph, on the same inputs."""
+    side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
-        for _ in range(WARM):
+        for _ in range(WARM_UP_RUNS):
             module(**inputs)
     torch.cuda.current_stream().wait_stream(side)
     graph = torch.cuda.CUDAGraph()

@@ -1,4 +1,4 @@
-"""One JSON file of figures that several programs extend, and their turns on the device."""
+"""Store: one JSON file of figures for several programs, and their lock on the device."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def turn(file: Path | None) -> Iterator[None]:
-    """Hold the device exclusively, among the programs with the same lock file."""
+def lock(file: Path | None) -> Iterator[None]:
+    """Hold the device exclusively among the programs with the same lock file."""
     if file is None:
         yield
         return
-    with file.open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with file.open("a") as lock_file:
+        fcntl.flock(lock_file, fcntl.LOCK_EX)
         yield
 
 
-def begin(file: Path, device: str) -> None:
-    """Move figures of another device away: to a file with its name."""
+def set_aside_other_device(file: Path, device: str) -> None:
+    """Rename the file after its device if that is another one."""
     if not file.exists():
         return
     known = json.loads(file.read_text()).get("device", {}).get("name", device)
@@ -32,18 +32,20 @@ def begin(file: Path, device: str) -> None:
         file.rename(file.with_name(f"{file.stem}-{'-'.join(known.lower().split())}.json"))
 
 
-def add(file: Path, found: dict[str, Any]) -> None:
-    """Add figures to the existing ones; nested tables are merged."""
+def add(file: Path, figures: dict[str, Any]) -> None:
+    """Add figures to the file; nested tables are merged."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    with turn(file.with_suffix(".lock")):
+    with lock(file.with_suffix(".lock")):
         known = json.loads(file.read_text()) if file.exists() else {}
-        file.write_text(json.dumps(_merged(known, found), indent=1) + "\n")
+        file.write_text(json.dumps(_merged(known, figures), indent=1) + "\n")
 
 
-def _merged(known: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
+def _merged(known: dict[str, Any], figures: dict[str, Any]) -> dict[str, Any]:
     merged = dict(known)
-    for name, value in found.items():
+    for name, value in figures.items():
         old = merged.get(name)
-        both = isinstance(old, dict) and isinstance(value, dict)
-        merged[name] = _merged(old, value) if both else value
+        if isinstance(old, dict) and isinstance(value, dict):
+            merged[name] = _merged(old, value)
+        else:
+            merged[name] = value
     return merged

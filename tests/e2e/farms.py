@@ -8,15 +8,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pytest
-
 from app.database import create_engine
 from renderfarm import Farm
+from tests.waiting import poll
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -62,14 +60,16 @@ class Up:
 
 
 def eventually(condition: Callable[[], Any], within_s: float, what: str) -> Any:
-    """The first true answer of the condition; fails when there is none in time."""
-    until = time.monotonic() + within_s
-    while time.monotonic() < until:
+    """Poll the condition until its result is true, and return that; fail after `within_s`."""
+
+    def result_or_none() -> Any:
         with contextlib.suppress(FileNotFoundError):
-            if answer := condition():
-                return answer
-        time.sleep(0.05)
-    pytest.fail(f"not within {within_s:.0f} s: {what}")
+            return condition()
+        return None
+
+    result = poll(result_or_none, within_s, every_s=0.05)
+    assert result, f"not within {within_s:.0f} s: {what}"
+    return result
 
 
 @contextlib.contextmanager

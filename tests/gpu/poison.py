@@ -1,4 +1,4 @@
-"""A program whose device is poisoned by a forward of its own; exits 3 when the engine says so."""
+"""A program whose forward poisons the device; it exits with 3 on DeviceLost."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ import sys
 
 import torch
 
-from tests.unit.workers.engine.alone import engine_of, request
-from tests.unit.workers.engine.families import FAMILIES
+from tests.unit.workers.engine.reference import engine_of, request
+from tests.unit.workers.engine.tiny_pipelines import FAMILIES
 from workers.engine.request import DeviceLost
 from workers.pipelines.model import wrap
 
 pipeline = FAMILIES["sd"]().to("cuda")
 
 
-def beyond(module: torch.nn.Module, args: object, answer: object) -> None:
-    """Read outside a tensor, on the device: its kernels assert."""
+def read_out_of_bounds(module: torch.nn.Module, args: object, answer: object) -> None:
+    """Read outside a tensor on the device, so that a kernel asserts."""
     del module, args, answer
     torch.zeros(2, device="cuda")[torch.full((1,), 5, device="cuda")]
 
 
-pipeline.unet.register_forward_hook(beyond)
+pipeline.unet.register_forward_hook(read_out_of_bounds)
 engine = engine_of({"sd": wrap(pipeline, name="sd")})
 engine.add(request("poison"))
-engine.add(request("mate"))
+engine.add(request("other"))
 try:
     while not engine.idle:
         engine.step()

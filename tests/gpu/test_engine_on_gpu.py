@@ -1,4 +1,4 @@
-"""The engine on an accelerator: tiny models, so it fits beside anything."""
+"""The engine on an accelerator, with tiny models, so that the device may be shared."""
 
 from __future__ import annotations
 
@@ -14,18 +14,19 @@ import torch
 
 from app.config.repository import REPOSITORY
 from bench.gpu.serving import resumed, run
-from tests.unit.workers.engine.alone import (
+from tests.unit.workers.engine.reference import (
     distance,
     engine_of,
+    failed,
     picture,
     request,
     run_until_idle,
     stock_pixels,
 )
-from tests.unit.workers.engine.families import FAMILIES
-from tests.unit.workers.pipelines.test_adapters import save_lora
+from tests.unit.workers.engine.tiny_pipelines import FAMILIES
+from tests.unit.workers.pipelines.test_lora_adapters import save_lora
 from workers.engine.request import Finished
-from workers.pipelines.graphs import CudaGraphs
+from workers.pipelines.cuda_graphs import CudaGraphs
 from workers.pipelines.loading import tune
 from workers.pipelines.model import wrap
 from workers.pipelines.schedulers import DIFFUSION, FLOW
@@ -42,8 +43,8 @@ pytestmark = [
 
 @pytest.mark.parametrize("graphs", [False, True])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_batched_equals_alone_on_the_device(family: str, *, graphs: bool) -> None:
-    """Every scheduler and kind of work in one mixed run is within 1 of 255 of the lone picture."""
+def test_batched_equals_unbatched_on_the_device(family: str, *, graphs: bool) -> None:
+    """All schedulers and tasks in one batch are within 1 of 255 of the unbatched pictures."""
     stock: Any = FAMILIES[family]().to("cuda")
     model = wrap(stock, name=family, graphs=graphs)
     mask = picture(2, "L").point(lambda level: 255 if level > 127 else 0)
@@ -59,50 +60,48 @@ def test_batched_equals_alone_on_the_device(family: str, *, graphs: bool) -> Non
         engine.add(one)
     outcomes = run_until_idle(engine)
     for one in asked:
-        finished = outcomes[one.id]
-        assert isinstance(finished, Finished), finished
-        assert distance(finished, stock_pixels(stock, model, one)) <= 1, one.id
+        assert distance(outcomes[one.id], stock_pixels(stock, model, one)) <= 1, one.id
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_recorded_forwards_outlive_a_move_of_the_weights(family: str) -> None:
-    """They are recorded once, replayed after that, and once more when the model was away."""
+def test_captured_forwards_survive_a_move_of_the_weights(family: str) -> None:
+    """They are captured once and replayed; after a move they are captured again."""
     stock: Any = FAMILIES[family]().to("cuda")
     model = wrap(stock, name=family, graphs=True)
     denoiser = stock.unet if hasattr(stock, "unet") else stock.transformer
-    launched = []
-    denoiser.register_forward_hook(lambda *_: launched.append(1))
+    launches = []
+    denoiser.register_forward_hook(lambda *_: launches.append(1))
     first = run(engine_of({family: model}), [request("a", family, num_inference_steps=20)])
-    recording = len(launched)
-    assert 0 < recording < 10
+    capturing = len(launches)
+    assert 0 < capturing < 10
     again = run(engine_of({family: model}), [request("a", family, num_inference_steps=20)])
-    assert len(launched) == recording
+    assert len(launches) == capturing
     model.weights.move("cpu")
-    held = [torch.randn_like(weight, device="cuda") for weight in denoiser.parameters()]
+    blockers = [torch.randn_like(weight, device="cuda") for weight in denoiser.parameters()]
     model.weights.move("cuda")
     moved = run(engine_of({family: model}), [request("a", family, num_inference_steps=20)])
-    assert len(launched) == 2 * recording
+    assert len(launches) == 2 * capturing
     assert np.array_equal(first["a"], again["a"])
     assert np.array_equal(first["a"], moved["a"])
-    del held
+    del blockers
 
 
 @pytest.mark.parametrize("graphs", [False, True])
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_a_reproducible_job_has_the_same_bits_in_any_company(
+def test_a_reproducible_job_has_the_same_bits_in_any_mix(
     family: str, dtype: torch.dtype, *, graphs: bool
 ) -> None:
-    """In 20 mixes with strangers that join at random, and drained half-way and resumed."""
+    """Its bits are equal in 20 mixes with random other jobs, and after a drain and a resume."""
     stock = FAMILIES[family]().to("cuda", dtype)
     models = {family: wrap(stock, name=family, graphs=graphs)}
     asked = request("asked", family, reproducible=True, num_inference_steps=6)
     truth = run(engine_of(models), [asked])["asked"]
     for mix in range(20):
         draw = random.Random(mix)  # noqa: S311 - a mix, not a secret
-        strangers = [
+        others = [
             request(
-                f"stranger {n}",
+                f"other {n}",
                 family,
                 seed=n,
                 num_inference_steps=draw.randint(2, 8),
@@ -111,9 +110,7 @@ def test_a_reproducible_job_has_the_same_bits_in_any_company(
             )
             for n in range(5)
         ]
-        assert np.array_equal(run(engine_of(models), [asked, *strangers], draw)["asked"], truth), (
-            mix
-        )
+        assert np.array_equal(run(engine_of(models), [asked, *others], draw)["asked"], truth), mix
     assert np.array_equal(resumed(models, replace(asked)), truth)
 
 
@@ -121,9 +118,9 @@ def test_a_reproducible_job_has_the_same_bits_in_any_company(
 @pytest.mark.parametrize("compiled", ["blocks", "whole"])
 @pytest.mark.parametrize("family", ["sd", "flux"])
 def test_a_compiled_model_draws_what_the_eager_one_does(
-    family: str, compiled: str, records: Callable[[], list[Hashable]], *, graphs: bool
+    family: str, compiled: str, captures: Callable[[], list[Hashable]], *, graphs: bool
 ) -> None:
-    """Filled up to compiled sizes, one after another and together: within 2 of 255."""
+    """Padded to compiled sizes, single and batched, its pictures are within 2 of 255."""
     stock: Any = FAMILIES[family]().to("cuda")
     asked = [request(f"{n}", family, seed=n, num_inference_steps=3 + n) for n in range(3)]
     eager = run(engine_of({family: wrap(stock, name=family)}), asked)
@@ -131,56 +128,54 @@ def test_a_compiled_model_draws_what_the_eager_one_does(
     model = wrap(stock, name=family, bucketed=True, graphs=graphs)
     engine = engine_of({family: model}, max_rows=4)
     engine.warm_up(asked[0])
-    made = run(engine, asked)
-    assert bool(records()) is graphs
-    assert max(int(np.abs(made[n].astype(int) - eager[n]).max()) for n in eager) <= 2
+    compiled_pixels = run(engine, asked)
+    assert bool(captures()) is graphs
+    assert max(int(np.abs(compiled_pixels[n].astype(int) - eager[n]).max()) for n in eager) <= 2
 
 
 @pytest.mark.parametrize("family", ["sd", "flux"])
-def test_loras_come_and_go_beside_recorded_forwards(
-    family: str, records: Callable[[], list[Hashable]], tmp_path: Path
+def test_loras_do_not_disturb_captured_forwards(
+    family: str, captures: Callable[[], list[Hashable]], tmp_path: Path
 ) -> None:
     """Loading and activating a LoRA, and a move to the host and back, change no plain picture."""
     folder = save_lora(family, tmp_path / "x", 0)
     stock: Any = FAMILIES[family]().to("cuda")
     model = wrap(stock, name=family, graphs=True, loras={"x": folder})
-    plain, worn = request("plain", family), request("worn", family, loras=(("x", 1.0),))
+    plain = request("plain", family)
+    with_lora = request("lora", family, loras=(("x", 1.0),))
     first = run(engine_of({family: model}), [plain])["plain"]
-    recorded = records()
-    assert recorded
-    dressed = run(engine_of({family: model}), [worn])["worn"]
-    assert np.abs(dressed.astype(int) - first).max() > 2
+    captured = captures()
+    assert captured
+    changed = run(engine_of({family: model}), [with_lora])["lora"]
+    assert np.abs(changed.astype(int) - first).max() > 2
     assert np.array_equal(run(engine_of({family: model}), [plain])["plain"], first)
-    assert records() == recorded
+    assert captures() == captured
     for device in ("cpu", "cuda"):
         model.weights.move(device)
-    assert np.array_equal(run(engine_of({family: model}), [worn])["worn"], dressed)
+    assert np.array_equal(run(engine_of({family: model}), [with_lora])["lora"], changed)
     assert np.array_equal(run(engine_of({family: model}), [plain])["plain"], first)
 
 
 @pytest.fixture
-def records(monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[Hashable]]:
-    """Tell which sizes of which forwards are recorded, of all models that the test makes."""
-    made: list[CudaGraphs] = []
+def captures(monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[Hashable]]:
+    """Return a function that lists the captured sizes of all models of the test."""
+    instances: list[CudaGraphs] = []
 
-    def note(*given: Any) -> CudaGraphs:
-        made.append(CudaGraphs(*given))
-        return made[-1]
+    def spy(*arguments: Any) -> CudaGraphs:
+        instances.append(CudaGraphs(*arguments))
+        return instances[-1]
 
-    monkeypatch.setattr("workers.pipelines.model.CudaGraphs", note)
+    monkeypatch.setattr("workers.pipelines.model.CudaGraphs", spy)
     return lambda: [
         (n, size)
-        for n, graphs in enumerate(made)
-        for size, found in graphs._captures.items()
-        if found
+        for n, graphs in enumerate(instances)
+        for size, capture in graphs._captures.items()
+        if capture
     ]
 
 
-def test_a_poisoned_device_is_found_out() -> None:
-    """A kernel that asserts loses the device for the whole process.
-
-    The engine says `DeviceLost`.
-    """
+def test_a_poisoned_device_raises_device_lost() -> None:
+    """A kernel that asserts poisons the device for the process: the engine raises DeviceLost."""
     done = subprocess.run(
         [sys.executable, "-m", "tests.gpu.poison"],
         cwd=REPOSITORY, capture_output=True, text=True, check=False, timeout=200,
@@ -188,8 +183,8 @@ def test_a_poisoned_device_is_found_out() -> None:
     assert done.returncode == 3, done.stdout + done.stderr
 
 
-def test_memory_that_ends_fails_one_job_and_not_its_mates() -> None:
-    """A request beyond what this process may take fails with `out_of_memory`; the rest finish."""
+def test_out_of_memory_fails_only_one_job() -> None:
+    """A request beyond the memory limit fails with `out_of_memory`; the other one finishes."""
     model = wrap(FAMILIES["sd"]().to("cuda"), name="sd")
     engine = engine_of({"sd": model})
     engine.add(request("huge", width=2048, height=2048, num_inference_steps=1))
@@ -201,5 +196,5 @@ def test_memory_that_ends_fails_one_job_and_not_its_mates() -> None:
         outcomes = run_until_idle(engine)
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
-    assert outcomes["huge"].code == "out_of_memory"
+    assert failed(outcomes["huge"]).code == "out_of_memory"
     assert isinstance(outcomes["small"], Finished)

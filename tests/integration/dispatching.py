@@ -1,4 +1,4 @@
-"""A dispatcher in the test's own process, and the environment of the other processes."""
+"""A dispatcher in the test's own process, and the environment of the farm's other processes."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 def environment(
     folder: Path, models: str, database_url: str, broker_url: str, **settings: str
 ) -> dict[str, str]:
-    """The variables of a farm in a folder, which serves `models`: the text of a `models.toml`.
+    """Return the environment of a farm in `folder` that serves `models`, a `models.toml` as text.
 
-    `settings` are more of them, without their prefix.
+    `settings` adds variables, named without their prefix.
     """
     (folder / "models.toml").write_text(models)
     variables = {
@@ -34,7 +34,7 @@ def environment(
 
 @contextmanager
 def dispatching(variables: Mapping[str, str]) -> Iterator[None]:
-    """A dispatcher with these variables, which has ended when this has."""
+    """Run a dispatcher with these variables while the block runs."""
     stop = threading.Event()
     settings = Settings.from_environment(variables)
     loop = threading.Thread(target=dispatcher.run, args=(settings, stop))

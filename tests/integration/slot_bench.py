@@ -1,4 +1,4 @@
-"""A slot of a worker in this process: real records and a real store around a scripted device."""
+"""A worker's slot in this process: a real database and object store, and a scripted engine."""
 
 from __future__ import annotations
 
@@ -17,19 +17,20 @@ from workers.slots.lease import LeaseRenewer
 from workers.slots.slot import Slot
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
     from uuid import UUID
 
     from tests.integration.records import FarmDatabase
+    from workers.engine.model import Preview
     from workers.engine.request import Outcome, Request
 
 
-class Device:
-    """An engine whose jobs end when the test says so: `ending` makes an outcome, or raises."""
+class ScriptedEngine:
+    """An engine whose jobs end when the test calls `end` with a function that makes the outcome."""
 
     def __init__(self) -> None:
-        self.here: dict[str, Request] = {}
+        self.jobs: dict[str, Request] = {}
         self.cancelled: list[str] = []
         self.checkpoints: dict[str, bytes | None] = {}
         self.endings: dict[str, Callable[[Request], Outcome]] = {}
@@ -39,68 +40,73 @@ class Device:
 
     @property
     def idle(self) -> bool:
-        """Whether nothing is here."""
-        return not self.here
+        """Whether there is no job."""
+        return not self.jobs
 
     def add(self, request: Request, checkpoint: bytes | None = None) -> None:
-        """Take it. The same name twice would be a mistake of the slot."""
-        assert request.id not in self.here
+        """Add a job. The slot must not use a name twice."""
+        assert request.id not in self.jobs
         self.checkpoints[request.id] = checkpoint
-        self.here[request.id] = request
+        self.jobs[request.id] = request
 
     def cancel(self, job_id: str) -> bool:
-        """Have it leave."""
+        """Cancel a job at the next step."""
         self.cancelled.append(job_id)
-        return job_id in self.here
+        return job_id in self.jobs
 
-    def end(self, name: str, how: Callable[[Request], Outcome]) -> None:
-        """Let a job end, at the next step."""
-        self.endings[name] = how
+    def end(self, name: str, ending: Callable[[Request], Outcome]) -> None:
+        """End a job at the next step, with the outcome of `ending`, or with what it raises."""
+        self.endings[name] = ending
         self._changed.set()
 
     def step(self) -> list[Outcome]:
-        """End whom the test ends, and who was asked to leave."""
+        """End the jobs that the test ends, and the cancelled ones."""
         self._changed.wait(0.01)
         self._changed.clear()
-        ended: list[Outcome] = [Cancelled(name) for name in set(self.cancelled) & self.here.keys()]
-        due = self.endings.keys() & self.here.keys()
-        ended += [self.endings.pop(name)(self.here[name]) for name in due]
+        ended: list[Outcome] = [Cancelled(name) for name in set(self.cancelled) & self.jobs.keys()]
+        due = self.endings.keys() & self.jobs.keys()
+        ended += [self.endings.pop(name)(self.jobs[name]) for name in due]
         for outcome in ended:
-            self.here.pop(outcome.id)
+            self.jobs.pop(outcome.id)
         return ended
 
     def drain(self) -> list[Drained]:
-        """Let everybody go with a checkpoint that says who made it."""
-        left, self.here = self.here, {}
-        return [Drained(name, 1, name.encode()) for name in left]
+        """Remove all jobs, with their names as checkpoints."""
+        drained, self.jobs = self.jobs, {}
+        return [Drained(name, 1, name.encode()) for name in drained]
 
     def progress(self) -> Mapping[str, tuple[int, int]]:
-        """One step of each."""
-        return dict.fromkeys(self.here, (1, 10))
+        """Return one step for each job."""
+        return dict.fromkeys(self.jobs, (1, 10))
+
+    def previews(self, job_ids: Sequence[str]) -> Mapping[str, Preview]:
+        """Return no previews."""
+        del job_ids
+        return {}
 
     def summary(self) -> dict[str, Any]:
-        """Nothing to tell."""
+        """Return empty statistics."""
         return {}
 
 
 def picture(request: Request) -> Finished:
-    """A black picture."""
+    """End with a black picture."""
     pixels = np.zeros((request.height, request.width, 3), dtype=np.uint8)
     return Finished(request.id, [pixels], (request.seed,), 3.6, 10)
 
 
 def too_large(request: Request) -> Failed:
-    """There is no memory for it."""
+    """End with an error: out of memory."""
     return Failed(request.id, "out_of_memory", "CUDA out of memory")
 
 
 def lost(_: Request) -> Outcome:
-    """The device is gone."""
+    """Lose the device."""
     raise DeviceLost("fell off the bus")
 
 
 class Bench:
-    """A slot, its device, and threads to render in."""
+    """A slot, its engine, and threads to render in."""
 
     def __init__(self, farm: FarmDatabase, folder: Path) -> None:
         settings = Settings.from_environment(
@@ -112,7 +118,7 @@ class Bench:
             }
         )
         self.objects = folder / "objects"
-        self.device = Device()
+        self.device = ScriptedEngine()
         self.runtime = Runtime(lambda: self.device)
         self.renewer = LeaseRenewer(farm.store, self.runtime, settings)
         self.slot = Slot(
@@ -127,17 +133,17 @@ class Bench:
         self.runtime.start()
 
     def begin(self, job_id: UUID, attempt: int = 1) -> Future[str]:
-        """Render in a thread; returns once the device has the attempt."""
+        """Render in a thread; return when the engine has the attempt."""
         answer = self.threads.submit(self.slot.render, job_id)
-        until(lambda: f"{job_id}.{attempt}" in self.device.here or answer.done())
+        until(lambda: f"{job_id}.{attempt}" in self.device.jobs or answer.done())
         return answer
 
     def renew(self) -> None:
-        """One round of the renewer, as if it were time."""
+        """Run a round of the renewer as if the renewal were due."""
         self.renewer._renewed_at -= 1000.0
         self.renewer.round()
 
     def close(self) -> None:
-        """End the device thread and the slots'."""
+        """End the device thread and the slot threads."""
         self.runtime.stop()
         self.threads.shutdown()

@@ -1,4 +1,4 @@
-"""A Celery worker with the farm's settings whose only task renders nothing, for Flower's tests."""
+"""A Celery worker with the farm's settings whose task renders nothing, for the tests of Flower."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from app.broker import TASK, create_app, queue_of
 if __name__ == "__main__":
     app = create_app(os.environ["RENDERFARM_BROKER_URL"])
 
-    @app.task(name=TASK)
+    @app.task(name=TASK)  # type: ignore[untyped-decorator, unused-ignore]
     def render(job_id: str) -> str:
-        """Answer what a worker answers for a job that went well; the nil job goes wrong."""
+        """Return a worker's answer for a job that succeeded; the nil job fails."""
         if UUID(job_id).int == 0:
             raise RuntimeError("out of memory")
         return "succeeded 1 image 0.42 s"

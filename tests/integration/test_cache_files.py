@@ -1,4 +1,4 @@
-"""The result cache when a model's files are replaced: no request gets an old picture."""
+"""The result cache after files of a model were replaced: old pictures are not returned."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ FILES = (
 
 
 class Studio:
-    """One farm: `door` and `bench` are processes that keep the files of their start."""
+    """One farm; `context` (the API) and `bench` (a worker) know the files as of their start."""
 
     def __init__(self, farm: FarmDatabase, folder: Path) -> None:
         self.farm = farm
@@ -58,63 +58,63 @@ class Studio:
         self.start()
 
     def start(self) -> None:
-        """Start door and worker, or restart them."""
+        """Start, or restart, the API and the worker."""
         catalog: Catalog = load_catalog(self.folder / "models.toml", frozenset({"null"}))
-        self.door = AcceptContext(self.farm.store, catalog)
+        self.context = AcceptContext(self.farm.store, catalog)
         self.slot = replace(self.bench.slot, revision=Revisions(catalog.models).of)
         self.bench.slot = self.slot
 
     def submit(self) -> Row:
-        """Ask for the one picture."""
-        asked = JobRequest.model_validate(
+        """Submit the request."""
+        request = JobRequest.model_validate(
             {"prompt": "a", "seed": 7, "loras": [{"name": "ink", "scale": 1.0}]}
         )
-        return accept(self.door, self.farm.tenant, [Submission(asked)])[0].row
+        return accept(self.context, self.farm.tenant, [Submission(request)])[0].row
 
-    def draw(self, meanwhile: Callable[[], object] = lambda: None) -> str:
-        """Have it drawn; the revision that the engine was told."""
+    def render(self, meanwhile: Callable[[], object] = lambda: None) -> str:
+        """Submit the request and render it; return the revision that the engine received."""
         row = self.submit()
         assert row["status"] == "queued"
         answer = self.bench.begin(row["id"])
         meanwhile()
         name = f"{row['id']}.1"
-        told = self.bench.device.here[name].revision
+        revision = self.bench.device.jobs[name].revision
         self.bench.device.end(name, picture)
         assert answer.result(PATIENCE_S).startswith("succeeded")
-        return told
+        return revision
 
 
 @pytest.fixture
 def studio(farm: FarmDatabase, tmp_path: Path) -> Iterator[Studio]:
-    """A farm with one model; afterwards the records hold every invariant."""
-    made = Studio(farm, tmp_path)
-    yield made
-    made.bench.close()
+    """A farm with one model; after the test the database holds every invariant."""
+    studio = Studio(farm, tmp_path)
+    yield studio
+    studio.bench.close()
     assert farm.breaches() == []
 
 
 @pytest.mark.parametrize("name", [name for name in FILES if "README" not in name])
-def test_a_file_that_was_exchanged_is_drawn_with(studio: Studio, name: str) -> None:
-    """After the next start the new LoRA, ControlNet and decoder are used, and cached."""
-    first = studio.draw()
+def test_a_replaced_file_is_rendered_with(studio: Studio, name: str) -> None:
+    """After a restart with a new LoRA, ControlNet or decoder the job renders and is cached."""
+    first = studio.render()
     assert studio.submit()["cached"]
     (studio.folder / name).write_text("[]")
     studio.start()
-    assert studio.draw() != first
+    assert studio.render() != first
     assert studio.submit()["cached"]
 
 
-def test_another_dtype_draws_anew(studio: Studio) -> None:
-    """The same weights in another number format are other pictures."""
-    studio.draw()
+def test_another_dtype_is_rendered(studio: Studio) -> None:
+    """The same weights in another number format give other pictures."""
+    studio.render()
     (studio.folder / "models.toml").write_text(ENTRY + 'dtype = "bfloat16"\n')
     studio.start()
-    studio.draw()
+    studio.render()
 
 
-def test_files_that_are_only_touched_draw_nothing(studio: Studio) -> None:
-    """Dates, papers and settings that move no pixel leave the pictures good."""
-    studio.draw()
+def test_irrelevant_changes_keep_the_cache(studio: Studio) -> None:
+    """File dates, documents and settings that change no pixel keep the cached pictures."""
+    studio.render()
     for name in FILES:
         os.utime(studio.folder / name, (1, 1))
     (studio.folder / "ink" / "README.md").write_text("about")
@@ -123,25 +123,22 @@ def test_files_that_are_only_touched_draw_nothing(studio: Studio) -> None:
     assert studio.submit()["cached"]
 
 
-def test_a_lora_that_is_exchanged_under_a_worker_answers_nobody(studio: Studio) -> None:
-    """Which of the two files drew the picture is not known.
-
-    Neither revision is answered with it.
-    """
+def test_a_lora_that_is_replaced_under_a_running_worker_is_not_cached(studio: Studio) -> None:
+    """It is unknown which file rendered the picture, so neither revision returns it."""
     ink = studio.folder / "ink" / LORA_FILE
-    studio.draw(lambda: ink.write_text("another"))
+    studio.render(lambda: ink.write_text("another"))
     assert studio.submit()["status"] == "queued"
     studio.start()
     assert studio.submit()["status"] == "queued"
 
 
-def test_a_door_that_has_not_started_anew_answers_as_before(studio: Studio) -> None:
-    """While the processes start one after the other, each door goes by the files that it found."""
-    studio.draw()
-    old = studio.door
+def test_an_api_that_has_not_restarted_answers_as_before(studio: Studio) -> None:
+    """During a rolling restart each API process uses the files of its own start."""
+    studio.render()
+    old = studio.context
     (studio.folder / "ink" / LORA_FILE).write_text("another")
     studio.start()
-    new, studio.door = studio.door, old
+    new, studio.context = studio.context, old
     assert studio.submit()["cached"]
-    studio.door = new
+    studio.context = new
     assert studio.submit()["status"] == "queued"

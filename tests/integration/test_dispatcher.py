@@ -1,4 +1,4 @@
-"""The dispatcher between a real Postgres and a real Redis."""
+"""The dispatcher with a real Postgres and a real Redis."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def dispatcher(engine: Engine, redis_server: Redis, broker: redis.Redis) -> Disp
 
 
 def worker(farm: FarmDatabase, slots: int, *models: str, name: str = "w") -> None:
-    """A worker that has just said that it lives."""
+    """Register a worker that is alive now."""
     workers.register(
         farm.engine,
         workers.Worker(
@@ -51,28 +51,28 @@ def worker(farm: FarmDatabase, slots: int, *models: str, name: str = "w") -> Non
 
 
 def hints(broker: redis.Redis, model: str = "null") -> list[str]:
-    """The job ids that lie in a model's queue, the next one to be taken first."""
-    found = []
-    for raw in reversed(broker.lrange(carrier.queue_of(model), 0, -1)):  # type: ignore[arg-type]
+    """Return the job ids in a model's queue, the next one first."""
+    job_ids = []
+    for raw in reversed(broker.lrange(carrier.queue_of(model), 0, -1)):
         headers = json.loads(raw)["headers"]
-        found.append(headers["id"].partition(".")[0])
-    return found
+        job_ids.append(headers["id"].partition(".")[0])
+    return job_ids
 
 
 def ids(jobs: list[UUID]) -> list[str]:
-    """Ids as the hints have them."""
+    """Return ids in the form of hints."""
     return [str(job_id) for job_id in jobs]
 
 
 def test_each_model_has_its_queue(
     dispatcher: Dispatcher, farm: FarmDatabase, broker: redis.Redis
 ) -> None:
-    """A hint, which is the job's id alone, goes to the queue of the job's model."""
+    """A hint contains only the job's id and goes to the queue of the job's model."""
     worker(farm, 4, "null", "other")
     one, two = farm.queued(), farm.queued(model="other")
     assert dispatcher.round() == 2
     assert (hints(broker), hints(broker, "other")) == ([str(one)], [str(two)])
-    (raw,) = broker.lrange("render.null", 0, -1)  # type: ignore[misc]
+    (raw,) = broker.lrange("render.null", 0, -1)
     headers = json.loads(raw)["headers"]
     assert headers["id"] == f"{one}.1"
     assert headers["argsrepr"] == "null 64x64 10 steps: a red circle"
@@ -81,7 +81,7 @@ def test_each_model_has_its_queue(
 def test_no_hints_without_workers(
     dispatcher: Dispatcher, farm: FarmDatabase, broker: redis.Redis
 ) -> None:
-    """Without a living worker, or one for the model, the backlog stays in Postgres."""
+    """Without a living worker for the model the backlog stays in Postgres."""
     farm.queued()
     assert dispatcher.round() == 0
     worker(farm, 4, "other")
@@ -92,10 +92,10 @@ def test_no_hints_without_workers(
     assert broker.keys("render.*") == []
 
 
-def test_the_window_bounds_what_lies_in_the_broker(
+def test_the_window_limits_the_hints_in_the_broker(
     dispatcher: Dispatcher, farm: FarmDatabase, broker: redis.Redis
 ) -> None:
-    """Twice the free slots and no more; what a worker takes makes room for the next."""
+    """At most twice the free slots; a hint that a worker takes makes room for the next."""
     jobs = [farm.queued() for _ in range(12)]
     worker(farm, 2)
     assert (dispatcher.round(), dispatcher.round()) == (4, 0)
@@ -114,7 +114,7 @@ def test_the_window_bounds_what_lies_in_the_broker(
 def test_slots_of_several_workers_add_up(
     dispatcher: Dispatcher, farm: FarmDatabase, broker: redis.Redis
 ) -> None:
-    """The window is the farm's, not one worker's."""
+    """The window counts the slots of all workers."""
     for _ in range(12):
         farm.queued()
     worker(farm, 2, name="a")
@@ -123,10 +123,10 @@ def test_slots_of_several_workers_add_up(
     assert len(hints(broker)) == 10
 
 
-def test_what_is_not_due_is_not_hinted(
+def test_jobs_that_are_not_due_are_not_hinted(
     dispatcher: Dispatcher, farm: FarmDatabase, broker: redis.Redis
 ) -> None:
-    """A retry that lies ahead, a deadline that has passed, a running or ended job: no hint."""
+    """A later retry, a passed deadline, a running and an ended job get no hint."""
     ahead, late, runs, gone = (farm.queued() for _ in range(4))
     farm.execute("UPDATE jobs SET run_after = now() + interval '1 h' WHERE id = :i", i=ahead)
     farm.outdate(late)
@@ -151,10 +151,10 @@ def test_a_hint_that_leads_nowhere_is_sent_again(
     assert hints(broker) == [str(job_id)] * 2
 
 
-def test_a_job_that_comes_back_is_hinted_at_once(
+def test_a_released_job_is_hinted_at_once(
     dispatcher: Dispatcher, farm: FarmDatabase, broker: redis.Redis
 ) -> None:
-    """Released or rescued, a job does not wait for `again_s`; its next attempt has its own name."""
+    """A released job does not wait for `again_s`; its next attempt has its own name."""
     job_id = farm.queued()
     worker(farm, 4)
     dispatcher.round()
@@ -162,11 +162,11 @@ def test_a_job_that_comes_back_is_hinted_at_once(
     farm.claimed(job_id)
     farm.store.release(job_id, 1)
     assert dispatcher.round() == 1
-    (raw,) = broker.lrange("render.null", 0, -1)  # type: ignore[misc]
+    (raw,) = broker.lrange("render.null", 0, -1)
     assert json.loads(raw)["headers"]["id"] == f"{job_id}.2"
 
 
-def test_a_broker_that_forgets_everything_loses_no_job(
+def test_a_broker_that_loses_its_data_loses_no_job(
     dispatcher: Dispatcher, farm: FarmDatabase, broker: redis.Redis
 ) -> None:
     """After FLUSHALL every job is hinted again."""
@@ -180,25 +180,25 @@ def test_a_broker_that_forgets_everything_loses_no_job(
     assert sorted(hints(broker)) == sorted(ids(jobs))
 
 
-def test_tenants_alternate_and_priority_leads(
+def test_tenants_alternate_and_urgent_jobs_go_first(
     dispatcher: Dispatcher, farm: FarmDatabase, broker: redis.Redis
 ) -> None:
-    """A long queue of one tenant does not hold up another, and urgent jobs go first."""
+    """A long queue of one tenant does not delay another, and urgent jobs go first."""
     anns = [farm.queued() for _ in range(5)]
     bens = [farm.insert(farm.new(tenant=farm.other))[0].row["id"] for _ in range(2)]
     urgent = farm.queued(priority=10)
     worker(farm, 3)
     dispatcher.round()
-    took = hints(broker)
-    assert took[0] == str(urgent)
+    order = hints(broker)
+    assert order[0] == str(urgent)
     # The urgent one counted for its tenant, so the other tenant is next.
-    assert took[1:] == ids([bens[0], anns[0], bens[1], anns[1], anns[2]])
+    assert order[1:] == ids([bens[0], anns[0], bens[1], anns[1], anns[2]])
 
 
 def test_a_tenants_own_urgent_jobs_do_not_starve_its_old_ones(
     dispatcher: Dispatcher, farm: FarmDatabase, broker: redis.Redis
 ) -> None:
-    """Waiting raises a job's rank also when more urgent jobs than fit come in all the time."""
+    """Waiting raises a job's rank, also while more urgent jobs than fit arrive all the time."""
     old = farm.queued(priority=-5)
     farm.execute("UPDATE jobs SET created_at = now() - interval '20 min'")
     for _ in range(30):
@@ -211,17 +211,17 @@ def test_a_tenants_own_urgent_jobs_do_not_starve_its_old_ones(
 def test_jobs_of_one_shape_go_together(
     dispatcher: Dispatcher, farm: FarmDatabase, broker: redis.Redis
 ) -> None:
-    """What can share a forward pass lies side by side in the broker."""
+    """Jobs that can share a forward pass are adjacent in the broker."""
     jobs = [farm.queued(width=64 if n % 2 else 128) for n in range(6)]
     worker(farm, 3)
     dispatcher.round()
     assert hints(broker) == ids([*jobs[::2], *jobs[1::2]])
 
 
-def test_a_limited_tenant_is_hinted_no_more_than_it_may_run(
+def test_a_limited_tenant_gets_no_more_hints_than_it_may_run(
     dispatcher: Dispatcher, farm: FarmDatabase, broker: redis.Redis
 ) -> None:
-    """What runs and what was hinted counts; a day that is used up sends nothing."""
+    """Running and hinted jobs count; a tenant whose daily GPU-seconds are used gets no hint."""
     farm.execute("UPDATE tenants SET max_running = 2 WHERE id = :i", i=farm.tenant.id)
     mine = [farm.queued() for _ in range(5)]
     theirs = farm.insert(farm.new(tenant=farm.other))[0].row["id"]
@@ -239,7 +239,7 @@ def test_a_limited_tenant_is_hinted_no_more_than_it_may_run(
 
 
 def test_finding_candidates_never_reads_the_backlog(farm: FarmDatabase, engine: Engine) -> None:
-    """Each step of the plan goes by an index, and reads no more rows than there is room for."""
+    """Each step of the plan uses an index, and reads a number of rows that the room limits."""
     farm.execute(
         """INSERT INTO jobs (id, tenant_id, idempotency_key, request_hash, request, model, steps,
                              priority, created_at, deadline_at)
@@ -262,14 +262,14 @@ def test_finding_candidates_never_reads_the_backlog(farm: FarmDatabase, engine: 
 
 
 def walk(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """A plan's nodes."""
+    """Yield a plan's nodes."""
     yield plan
     for part in plan.get("Plans", ()):
         yield from walk(part)
 
 
 def settings(database_url: str, redis_server: Redis, tmp_path: Path) -> Settings:
-    """The settings of a dispatcher's process."""
+    """Return the settings of a dispatcher's process."""
     return Settings.from_environment(
         {
             "RENDERFARM_DATABASE_URL": database_url,
@@ -281,12 +281,12 @@ def settings(database_url: str, redis_server: Redis, tmp_path: Path) -> Settings
 
 @pytest.fixture
 def begin(database_url: str, redis_server: Redis, tmp_path: Path) -> Iterator[Callable[[], None]]:
-    """Starts a dispatcher's loop in a thread; stops all that were started."""
+    """A function that starts a dispatcher in a thread; all are stopped after the test."""
     stop, threads = threading.Event(), []
 
     def start() -> None:
-        what = settings(database_url, redis_server, tmp_path)
-        threads.append(threading.Thread(target=run, args=(what, stop)))
+        arguments = (settings(database_url, redis_server, tmp_path), stop)
+        threads.append(threading.Thread(target=run, args=arguments))
         threads[-1].start()
 
     yield start
@@ -296,7 +296,7 @@ def begin(database_url: str, redis_server: Redis, tmp_path: Path) -> Iterator[Ca
 
 
 def leaders(farm: FarmDatabase) -> list[int]:
-    """The server processes whose connections hold the dispatchers' lock."""
+    """Return the server processes whose connections hold the leader's advisory lock."""
     rows = farm.rows(
         """SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted AND objid = :key
            AND database = (SELECT oid FROM pg_database WHERE datname = current_database())""",
@@ -308,7 +308,7 @@ def leaders(farm: FarmDatabase) -> list[int]:
 def test_one_leads_and_the_other_takes_over(
     farm: FarmDatabase, broker: redis.Redis, begin: Callable[[], None]
 ) -> None:
-    """Of two dispatchers one works; when its connection dies, one of them goes on."""
+    """One of two dispatchers leads; when its connection dies, one of them continues."""
     worker(farm, 4)
     begin()
     begin()
@@ -322,8 +322,8 @@ def test_one_leads_and_the_other_takes_over(
     until(lambda: hints(broker) == ids([first, second]))
 
 
-def test_the_lock_is_given_back(database_url: str, farm: FarmDatabase) -> None:
-    """A leader leads until it stops; then another leads at once."""
+def test_a_leader_releases_the_lock_when_it_closes(database_url: str, farm: FarmDatabase) -> None:
+    """A leader leads until it closes its connection; then another one leads at once."""
     one, other = (Listener(database_url, "jobs", LEADERS_LOCK) for _ in range(2))
     assert one.leads()
     assert not other.leads()
@@ -334,8 +334,8 @@ def test_the_lock_is_given_back(database_url: str, farm: FarmDatabase) -> None:
     until(lambda: leaders(farm) == [])
 
 
-def test_a_leader_that_falls_silent_is_put_down(database_url: str) -> None:
-    """A frozen process keeps its connection and so its lock: another takes the lock from it."""
+def test_a_silent_leader_loses_the_lock(database_url: str) -> None:
+    """A frozen process keeps its connection and its lock, so another process terminates it."""
     frozen = Listener(database_url, "jobs", LEADERS_LOCK, silent_s=0.2)
     other = Listener(database_url, "jobs", LEADERS_LOCK, silent_s=0.2)
     assert frozen.leads()
@@ -347,8 +347,8 @@ def test_a_leader_that_falls_silent_is_put_down(database_url: str) -> None:
     other.close()
 
 
-def test_a_leader_that_says_so_goes_on_leading(database_url: str) -> None:
-    """A process that asks whether it leads is not silent."""
+def test_an_active_leader_keeps_the_lock(database_url: str) -> None:
+    """A leader that calls `leads` regularly is not silent."""
     leader = Listener(database_url, "jobs", LEADERS_LOCK, silent_s=1000.0)
     other = Listener(database_url, "jobs", LEADERS_LOCK, silent_s=1000.0)
     assert leader.leads()
@@ -359,11 +359,8 @@ def test_a_leader_that_says_so_goes_on_leading(database_url: str) -> None:
     other.close()
 
 
-def test_who_waits_to_lead_piles_nothing_up(database_url: str, farm: FarmDatabase) -> None:
-    """A dispatcher that only asks for the lead hears of no job.
-
-    Nobody would take the notices out.
-    """
+def test_a_follower_receives_no_notifications(database_url: str, farm: FarmDatabase) -> None:
+    """A dispatcher that only waits to lead does not listen, so no notifications pile up."""
     leader, other = (Listener(database_url, "jobs", LEADERS_LOCK) for _ in range(2))
     assert leader.leads()
     for _ in range(3):
@@ -376,8 +373,8 @@ def test_who_waits_to_lead_piles_nothing_up(database_url: str, farm: FarmDatabas
     other.close()
 
 
-def test_a_round_is_called_for_by_work_alone(farm: FarmDatabase, dispatcher: Dispatcher) -> None:
-    """New work wakes the dispatcher; an ended job does only while others wait for its slot."""
+def test_only_work_calls_for_a_round(farm: FarmDatabase, dispatcher: Dispatcher) -> None:
+    """A new job calls for a round; an ended one only while others wait for its slot."""
     worker(farm, 1)
     dispatcher.round()
     assert dispatcher.calls_for_a_round("id queued")
@@ -389,8 +386,8 @@ def test_a_round_is_called_for_by_work_alone(farm: FarmDatabase, dispatcher: Dis
     assert dispatcher.calls_for_a_round("id succeeded")
 
 
-def test_the_loop_reaps_too(farm: FarmDatabase, begin: Callable[[], None]) -> None:
-    """A dispatcher's process rescues lost jobs and ends late ones."""
+def test_the_process_runs_the_reaper_too(farm: FarmDatabase, begin: Callable[[], None]) -> None:
+    """A dispatcher's process rescues lost jobs and expires late ones."""
     lost, late = farm.claimed().id, farm.queued()
     farm.lose(lost)
     farm.outdate(late)
@@ -399,10 +396,10 @@ def test_the_loop_reaps_too(farm: FarmDatabase, begin: Callable[[], None]) -> No
     until(lambda: "rescued" in farm.events(lost))
 
 
-def test_the_loop_waits_for_a_broker_that_is_away(
+def test_the_process_waits_for_an_unavailable_broker(
     farm: FarmDatabase, redis_server: Redis, broker: redis.Redis, begin: Callable[[], None]
 ) -> None:
-    """While Redis is gone nothing is lost; once it is back the hint goes out."""
+    """While Redis is down no job is lost; afterwards the hint is sent."""
     worker(farm, 4)
     begin()
     until(lambda: leaders(farm))

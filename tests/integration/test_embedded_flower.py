@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 import uuid
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +16,7 @@ import pytest
 from app.broker import create_app, publish
 from app.local import ports
 from app.local.redis import Redis
+from tests.waiting import poll
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -76,7 +76,7 @@ def flower(broker: str) -> Iterator[str]:
     start = f"{START} flower.main(Settings.from_environment(os.environ))"
     with role("-c", start, **settings) as process:
         url = f"http://{ports.LOOPBACK}:{port}"
-        eventually(lambda: is_up(process, url))
+        assert poll(lambda: is_up(process, url), PATIENCE_S)
         yield url
 
 
@@ -87,15 +87,6 @@ def is_up(process: subprocess.Popen[bytes], url: str) -> bool:
         return httpx.get(f"{url}/healthcheck").is_success
     except httpx.TransportError:
         return False
-
-
-def eventually(question: Any) -> Any:
-    """The first answer that is not false."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not (answer := question()):
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.05)
-    return answer
 
 
 def test_a_render_can_be_read_in_the_list(broker: str, flower: str) -> None:
@@ -111,7 +102,8 @@ def test_a_render_can_be_read_in_the_list(broker: str, flower: str) -> None:
             ended = [row for row in rows if row["state"] in {"SUCCESS", "FAILURE"}]
             return {row["uuid"]: row for row in ended} if len(ended) > 1 else None
 
-        shown = eventually(finished)
+        shown = poll(finished, PATIENCE_S)
+        assert shown, "Flower did not show the task as finished"
     assert shown[f"{good}.1"]["args"] == "scenes 128x64 20 steps: a <b>red</b> circle"
     assert shown[f"{good}.1"]["result"] == "succeeded 1 image 0.42 s"
     assert shown[f"{bad}.1"]["state"] == "FAILURE"

@@ -21,6 +21,7 @@ from app.local.output import Output
 from app.local.program import Program
 from app.local.restart import State
 from app.local.supervisor import SAME_SIGNAL_S, Supervisor
+from tests.waiting import poll
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -41,14 +42,6 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
         return False
-
-
-def until(condition: Callable[[], object]) -> None:
-    """Return as soon as the condition holds."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(POLL_S)
 
 
 async def until_async(condition: Callable[[], object]) -> None:
@@ -79,7 +72,7 @@ def small_farm(folder: Path, *more: str) -> Iterator[tuple[subprocess.Popen[str]
         text=True,
     ) as farm:
         try:
-            until((folder / "pids.json").exists)
+            assert poll((folder / "pids.json").exists, PATIENCE_S)
             yield farm, json.loads((folder / "pids.json").read_text())
         finally:
             farm.kill()
@@ -213,7 +206,7 @@ def test_second_signal_kills(tmp_path: Path) -> None:
         assert alive(pids["second"])
 
         asked_at = time.monotonic()
-        until(lambda: time.monotonic() > asked_at + SAME_SIGNAL_S)
+        assert poll(lambda: time.monotonic() > asked_at + SAME_SIGNAL_S, PATIENCE_S)
         farm.send_signal(signal.SIGINT)
         assert farm.wait(PATIENCE_S) == 0
         assert not any(alive(pid) for pid in pids.values())
@@ -224,4 +217,4 @@ def test_no_orphan_after_kill_9(tmp_path: Path) -> None:
     """When the supervisor is killed, its children end."""
     with small_farm(tmp_path) as (farm, pids):
         farm.kill()
-        until(lambda: not any(alive(pid) for pid in pids.values()))
+        assert poll(lambda: not any(alive(pid) for pid in pids.values()), PATIENCE_S)

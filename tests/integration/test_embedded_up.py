@@ -9,7 +9,6 @@ import socket
 import stat
 import subprocess
 import sys
-import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,15 +17,15 @@ import httpx
 import pytest
 
 from app.local import ports
+from tests.waiting import PATIENCE_S, until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 REPOSITORY = Path(__file__).parents[2]
 COMMAND = (sys.executable, str(REPOSITORY / "bin" / "renderfarm"), "up")
 MODELS = '[null]\npipeline = "null"\n'
 PROCESSES = ["postgres", "redis", "api", "dispatcher", "courier", "worker-1", "flower"]
-PATIENCE_S = 120.0
 
 
 @pytest.fixture
@@ -49,22 +48,13 @@ def start(directory: Path, *more: str) -> subprocess.Popen[str]:
     )
 
 
-def eventually(question: Callable[[], Any]) -> Any:
-    """The first answer that is not false."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not (answer := question()):
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.05)
-    return answer
-
-
 @contextmanager
 def running(directory: Path) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
     """Yield a ready farm, and its `farm.json`."""
     with start(directory) as farm:
         try:
             file = directory / "farm.json"
-            eventually(lambda: file.exists() or farm.poll() is not None)
+            until(lambda: file.exists() or farm.poll() is not None)
             assert farm.poll() is None, farm.communicate()[0]
             yield farm, json.loads(file.read_text())
         finally:
@@ -94,9 +84,9 @@ def test_starts_stops_and_finds_its_data_again(farm_directory: Path) -> None:
         )
         assert job.status_code == httpx.codes.ACCEPTED, job.text
         farm.send_signal(signal.SIGINT)
-        said, _ = farm.communicate(timeout=PATIENCE_S)
+        output, _ = farm.communicate(timeout=PATIENCE_S)
         assert farm.returncode == 0
-    assert access["api_key"] in said
+    assert access["api_key"] in output
     assert not (farm_directory / "farm.json").exists()
     for name in ("url", "flower_url", "database_url", "broker_url"):
         assert not listens(access[name]), name
@@ -119,14 +109,14 @@ def test_dead_process_is_replaced(farm_directory: Path) -> None:
             now = json.loads((farm_directory / "farm.json").read_text())
             return now["processes"].get("dispatcher", old) != old
 
-        assert eventually(renewed)
+        assert until(renewed)
 
 
 def test_killed_farm_leaves_no_process_and_starts_again(farm_directory: Path) -> None:
     """After kill -9 of the supervisor no process remains, and the next start is clean."""
     with running(farm_directory) as (farm, access):
         farm.kill()
-        eventually(lambda: not any(listens(access[k]) for k in ("url", "database_url")))
+        until(lambda: not any(listens(access[k]) for k in ("url", "database_url")))
     assert (farm_directory / "farm.json").exists()  # a killed farm cannot remove it
     (farm_directory / "farm.json").unlink()
     with running(farm_directory) as (_, again):
@@ -137,9 +127,9 @@ def test_second_farm_in_a_folder_is_refused(farm_directory: Path) -> None:
     """A second farm in the same directory is refused in one line, with the first one's pid."""
     with running(farm_directory) as (farm, _):
         second = start(farm_directory)
-        said, _ = second.communicate(timeout=PATIENCE_S)
+        output, _ = second.communicate(timeout=PATIENCE_S)
         assert second.returncode == 1
-        assert said == f"renderfarm up: a farm already runs in {farm_directory} (pid {farm.pid})\n"
+        assert output == f"renderfarm up: a farm already runs in {farm_directory} (pid {farm.pid})\n"
 
 
 def test_taken_port_is_named(farm_directory: Path) -> None:
@@ -149,17 +139,17 @@ def test_taken_port_is_named(farm_directory: Path) -> None:
         listener.listen()
         port = listener.getsockname()[1]
         farm = start(farm_directory, "--port", str(port))
-        said, _ = farm.communicate(timeout=PATIENCE_S)
+        output, _ = farm.communicate(timeout=PATIENCE_S)
     assert farm.returncode == 1
-    assert said.startswith(f"renderfarm up: port {port} is taken")
-    assert said.count("\n") == 1
+    assert output.startswith(f"renderfarm up: port {port} is taken")
+    assert output.count("\n") == 1
     assert not (farm_directory / "postgres" / "data").exists()
 
 
 def test_unknown_model_is_named(farm_directory: Path) -> None:
     """An unknown model ends the start with one line."""
     farm = start(farm_directory, "--models", "dreams")
-    said, _ = farm.communicate(timeout=PATIENCE_S)
+    output, _ = farm.communicate(timeout=PATIENCE_S)
     assert farm.returncode == 1
-    assert "has no model dreams" in said
-    assert said.count("\n") == 1
+    assert "has no model dreams" in output
+    assert output.count("\n") == 1

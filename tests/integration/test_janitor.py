@@ -1,4 +1,4 @@
-"""The janitor: what ages out, what is collected, and what is left alone."""
+"""The janitor: what it deletes, and what it keeps."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 @pytest.fixture(autouse=True)
 def _audited(farm: FarmDatabase) -> Iterator[None]:
-    """After every test here the records hold every invariant."""
+    """After each test the database holds every invariant."""
     yield
     assert farm.breaches() == []
 
 
 class House:
-    """A janitor, and the objects that it looks after."""
+    """A janitor and its object store."""
 
     def __init__(self, farm: FarmDatabase, folder: Path) -> None:
         settings = Settings.from_environment(
@@ -46,15 +46,15 @@ class House:
         )
 
     def put(self, key: str, age_s: float = 0.0) -> str:
-        """An object that was written so long ago."""
+        """Store an object that is `age_s` old."""
         self.storage.put(key, b"picture", "image/png")
         path = self.folder / key
         then = path.stat().st_mtime - age_s
         os.utime(path, (then, then))
         return key
 
-    def drawn(self, job_id: UUID | None = None, **request: Any) -> UUID:
-        """A job that ended an hour ago, with its object."""
+    def finished(self, job_id: UUID | None = None, **request: Any) -> UUID:
+        """Finish a job that ended an hour ago, with its object."""
         claim = self.farm.claimed(job_id, **request)
         self.farm.finish(claim)
         self.put(f"{claim.tenant_id}/{claim.id}/{claim.attempt}/0.png", 2 * MIN_AGE_S)
@@ -62,7 +62,7 @@ class House:
         return claim.id
 
     def age(self, job_id: UUID) -> None:
-        """Let the job have ended an hour ago."""
+        """Move the end of a job an hour back."""
         self.farm.forge(
             "UPDATE jobs SET finished_at = now() - interval '1 h' WHERE id = :i", i=job_id
         )
@@ -78,44 +78,44 @@ class House:
 
 @pytest.fixture
 def house(farm: FarmDatabase, tmp_path: Path) -> House:
-    """An empty house."""
+    """A janitor with an empty object store."""
     return House(farm, tmp_path)
 
 
 def keep(farm: FarmDatabase, column: str, seconds: float) -> None:
-    """Have the tenant keep its jobs or images for so long."""
+    """Set how long the tenant keeps its jobs or images."""
     farm.execute(f"UPDATE tenants SET {column} = :s WHERE id = :i", s=seconds, i=farm.tenant.id)  # noqa: S608
 
 
 def test_without_a_setting_everything_is_kept(house: House) -> None:
-    """A tenant that says nothing loses nothing."""
-    house.drawn()
+    """The objects and rows of a tenant without a retention time stay."""
+    house.finished()
     house.janitor.round()
     assert len(house.keys) == 1
     assert len(house.farm.rows("SELECT * FROM images")) == 1
 
 
-def test_images_age_out_and_the_job_stays(house: House, farm: FarmDatabase) -> None:
-    """After `keep_images_s` record and object are gone; younger ones and other tenants' are not."""
+def test_images_expire_and_their_job_stays(house: House, farm: FarmDatabase) -> None:
+    """After `keep_images_s` row and object are deleted; younger ones and other tenants' stay."""
     keep(farm, "keep_images_s", 1800)
-    old = house.drawn()
+    old = house.finished()
     young = farm.claimed()
     farm.finish(young)
     house.put(f"{young.tenant_id}/{young.id}/1/0.png")
-    theirs = house.drawn(farm.insert(farm.new(tenant=farm.other))[0].row["id"])
+    theirs = house.finished(farm.insert(farm.new(tenant=farm.other))[0].row["id"])
     house.janitor.round()
     assert len(house.keys) == 2
     assert farm.job(old)["images_gone_at"] is not None
-    left = {row["job_id"] for row in farm.rows("SELECT job_id FROM images")}
-    assert left == {young.id, theirs}
+    remaining = {row["job_id"] for row in farm.rows("SELECT job_id FROM images")}
+    assert remaining == {young.id, theirs}
     assert farm.state(old) == ("succeeded", 1)
     house.janitor.round()
 
 
-def test_jobs_age_out_with_all_that_is_theirs(house: House, farm: FarmDatabase) -> None:
-    """After `keep_jobs_s` the job, its events, images and objects are gone; what it used is not."""
+def test_jobs_expire_with_all_their_data(house: House, farm: FarmDatabase) -> None:
+    """After `keep_jobs_s` job, events, images and objects are deleted; its usage stays."""
     keep(farm, "keep_jobs_s", 1800)
-    gone = house.drawn()
+    gone = house.finished()
     waits, runs = farm.queued(), farm.claimed().id
     for job_id in (waits, runs):
         farm.forge("UPDATE jobs SET created_at = now() - interval '9 h' WHERE id = :i", i=job_id)
@@ -127,9 +127,9 @@ def test_jobs_age_out_with_all_that_is_theirs(house: House, farm: FarmDatabase) 
 
 
 def test_a_job_stays_while_its_webhook_waits(house: House, farm: FarmDatabase) -> None:
-    """However short the tenant keeps its jobs: it is told of them first."""
+    """A job with a pending webhook is not deleted, however short the retention time is."""
     keep(farm, "keep_jobs_s", 1800)
-    job_id = house.drawn(webhook={"url": "https://shop.example/hook"})
+    job_id = house.finished(webhook={"url": "https://shop.example/hook"})
     house.janitor.round()
     assert farm.state(job_id) == ("succeeded", 1)
     farm.execute("UPDATE outbox SET state = 'delivered', delivered_at = now()")
@@ -137,10 +137,10 @@ def test_a_job_stays_while_its_webhook_waits(house: House, farm: FarmDatabase) -
     assert farm.rows("SELECT * FROM jobs") == []
 
 
-def test_a_shared_object_stays_as_long_as_one_job_has_it(house: House, farm: FarmDatabase) -> None:
-    """A job that was answered from the cache keeps its picture when the first one's ages out."""
+def test_a_shared_object_stays_until_its_last_job_expires(house: House, farm: FarmDatabase) -> None:
+    """A job from the result cache keeps its picture when the first job expires."""
     first = farm.shared()
-    house.drawn(first)
+    house.finished(first)
     second = farm.shared()
     keep(farm, "keep_jobs_s", 1800)
     house.janitor.round()
@@ -150,9 +150,9 @@ def test_a_shared_object_stays_as_long_as_one_job_has_it(house: House, farm: Far
     assert house.keys == []
 
 
-def test_orphans_are_collected_and_nothing_else(house: House, farm: FarmDatabase) -> None:
-    """Objects of attempts that came to nothing go; named, running, young and foreign ones stay."""
-    kept = [f"{farm.tenant.id}/{house.drawn()}/1/0.png"]
+def test_only_orphans_are_deleted(house: House, farm: FarmDatabase) -> None:
+    """Objects of failed attempts are deleted; named, running, young and foreign ones stay."""
+    kept = [f"{farm.tenant.id}/{house.finished()}/1/0.png"]
     runs = farm.claimed()
     mine = f"{farm.tenant.id}/{runs.id}"
     farm.store.release(runs.id, 1)
@@ -167,7 +167,7 @@ def test_orphans_are_collected_and_nothing_else(house: House, farm: FarmDatabase
 
 
 def test_a_checkpoint_stays_while_its_job_waits(house: House, farm: FarmDatabase) -> None:
-    """What a drained attempt left is collected only once its job has ended."""
+    """The checkpoint of a drained attempt is deleted after its job has ended."""
     claim = farm.claimed()
     key = f"{farm.tenant.id}/{claim.id}/1/checkpoint.safetensors"
     house.put(key, 2 * MIN_AGE_S)
@@ -178,8 +178,8 @@ def test_a_checkpoint_stays_while_its_job_waits(house: House, farm: FarmDatabase
     assert house.keys == []
 
 
-def test_a_sweep_comes_when_it_is_due(house: House, farm: FarmDatabase) -> None:
-    """Not with every round, but once its time has come."""
+def test_a_sweep_runs_when_it_is_due(house: House, farm: FarmDatabase) -> None:
+    """Rounds before the due time do not sweep."""
     house.put(f"{farm.tenant.id}/{new_id()}/1/0.png", 2 * MIN_AGE_S)
     house.janitor.round()
     assert len(house.keys) == 1

@@ -1,4 +1,4 @@
-"""Previews from a real worker's model, over a real Redis and the API, to the SDK."""
+"""Previews from a real worker through Redis and the API to the SDK."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from app.local.redis import Redis
     from tests.integration.records import FarmDatabase
 
-ASKED: dict[str, Any] = {
+REQUEST: dict[str, Any] = {
     "prompt": "a red circle on a blue background", "width": 256, "height": 128,
     "num_inference_steps": 40, "seed": 7, "cache": False,
 }  # fmt: skip
@@ -39,7 +39,7 @@ ASKED: dict[str, Any] = {
 def client(
     farm: FarmDatabase, database_url: str, redis_server: Redis, tmp_path: Path
 ) -> Iterator[Client]:
-    """A farm of the model that ships: API, dispatcher and one worker."""
+    """A farm with the shipped model: API, dispatcher and one worker."""
     port = ports.free()
     environment = {
         "RENDERFARM_DATABASE_URL": database_url,
@@ -59,45 +59,45 @@ def client(
             plant.start("scenes")
             with (
                 Server(settings),
-                Client(settings.public_url, api_key=key, timeout_s=PATIENCE_S) as made,
+                Client(settings.public_url, api_key=key, timeout_s=PATIENCE_S) as sdk,
             ):
-                yield made
+                yield sdk
         finally:
             plant.end()
 
 
-def test_who_watches_a_job_sees_its_picture_come(client: Client, redis_server: Redis) -> None:
-    """Events carry previews of the picture to be; nobody is subscribed once nobody watches."""
-    job = client.submit(**ASKED)
-    told = [event for event in job.events(PATIENCE_S) if isinstance(event, ProgressEvent)]
-    seen = [event.preview for event in told if event.preview is not None]
-    assert len(seen) >= 2
+def test_a_watched_job_sends_previews(client: Client, redis_server: Redis) -> None:
+    """Events contain previews of the final picture; the subscription ends with the watching."""
+    job = client.submit(**REQUEST)
+    progress = [event for event in job.events(PATIENCE_S) if isinstance(event, ProgressEvent)]
+    shown = [event.preview for event in progress if event.preview is not None]
+    assert len(shown) >= 2
     final = np.asarray(job.images[0].pil().convert("RGB"), dtype=float)
-    last = np.asarray(seen[-1].pil().convert("RGB"), dtype=float)
-    wanted = final.reshape(16, 8, 32, 8, 3).mean(axis=(1, 3))
-    assert last.shape == wanted.shape
-    assert np.corrcoef(last.ravel(), wanted.ravel())[0, 1] > 0.6
+    last = np.asarray(shown[-1].pil().convert("RGB"), dtype=float)
+    expected = final.reshape(16, 8, 32, 8, 3).mean(axis=(1, 3))
+    assert last.shape == expected.shape
+    assert np.corrcoef(last.ravel(), expected.ravel())[0, 1] > 0.6
     broker = connect(redis_server.url)
     until(lambda: broker.pubsub_numsub(preview_channel(job.id))[0][1] == 0)
 
 
 class Held(redis.asyncio.Redis):
-    """A client whose connection is closed only when it is let `go`."""
+    """A client whose connection closes only when `go` is set."""
 
     closing: asyncio.Event
     go: asyncio.Event
 
     async def aclose(self, *arguments: Any) -> None:
-        """Say that it is about to be closed, and wait."""
+        """Set `closing`, and wait for `go`."""
         self.closing.set()
         await self.go.wait()
         await super().aclose(*arguments)
 
 
-def test_who_comes_while_the_last_one_leaves_is_seen(
+def test_a_client_that_comes_while_the_last_one_leaves_gets_previews(
     redis_server: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A job that is watched from when the connection is being closed has its previews, too."""
+    """A job that is first watched while the connection closes has previews too."""
     broker = connect(redis_server.url)
 
     def subscribed(job_id: str) -> bool:
@@ -105,12 +105,12 @@ def test_who_comes_while_the_last_one_leaves_is_seen(
 
     async def watch_in_turn() -> str | None:
         Held.closing, Held.go, changed = asyncio.Event(), asyncio.Event(), asyncio.Event()
-        passed = previews.Previews(redis_server.url)
-        running = asyncio.create_task(passed.run())
-        with passed.watch("first", asyncio.Event()):
+        relay = previews.Previews(redis_server.url)
+        running = asyncio.create_task(relay.run())
+        with relay.watch("first", asyncio.Event()):
             await asyncio.to_thread(until, lambda: subscribed("first"))
         await Held.closing.wait()
-        with passed.watch("second", changed) as latest:
+        with relay.watch("second", changed) as latest:
             Held.go.set()
             await asyncio.to_thread(until, lambda: subscribed("second"))
             broker.publish(preview_channel("second"), "data:,x")

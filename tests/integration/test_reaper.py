@@ -1,4 +1,4 @@
-"""The reaper: what it takes back, and when it waits with that."""
+"""The reaper: which jobs it takes back, and when it waits."""
 
 from __future__ import annotations
 
@@ -25,33 +25,33 @@ SETTINGS = Settings.from_environment(
 
 
 class Clock:
-    """Time as the test sets it."""
+    """A clock that the test sets."""
 
     def __init__(self) -> None:
         self.now_s = 1000.0
 
     def __call__(self) -> float:
-        """What time it is."""
+        """Return the time."""
         return self.now_s
 
 
 @pytest.fixture
 def clock() -> Clock:
-    """A clock that stands."""
+    """A clock that stands still."""
     return Clock()
 
 
 @pytest.fixture
 def reaper(farm: FarmDatabase, engine: Engine, clock: Clock) -> Reaper:
-    """A reaper of a farm whose database has been up for a while."""
-    made = Reaper(store=farm.store, engine=engine, settings=SETTINGS, clock=clock)
-    made.round()
-    made._available_since = clock.now_s - 1000.0
-    return made
+    """A reaper whose database has been available for a while."""
+    reaper = Reaper(store=farm.store, engine=engine, settings=SETTINGS, clock=clock)
+    reaper.round()
+    reaper._available_since = clock.now_s - 1000.0
+    return reaper
 
 
 def test_lost_and_late_jobs_are_moved(farm: FarmDatabase, reaper: Reaper) -> None:
-    """A job whose lease ran out waits again; one whose deadline has passed has expired."""
+    """A job whose lease ran out is queued again; a job whose deadline has passed expires."""
     lost, late = farm.claimed().id, farm.queued()
     farm.lose(lost)
     farm.outdate(late)
@@ -63,7 +63,7 @@ def test_lost_and_late_jobs_are_moved(farm: FarmDatabase, reaper: Reaper) -> Non
 def test_after_a_gap_holders_may_renew_first(
     farm: FarmDatabase, reaper: Reaper, clock: Clock
 ) -> None:
-    """Leases that ran out while the database was unavailable do not mean a lost worker."""
+    """Leases that ran out while the database was unavailable are no sign of a lost worker."""
     claim = farm.claimed()
     farm.lose(claim.id)
     clock.now_s += GAP_S + 1
@@ -77,10 +77,10 @@ def test_after_a_gap_holders_may_renew_first(
     assert farm.events(claim.id) == ["queued", "running", "rescued"]
 
 
-def test_a_server_that_has_just_started_was_out_of_reach(
+def test_a_server_that_has_just_started_was_unavailable(
     farm: FarmDatabase, engine: Engine, clock: Clock
 ) -> None:
-    """A reaper that starts together with the database gives the holders time too."""
+    """A reaper that starts together with the database also gives the holders time."""
     claim = farm.claimed()
     farm.lose(claim.id)
     reaper = Reaper(store=farm.store, engine=engine, settings=SETTINGS, clock=clock)
@@ -89,10 +89,10 @@ def test_a_server_that_has_just_started_was_out_of_reach(
     assert reaper.round() == 0
 
 
-def test_the_late_are_ended_in_spite_of_a_gap(
+def test_late_jobs_expire_in_spite_of_a_gap(
     farm: FarmDatabase, reaper: Reaper, clock: Clock
 ) -> None:
-    """A deadline is the tenant's: nobody's renewal could have moved it."""
+    """No renewal can move a deadline, so expiry does not wait."""
     late = farm.queued()
     farm.outdate(late)
     clock.now_s += GAP_S + 1

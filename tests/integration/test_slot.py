@@ -1,4 +1,4 @@
-"""One slot of a worker, with a real database, a real store and a scripted device."""
+"""A worker's slot with a real database, a real object store and a scripted engine."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def bench(farm: FarmDatabase, tmp_path: Path) -> Iterator[Bench]:
-    """A slot at work; afterwards the records hold every invariant."""
-    made = Bench(farm, tmp_path)
-    yield made
-    made.close()
+    """A slot; after the test the database holds every invariant."""
+    slot_bench = Bench(farm, tmp_path)
+    yield slot_bench
+    slot_bench.close()
     assert farm.breaches() == []
 
 
 def test_a_job_is_claimed_rendered_stored_and_finished(farm: FarmDatabase, bench: Bench) -> None:
-    """The object lies where its key says before the job has succeeded, and the costs are told."""
+    """The object is stored under its key, and the job has its costs."""
     job_id = farm.queued()
     answer = bench.begin(job_id)
     bench.device.end(f"{job_id}.1", picture)
@@ -47,7 +47,7 @@ def test_a_job_is_claimed_rendered_stored_and_finished(farm: FarmDatabase, bench
 
 
 def test_a_second_hint_renders_nothing(farm: FarmDatabase, bench: Bench) -> None:
-    """A hint for a job that runs, has ended or never was is dropped."""
+    """A hint for a running, ended or unknown job is dropped."""
     job_id = farm.queued()
     answer = bench.begin(job_id)
     assert bench.slot.render(job_id).startswith("not due")
@@ -58,8 +58,8 @@ def test_a_second_hint_renders_nothing(farm: FarmDatabase, bench: Bench) -> None
     assert farm.events(job_id) == ["queued", "running", "succeeded"]
 
 
-def test_a_picture_that_comes_too_late_is_dropped(farm: FarmDatabase, bench: Bench) -> None:
-    """A job that was cancelled while it was rendered stays cancelled and gets no images."""
+def test_the_picture_of_a_cancelled_job_is_dropped(farm: FarmDatabase, bench: Bench) -> None:
+    """A job that is cancelled while it renders stays cancelled and gets no images."""
     job_id = farm.queued()
     answer = bench.begin(job_id)
     farm.store.cancel(job_id, farm.tenant.id)
@@ -69,8 +69,8 @@ def test_a_picture_that_comes_too_late_is_dropped(farm: FarmDatabase, bench: Ben
     assert farm.rows("SELECT * FROM images") == []
 
 
-def test_a_cancelled_job_leaves_the_device(farm: FarmDatabase, bench: Bench) -> None:
-    """The next renewal learns of it and frees the slot; the job stays cancelled."""
+def test_a_cancelled_job_leaves_the_engine(farm: FarmDatabase, bench: Bench) -> None:
+    """The next renewal removes it from the engine and frees the slot; the job stays cancelled."""
     job_id = farm.queued()
     answer = bench.begin(job_id)
     farm.store.cancel(job_id, farm.tenant.id)
@@ -79,8 +79,8 @@ def test_a_cancelled_job_leaves_the_device(farm: FarmDatabase, bench: Bench) -> 
     assert farm.events(job_id) == ["queued", "running", "cancelled"]
 
 
-def test_a_worker_may_claim_again_what_it_lost(farm: FarmDatabase, bench: Bench) -> None:
-    """The next attempt runs alone: it is claimed once the lost one has left the device."""
+def test_a_worker_may_claim_a_lost_job_again(farm: FarmDatabase, bench: Bench) -> None:
+    """The next attempt is exclusive: it is claimed when the lost one has left the engine."""
     job_id = farm.queued()
     old = bench.begin(job_id)
     farm.lose(job_id)
@@ -90,36 +90,36 @@ def test_a_worker_may_claim_again_what_it_lost(farm: FarmDatabase, bench: Bench)
     assert farm.state(job_id) == ("queued", 1)
     bench.renew()
     assert old.result(PATIENCE_S).startswith("cancelled")
-    until(lambda: f"{job_id}.2" in bench.device.here)
+    until(lambda: f"{job_id}.2" in bench.device.jobs)
     bench.device.end(f"{job_id}.2", picture)
     assert new.result(PATIENCE_S).startswith("succeeded")
     assert farm.state(job_id) == ("succeeded", 2)
 
 
-def test_a_suspect_runs_alone_in_its_worker(farm: FarmDatabase, bench: Bench) -> None:
-    """While a job that lost a worker is on the device, no other is claimed."""
+def test_a_suspect_is_exclusive_in_its_worker(farm: FarmDatabase, bench: Bench) -> None:
+    """A job that lost a worker waits for running jobs, and no other is claimed while it runs."""
     suspect, first, later = farm.claimed().id, farm.queued(), farm.queued()
     farm.lose(suspect)
     farm.store.rescue(3)
     before = bench.begin(first)
-    alone = bench.threads.submit(bench.slot.render, suspect)
+    exclusive = bench.threads.submit(bench.slot.render, suspect)
     until(lambda: bench.slot.process_lock._suspects)
     after = bench.threads.submit(bench.slot.render, later)
     assert farm.state(suspect) == ("queued", 1)
     bench.device.end(f"{first}.1", picture)
     assert before.result(PATIENCE_S).startswith("succeeded")
-    until(lambda: f"{suspect}.2" in bench.device.here)
+    until(lambda: f"{suspect}.2" in bench.device.jobs)
     assert farm.state(later) == ("queued", 0)
-    assert list(bench.device.here) == [f"{suspect}.2"]
+    assert list(bench.device.jobs) == [f"{suspect}.2"]
     bench.device.end(f"{suspect}.2", picture)
-    assert alone.result(PATIENCE_S).startswith("succeeded")
-    until(lambda: f"{later}.1" in bench.device.here)
+    assert exclusive.result(PATIENCE_S).startswith("succeeded")
+    until(lambda: f"{later}.1" in bench.device.jobs)
     bench.device.end(f"{later}.1", picture)
     assert after.result(PATIENCE_S).startswith("succeeded")
 
 
 def test_a_lost_device_leaves_its_jobs_to_the_reaper(farm: FarmDatabase, bench: Bench) -> None:
-    """Each job on the lost device goes to the reaper at once, and no further one is claimed."""
+    """The reaper can take its jobs at once, as from a lost worker; no job is claimed later."""
     one, other = farm.queued(), farm.queued()
     answers = [bench.begin(one), bench.begin(other)]
     bench.device.end(f"{one}.1", lost)
@@ -134,10 +134,8 @@ def test_a_lost_device_leaves_its_jobs_to_the_reaper(farm: FarmDatabase, bench: 
     assert farm.state(one) == ("queued", 1)
 
 
-def test_a_job_for_which_there_was_no_memory_is_tried_again(
-    farm: FarmDatabase, bench: Bench
-) -> None:
-    """Others may have held it: the job waits a moment, and fails once its budget is spent."""
+def test_a_job_without_memory_is_tried_again(farm: FarmDatabase, bench: Bench) -> None:
+    """Other jobs may have used the memory, so the failure is transient."""
     job_id = farm.queued()
     answer = bench.begin(job_id)
     bench.device.end(f"{job_id}.1", too_large)
@@ -146,8 +144,8 @@ def test_a_job_for_which_there_was_no_memory_is_tried_again(
     assert farm.job(job_id)["failures"] == 1
 
 
-def test_stopping_hands_jobs_back(farm: FarmDatabase, bench: Bench) -> None:
-    """What is on the device when the worker stops is queued again at no cost."""
+def test_a_stopping_worker_releases_its_jobs(farm: FarmDatabase, bench: Bench) -> None:
+    """A job that runs when the worker stops is queued again at no cost."""
     job_id = farm.queued()
     answer = bench.begin(job_id)
     bench.runtime.stop()
@@ -155,8 +153,8 @@ def test_stopping_hands_jobs_back(farm: FarmDatabase, bench: Bench) -> None:
     assert farm.job(job_id)["releases"] == 1
 
 
-def test_a_drained_job_goes_on_elsewhere(farm: FarmDatabase, bench: Bench, tmp_path: Path) -> None:
-    """Its checkpoint is stored, comes to the next attempt, and is removed after the success."""
+def test_a_drained_job_resumes_elsewhere(farm: FarmDatabase, bench: Bench, tmp_path: Path) -> None:
+    """Its checkpoint is stored, reaches the next attempt, and is deleted after the success."""
     job_id = farm.queued()
     answer = bench.begin(job_id)
     bench.runtime.stop()
@@ -172,10 +170,10 @@ def test_a_drained_job_goes_on_elsewhere(farm: FarmDatabase, bench: Bench, tmp_p
     other.close()
 
 
-def test_a_checkpoint_that_is_gone_costs_only_its_steps(
+def test_a_missing_checkpoint_costs_only_its_steps(
     farm: FarmDatabase, bench: Bench, tmp_path: Path
 ) -> None:
-    """Without the object the next attempt starts from the beginning and succeeds."""
+    """Without the object the next attempt starts from step 0 and succeeds."""
     job_id = farm.queued()
     answer = bench.begin(job_id)
     bench.runtime.stop()
@@ -190,15 +188,15 @@ def test_a_checkpoint_that_is_gone_costs_only_its_steps(
 
 
 def test_a_failed_render_fails_the_job_and_the_task(farm: FarmDatabase, bench: Bench) -> None:
-    """The task ends with the job's error, so that Flower shows it as failed too."""
+    """The task raises the job's error, so Flower shows it as failed too."""
     job_id = farm.queued(image="data:image/png;base64,AAAA")
     with pytest.raises(RenderFailed, match="bad_image"):
         bench.slot.render(job_id)
     assert farm.state(job_id) == ("failed", 1)
 
 
-def test_a_bug_of_ours_costs_the_job_an_attempt(farm: FarmDatabase, bench: Bench) -> None:
-    """What nobody foresaw is tried again, and is named when the tries are spent."""
+def test_an_unexpected_error_costs_the_job_an_attempt(farm: FarmDatabase, bench: Bench) -> None:
+    """An unexpected error is transient; after the last attempt the job has its code."""
     job_id = farm.queued(output_format="gif")
     for attempt in (1, 2):
         answer = bench.begin(job_id, attempt)
@@ -212,23 +210,23 @@ def test_a_bug_of_ours_costs_the_job_an_attempt(farm: FarmDatabase, bench: Bench
     assert farm.job(job_id)["error"]["code"] == "internal_error"
 
 
-def test_a_picture_outlasts_a_database_without_a_connection_to_spare(
+def test_an_ending_waits_for_a_database_connection(
     farm: FarmDatabase, bench: Bench, database_url: str
 ) -> None:
-    """What is drawn is written down once there is a connection; it is no failure of the job."""
+    """A success is written when the pool has a connection again; it does not count as a failure."""
     few = sqlalchemy.create_engine(
         driver_url(database_url), pool_size=1, max_overflow=0, pool_timeout=0.05
     )
     slot = replace(bench.slot, store=Store(few))
     job_id = farm.queued()
     answer = bench.threads.submit(slot.render, job_id)
-    until(lambda: f"{job_id}.1" in bench.device.here)
-    with few.connect() as taken:
+    until(lambda: f"{job_id}.1" in bench.device.jobs)
+    with few.connect() as blocking:
         bench.device.end(f"{job_id}.1", picture)
         until((bench.objects / f"{farm.tenant.id}/{job_id}/1/0.png").exists)
         with pytest.raises(TimeoutError):
             answer.result(0.3)
-        taken.close()
+        blocking.close()
     assert answer.result(PATIENCE_S).startswith("succeeded")
     few.dispose()
     assert farm.job(job_id)["failures"] == 0

@@ -1,6 +1,6 @@
-"""Real Celery workers, as processes of their own, between a real Postgres and a real Redis.
+"""Real Celery workers in their own processes, with a real Postgres and a real Redis.
 
-They render with the null engine, so everything but the device is what runs in production.
+They render with the null engine, so everything except the device is as in production.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ delay_s = 86400
 
 
 class Plant:
-    """A dispatcher, and workers to be started and ended as a test wants."""
+    """A dispatcher, and workers that a test starts and ends."""
 
     def __init__(self, engine: Engine, environment: dict[str, str], folder: Path) -> None:
         self.engine = engine
@@ -56,14 +56,14 @@ class Plant:
         self._started: list[subprocess.Popen[bytes]] = []
 
     def start(self, serve: str, slots: int = 8) -> subprocess.Popen[bytes]:
-        """A worker that serves these models; returns when it has reported."""
+        """Start a worker that serves these models; return when it is registered."""
         before = {row["id"] for row in workers.living(self.engine)}
         process = self.spawn(RENDERFARM_SERVE=serve, RENDERFARM_SLOTS=str(slots))
         until(lambda: {row["id"] for row in workers.living(self.engine)} - before)
         return process
 
     def spawn(self, **changes: str) -> subprocess.Popen[bytes]:
-        """A worker's process; it ends with this one at the latest."""
+        """Start a worker's process, which dies with its parent."""
         environment = self._environment | changes
         argv = (sys.executable, "-m", "workers")
         program = Program(name="worker", argv=argv, environment=environment)
@@ -76,11 +76,11 @@ class Plant:
 
     @property
     def log(self) -> str:
-        """What the workers have said."""
+        """The workers' log."""
         return (self.folder / "worker.log").read_text()
 
     def end(self) -> None:
-        """Kill what still runs."""
+        """Kill all workers."""
         for process in self._started:
             process.kill()
             process.wait()
@@ -93,14 +93,14 @@ def plant(
     redis_server: Redis,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Plant]:
-    """A running dispatcher with short times, and no worker yet."""
+    """A running dispatcher with short times, without a worker."""
     folder = tmp_path_factory.mktemp("plant")
     times = {"LEASE_S": "2", "RENEW_S": "0.4", "HINT_AGAIN_S": "1"}
     variables = environment(folder, MODELS, database_url, redis_server.url, SERVE="quick", **times)
-    made = Plant(engine, {**os.environ, **variables}, folder)
+    built = Plant(engine, {**os.environ, **variables}, folder)
     with dispatching(variables):
-        yield made
-        made.end()
+        yield built
+        built.end()
 
 
 @pytest.fixture(scope="module")
@@ -112,24 +112,25 @@ def crew(plant: Plant) -> Plant:
 
 @pytest.fixture
 def farm(engine: Engine) -> FarmDatabase:
-    """The records, emptied of all but the workers."""
-    found = FarmDatabase(engine)
-    found.reset(workers=False)
-    return found
+    """The database, empty except for the workers."""
+    database = FarmDatabase(engine)
+    database.reset(workers=False)
+    return database
 
 
 def queue(farm: FarmDatabase, count: int, model: str) -> list[UUID]:
-    """Submit this many jobs at once."""
+    """Submit `count` jobs at once."""
     return [s.row["id"] for s in farm.insert(*(farm.new(model=model) for _ in range(count)))]
 
 
 def count(farm: FarmDatabase, status: str) -> int:
-    """How many jobs are in that state."""
-    return farm.rows("SELECT count(*) FROM jobs WHERE status = :s", s=status)[0]["count"]
+    """Count the jobs in this state."""
+    jobs: int = farm.rows("SELECT count(*) FROM jobs WHERE status = :s", s=status)[0]["count"]
+    return jobs
 
 
 def test_two_hundred_jobs_at_once_succeed_exactly_once(farm: FarmDatabase, crew: Plant) -> None:
-    """Each is claimed once, rendered once and stored once, and no invariant is broken."""
+    """Each job is claimed, rendered and stored once, and no invariant is broken."""
     jobs = queue(farm, 200, "quick")
     until(lambda: count(farm, "succeeded") == 200)
     assert all(farm.events(job_id) == ["queued", "running", "succeeded"] for job_id in jobs)
@@ -142,7 +143,7 @@ def test_two_hundred_jobs_at_once_succeed_exactly_once(farm: FarmDatabase, crew:
 
 
 def test_every_image_of_a_job_is_stored_with_its_seed(farm: FarmDatabase, crew: Plant) -> None:
-    """Image n has the seed plus n, in the format asked for."""
+    """Image n has the seed plus n and the requested format."""
     del crew
     job_id = farm.queued(model="quick", num_images=3, seed=40, output_format="webp", steps=3)
     until(lambda: farm.state(job_id)[0] == "succeeded")
@@ -154,8 +155,8 @@ def test_every_image_of_a_job_is_stored_with_its_seed(farm: FarmDatabase, crew: 
     assert farm.breaches() == []
 
 
-def test_a_picture_that_is_none_fails_its_job_at_once(farm: FarmDatabase, crew: Plant) -> None:
-    """The job's own fault costs one attempt and names the field."""
+def test_a_bad_picture_fails_its_job_at_once(farm: FarmDatabase, crew: Plant) -> None:
+    """A fault of the request costs one attempt, and the error names the field."""
     del crew
     job_id = farm.queued(model="quick", image="data:image/png;base64,AAAA", strength=0.5)
     until(lambda: farm.state(job_id)[0] == "failed")
@@ -165,8 +166,8 @@ def test_a_picture_that_is_none_fails_its_job_at_once(farm: FarmDatabase, crew: 
     assert farm.breaches() == []
 
 
-def test_a_store_that_fails_for_a_while_costs_nothing(farm: FarmDatabase, crew: Plant) -> None:
-    """What cannot be stored is kept by its slot, and stored when the store is back."""
+def test_a_store_outage_costs_the_job_nothing(farm: FarmDatabase, crew: Plant) -> None:
+    """The slot keeps its pictures, and stores them when the store is available again."""
     objects = crew.folder / "objects"
     objects.mkdir(exist_ok=True)
     blocked = objects / str(farm.tenant.id)
@@ -180,7 +181,7 @@ def test_a_store_that_fails_for_a_while_costs_nothing(farm: FarmDatabase, crew: 
 
 
 def test_cancelling_frees_the_slot(farm: FarmDatabase, crew: Plant, redis_server: Redis) -> None:
-    """A worker full of jobs that never end takes new ones once those are cancelled."""
+    """A worker whose slots are full of endless jobs takes new jobs when those are cancelled."""
     del crew
     stuck = queue(farm, 8, "never")
     until(lambda: count(farm, "running") == 8)
@@ -195,7 +196,7 @@ def test_cancelling_frees_the_slot(farm: FarmDatabase, crew: Plant, redis_server
 
 
 def test_a_running_job_keeps_its_lease(farm: FarmDatabase, crew: Plant) -> None:
-    """A job that takes longer than its lease is not taken from a worker that lives."""
+    """A job that takes longer than its lease stays with its living worker."""
     del crew
     job_id = farm.queued(model="never")
     until(lambda: farm.state(job_id)[0] == "running")
@@ -205,14 +206,14 @@ def test_a_running_job_keeps_its_lease(farm: FarmDatabase, crew: Plant) -> None:
     farm.store.cancel(job_id, farm.tenant.id)
 
 
-def test_a_worker_that_was_forgotten_comes_back(farm: FarmDatabase, crew: Plant) -> None:
-    """A worker that left the registry while it was cut off registers again."""
+def test_a_removed_worker_registers_again(farm: FarmDatabase, crew: Plant) -> None:
+    """A worker that was removed while unreachable registers again at its next heartbeat."""
     farm.execute("DELETE FROM workers")
     until(lambda: workers.alive(crew.engine))
 
 
 def test_killing_a_worker_loses_nothing(farm: FarmDatabase, plant: Plant) -> None:
-    """After kill -9 in the middle a second worker ends every job, each exactly once."""
+    """After kill -9 a second worker ends every job, each exactly once."""
     first = plant.start("slow")
     jobs = queue(farm, 40, "slow")
     until(lambda: count(farm, "succeeded") >= 8 and count(farm, "running") > 0)
@@ -227,10 +228,8 @@ def test_killing_a_worker_loses_nothing(farm: FarmDatabase, plant: Plant) -> Non
     assert farm.breaches() == []
 
 
-def test_a_worker_that_is_told_to_stop_hands_its_jobs_back(
-    farm: FarmDatabase, plant: Plant
-) -> None:
-    """SIGTERM ends it with 0; what it held is queued again, at no cost, and it is off the list."""
+def test_a_worker_releases_its_jobs_at_sigterm(farm: FarmDatabase, plant: Plant) -> None:
+    """It exits with 0, its jobs are queued again at no cost, and it leaves the registry."""
     process = plant.start("drained", slots=4)
     jobs = queue(farm, 4, "drained")
     until(lambda: count(farm, "running") == 4)
@@ -248,13 +247,15 @@ def test_a_worker_that_is_told_to_stop_hands_its_jobs_back(
     ("name", "value"),
     [("SLOTS", "none"), ("SERVE", "nobody")],
 )
-def test_a_worker_that_cannot_run_says_why(plant: Plant, name: str, value: str) -> None:
-    """A bad setting ends the start, not with 0, and in one line."""
+def test_a_worker_with_a_bad_setting_exits_with_a_reason(
+    plant: Plant, name: str, value: str
+) -> None:
+    """The worker exits with an error code and one line, without a traceback."""
     log = plant.folder / "worker.log"
     log.touch()
-    begin = log.stat().st_size
+    start = log.stat().st_size
     process = plant.spawn(**{f"RENDERFARM_{name}": value})
     assert process.wait(PATIENCE_S) != 0
-    said = log.read_bytes()[begin:].decode()
-    assert "Traceback" not in said
-    assert name in said or value in said
+    output = log.read_bytes()[start:].decode()
+    assert "Traceback" not in output
+    assert name in output or value in output

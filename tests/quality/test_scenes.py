@@ -27,12 +27,12 @@ FLOORS = {"background": 0.95, "colour": 0.9, "shape": 0.85, "count": 0.9}
 
 
 @pytest.fixture(scope="module")
-def pipeline():
+def pipeline() -> StableDiffusionPipeline:
     """The stock pipeline from the shipped folder."""
     return load(HOME)
 
 
-def test_prompts_are_followed(pipeline: StableDiffusionPipeline):
+def test_prompts_are_followed(pipeline: StableDiffusionPipeline) -> None:
     """On 24 held-out prompts at 20 steps every point lies above its floor."""
     asked = prompts(24)
     pictures = sample(pipeline, [words for _, words in asked], Setting(), batch=24)
@@ -40,13 +40,13 @@ def test_prompts_are_followed(pipeline: StableDiffusionPipeline):
     assert {point: found[point] for point in FLOORS if found[point] < FLOORS[point]} == {}
 
 
-def test_the_autoencoder_keeps_what_the_judge_looks_for(pipeline: StableDiffusionPipeline):
+def test_the_autoencoder_keeps_what_the_judge_looks_for(pipeline: StableDiffusionPipeline) -> None:
     """After a round trip nearly all true pictures still pass every point."""
     scenes = [scene for scene, _ in prompts(60)]
     assert score(scenes, round_trip(pipeline.vae, truth(scenes)))["all"] >= 0.9
 
 
-def test_a_seed_repeats_its_picture(pipeline: StableDiffusionPipeline):
+def test_a_seed_repeats_its_picture(pipeline: StableDiffusionPipeline) -> None:
     """The same prompt and seed give the same bytes."""
     first, second = (
         sample(pipeline, ["a red circle on a blue background"], Setting(steps=4)) for _ in range(2)
@@ -54,7 +54,7 @@ def test_a_seed_repeats_its_picture(pipeline: StableDiffusionPipeline):
     assert np.array_equal(first, second)
 
 
-def test_guidance_and_negative_prompts_have_an_effect(pipeline: StableDiffusionPipeline):
+def test_guidance_and_negative_prompts_have_an_effect(pipeline: StableDiffusionPipeline) -> None:
     """Both change the picture."""
     settings = {"num_inference_steps": 6, "output_type": "np"}
     prompt = "a red circle on a blue background"
@@ -68,7 +68,9 @@ def test_guidance_and_negative_prompts_have_an_effect(pipeline: StableDiffusionP
 
 
 @pytest.mark.parametrize("kind", ["image", "mask", "edges"])
-def test_the_same_folder_works_in_the_other_pipelines(pipeline: StableDiffusionPipeline, kind: str):
+def test_the_same_folder_works_in_the_other_pipelines(
+    pipeline: StableDiffusionPipeline, kind: str
+) -> None:
     """Image-to-image, inpainting and ControlNet pipelines take the parts as they are."""
     start = Image.new("RGB", (128, 128), (40, 60, 220))
     parts = pipeline.components
@@ -86,14 +88,14 @@ def test_the_same_folder_works_in_the_other_pipelines(pipeline: StableDiffusionP
     assert picture.images[0].size == (128, 128)
 
 
-def test_other_schedulers_take_its_configuration(pipeline: StableDiffusionPipeline):
+def test_other_schedulers_take_its_configuration(pipeline: StableDiffusionPipeline) -> None:
     """A scheduler made from the shipped configuration predicts velocities at trailing steps."""
     other = EulerDiscreteScheduler.from_config(pipeline.scheduler.config)
     assert other.config.prediction_type == "v_prediction"
     assert other.config.timestep_spacing == "trailing"
 
 
-def test_the_folder_is_small():
+def test_the_folder_is_small() -> None:
     """All weights and words together stay under 25 MB."""
     parts = [*HOME.glob("*/*.safetensors"), *HOME.glob("*/*.json"), HOME / "model_index.json"]
     assert sum(part.stat().st_size for part in parts) <= LIMIT_BYTES

@@ -1,4 +1,7 @@
-"""Encoder cache: prompt embeddings and encoded pictures, because prompts often repeat."""
+"""EncoderCache: an LRU cache of embeddings, the results of the text and image encoders.
+
+Prompts repeat, and negative prompts repeat even more.
+"""
 
 from __future__ import annotations
 
@@ -18,21 +21,21 @@ LIMIT_BYTES = 256 * 2**20
 
 
 class EncoderCache:
-    """Results of encoder calls by their exact arguments; the least recently used are dropped first.
+    """Results of encoder calls by their exact arguments, evicted least recently used first.
 
-    `limit_bytes` limits the tensors held, which stay on their device; 0 keeps nothing.
+    `limit_bytes` bounds the cached tensors, which stay on their device; 0 switches the cache off.
     """
 
     def __init__(self, limit_bytes: int = LIMIT_BYTES) -> None:
         self._limit_bytes = limit_bytes
-        self._held_bytes = 0
+        self._size_bytes = 0
         self._results: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
 
     def get(self, call: Call) -> Any:
-        """Return a copy of the known result of `call`, or None."""
-        if not self._takes(call):
+        """Return a copy of the cached result of `call`, or None."""
+        if not self._accepts(call):
             return None
-        key = rows.exact(call)
+        key = rows.exact_key(call)
         if key not in self._results:
             return None
         self._results.move_to_end(key)
@@ -43,10 +46,10 @@ class EncoderCache:
             return None
 
     def put(self, call: Call, result: Any) -> None:
-        """Keep the result of `call`, if results of this kind are kept."""
-        if not self._takes(call):
+        """Cache the result of `call` if it comes from an encoder and fits."""
+        if not self._accepts(call):
             return
-        key = rows.exact(call)
+        key = rows.exact_key(call)
         if key in self._results:
             return
         size_bytes = _bytes(result)
@@ -55,24 +58,24 @@ class EncoderCache:
         try:
             self._results[key] = _copy(result), size_bytes
         except torch.OutOfMemoryError:
-            self.clear()  # other uses need the memory more
+            self.clear()  # forwards need the memory more
             return
-        self._held_bytes += size_bytes
-        while self._held_bytes > self._limit_bytes:
-            self._held_bytes -= self._results.popitem(last=False)[1][1]
+        self._size_bytes += size_bytes
+        while self._size_bytes > self._limit_bytes:
+            self._size_bytes -= self._results.popitem(last=False)[1][1]
 
     def clear(self) -> None:
-        """Drop all results, which frees their memory on the device."""
+        """Remove all results and free their memory on the device."""
         self._results.clear()
-        self._held_bytes = 0
+        self._size_bytes = 0
 
-    def _takes(self, call: Call) -> bool:
+    def _accepts(self, call: Call) -> bool:
         return self._limit_bytes > 0 and call.method.role == "encoder"
 
 
 def _copy(result: Any) -> Any:
-    """Copy, so that the batch's memory is freed and one job's edits do not reach another."""
-    return rows.apply(lambda _, tensor: tensor.clone(), result)
+    """Copy a result: a view would hold the whole batch, and jobs may edit what they receive."""
+    return rows.map_tensors(lambda _, tensor: tensor.clone(), result)
 
 
 def _bytes(result: Any) -> int:
@@ -82,5 +85,5 @@ def _bytes(result: Any) -> int:
         sizes.append(tensor.numel() * tensor.element_size())
         return tensor
 
-    rows.apply(count, result)
+    rows.map_tensors(count, result)
     return sum(sizes)

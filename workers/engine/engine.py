@@ -1,15 +1,14 @@
-"""The engine: choose a group of parked calls, run it as one forward, resume its jobs."""
+"""Engine: continuous batching of pipelines, one forward a step: schedule, run, resume, collect."""
 
 from __future__ import annotations
 
-import math
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from workers.engine import faults, memory_profiler, policy, rows
+from workers.engine import faults, memory_profiler, policy, rows, warm_up
 from workers.engine.cost import Costs
 from workers.engine.encoder_cache import EncoderCache
 from workers.engine.job import Job
@@ -25,20 +24,18 @@ if TYPE_CHECKING:
     from workers.engine.request import Drained, Outcome, Request
     from workers.engine.rows import Call
 
-# While warming up, larger sizes are tried as long as each row becomes at least this much cheaper.
-WORTHWHILE = 0.05
-# Other jobs may overtake a job whose model finds no room for this long; then none of them starts.
+# For this long, jobs of other models may pass a job whose model finds no room; then none may start.
 PATIENCE_S = 5.0
 
 
 class Engine:
     """Renders many requests at once on one device.
 
-    Not thread-safe, and bound to a thread: the thread that calls `step` owns the device and makes
-    every other call too. `swapper` holds the models that are not on the device. `clock` returns
-    seconds and times the forwards. `choose` is the policy. `compiling` may be read from any thread:
-    it is true during a step one of whose forwards may first be compiled, which can take minutes, or
-    captured.
+    Not thread-safe: the thread that calls `step` owns the device and must make all other calls.
+    `max_rows` bounds the rows of a forward, `swapper` moves models to and from the device, `clock`
+    returns seconds, and `choose` is the policy, which must not group unbatched jobs. Any thread may
+    read `compiling`: it is true during a step that may have to compile or capture a forward first,
+    which can take minutes.
     """
 
     def __init__(
@@ -57,7 +54,7 @@ class Engine:
         self._swapper = swapper or ModelSwapper("cpu")
         self._costs.peaks.free_bytes = self._swapper.free_bytes
         self._encoder_caches = {
-            name: EncoderCache(model.memo_bytes) for name, model in models.items()
+            name: EncoderCache(model.encoder_cache_bytes) for name, model in models.items()
         }
         self._on_cuda = torch.cuda.is_available()
         self._waiting: dict[str, Job] = {}
@@ -66,111 +63,86 @@ class Engine:
         self.compiling = False
 
     def add(self, request: Request, checkpoint: bytes | None = None) -> None:
-        """Queue a request, to resume from `checkpoint` if there is one.
+        """Queue a request, to continue from `checkpoint` if there is one.
 
-        Raise BadRequest for a request that cannot run or is here already, and BadCheckpoint.
+        Raise BadRequest if it cannot run or its id is in use, and BadCheckpoint.
         """
         if request.model not in self._models:
             raise BadRequest("unknown_model", "model", f"there is no model {request.model!r}")
         if request.id in self._waiting or request.id in self._in_flight:
-            raise BadRequest("duplicate_id", "id", f"job {request.id} is here already")
+            raise BadRequest("duplicate_id", "id", f"the engine already has a job {request.id}")
         model = self._models[request.model]
         self._waiting[request.id] = Job(request, model, checkpoint, self._clock())
 
     def cancel(self, job_id: str) -> bool:
-        """Make a job leave at the next step, which reports it; False if it is not here."""
+        """Cancel a job; the next step returns its outcome. False if the engine has no such job."""
         job = self._waiting.get(job_id) or self._in_flight.get(job_id)
         if job is not None:
-            job.cancelled = True
+            job.cancel_requested = True
         return job is not None
 
-    @torch.no_grad()  # unwinding restores the grad mode in which the job began
+    @torch.no_grad()  # unwinding a pipeline restores the gradient mode that it began in
     def drain(self) -> list[Drained]:
-        """Make every job leave with a checkpoint; afterwards the engine is empty."""
+        """Remove every job, with a checkpoint; afterwards the engine is empty."""
         jobs = [*self._in_flight.values(), *self._waiting.values()]
         self._in_flight.clear()
         self._waiting.clear()
         return [job.drain() for job in jobs]
 
-    @torch.no_grad()  # grad mode is per thread, not per greenlet
+    @torch.no_grad()  # the mode belongs to the thread, not to the greenlet: set it for all at once
     def step(self) -> list[Outcome]:
         """Run one forward and resume the jobs that shared it; return the jobs that ended.
 
-        Raise DeviceLost when the device has failed: no job of this engine can continue then.
+        Raise DeviceLost if the device is poisoned: then no job of this engine can continue.
         """
         self.compiling = False
-        ended = self._leave()
-        self._enter()
-        group = self._choose()
-        for job, answer in zip(group, self._run([job.call for job in group]), strict=True):
-            if not isinstance(answer, Exception):
-                self._encoder_caches[job.request.model].put(job.call, answer)
-            job.resume(answer)
-            self._skip_known(job)
-        return ended + self._collect()
+        cancelled = self._remove_cancelled()
+        group = self._schedule()
+        results = self._run([job.call for job in group])
+        self._postprocess(group, results)
+        return cancelled + self._collect()
 
     @torch.no_grad()
     def warm_up(self, request: Request, budget_s: float = 10.0) -> None:
-        """Learn T(rows) for the calls of this request, in doubling sizes as long as that pays.
+        """Learn T(rows) for the calls of this request, doubling the rows as long as that pays.
 
-        The first forwards of a shape are slow; now no job waits for them. It takes `budget_s` and
-        the time of the last measurement. Compiling takes as long as it takes.
+        The first forwards of a shape are slow, and here no job waits for them. It may exceed
+        `budget_s` by the forward that runs at that time, and by all of the compilation.
         """
         job = Job(replace(request, num_inference_steps=2), self._models[request.model])
         self._ensure_on_device(job)
         job.start()
         until_s = self._clock() + budget_s
         while not job.done:
-            job.resume(self._measure(job.call, until_s))
+            answer = warm_up.measure(
+                job.call, self._costs, self._run, lambda: self._clock() >= until_s
+            )
+            job.resume(answer)
         if job.error is not None:
             raise job.error
         self.stats = Stats()
 
-    def _measure(self, call: Call, until_s: float) -> Any:
-        """Run a call, stacked with copies of itself, in sizes that are not measured yet.
-
-        A compiled module is compiled for all of these sizes, however long it takes, while no job
-        waits.
-        """
-        answer = self._run([call])[0]
-        count, best_s, compiled = 1, math.inf, call.method.bucketed
-        if compiled and call.rows > 1 and not call.method.unbatched:
-            self._run([call.split()[0]])
-        while not (call.method.unbatched or isinstance(answer, Exception)):
-            rows_, most = count * call.rows, self._costs.limit(call.signature)
-            if rows_ > (rows.bucket(most) if compiled else most):
-                break
-            if self._clock() >= until_s and not compiled:
-                break
-            for _ in range(0 if rows_ in self._costs.measured(call.signature) else 3):
-                self._run([call] * count)
-            each_s = self._costs.seconds(call.signature, rows_) / rows_
-            if each_s > best_s * (1 - WORTHWHILE) and not compiled:
-                break
-            count, best_s = count * 2, each_s
-        return answer
-
     @property
     def idle(self) -> bool:
-        """Whether `step` would have nothing to do."""
+        """Whether the engine has no job."""
         return not self._waiting and not self._in_flight
 
     def progress(self) -> Mapping[str, tuple[int, int]]:
-        """Return (steps done, steps requested) of every job here."""
+        """Return (steps done, steps requested) of every job, by its id."""
         return {name: job.progress for name, job in (self._in_flight | self._waiting).items()}
 
     @torch.no_grad()
     def previews(self, job_ids: Sequence[str]) -> dict[str, Preview]:
-        """Return previews of these jobs, where they are here and have begun.
+        """Return previews of these jobs, without those that are unknown or before their first step.
 
         This waits for the device.
         """
-        here = {name: self._in_flight[name] for name in job_ids if name in self._in_flight}
-        made = {name: job.preview() for name, job in here.items()}
-        return {name: preview for name, preview in made.items() if preview is not None}
+        jobs = {name: self._in_flight[name] for name in job_ids if name in self._in_flight}
+        previews = {name: job.preview() for name, job in jobs.items()}
+        return {name: preview for name, preview in previews.items() if preview is not None}
 
     def summary(self) -> dict[str, Any]:
-        """Return the statistics so far, as JSON: forwards and rows by role, rows per forward."""
+        """Return the engine's work so far, as JSON: forwards and rows by role, rows per forward."""
         return {
             "forwards": dict(self.stats.forwards),
             "rows": dict(self.stats.rows),
@@ -181,44 +153,43 @@ class Engine:
             },
         }
 
-    def _leave(self) -> list[Outcome]:
-        """Take out the cancelled jobs."""
-        ended: list[Outcome] = []
+    def _remove_cancelled(self) -> list[Outcome]:
+        outcomes: list[Outcome] = []
         for jobs in (self._waiting, self._in_flight):
-            cancelled = [name for name, job in jobs.items() if job.cancelled]
-            ended += [jobs.pop(name).leave() for name in cancelled]
-        return ended
+            cancelled = [name for name, job in jobs.items() if job.cancel_requested]
+            outcomes += [jobs.pop(name).cancel() for name in cancelled]
+        return outcomes
 
-    def _enter(self) -> None:
-        """Start the jobs whose turn it is."""
+    def _schedule(self) -> list[Job]:
+        """Admit waiting jobs; return the parked jobs that share the next forward."""
+        self._admit()
+        now_s = self._clock()
+        parked = [job.parked(now_s) for job in self._in_flight.values() if not job.done]
+        return [self._in_flight[name] for name in self._policy(parked, self._costs)]
+
+    def _admit(self) -> None:
         names = list(self._waiting)
-        waiting = [job.entrant for job in self._waiting.values()]
-        starts = policy.admit(waiting, [job.entrant for job in self._in_flight.values()])
+        waiting = [job.candidate for job in self._waiting.values()]
+        starts = policy.admit(waiting, [job.candidate for job in self._in_flight.values()])
         for name in [names[place] for place in starts]:
             job = self._waiting[name]
             if not self._ensure_on_device(job):
                 if self._clock() - job.added_s > PATIENCE_S:
-                    return  # otherwise jobs behind it would keep the other models busy without end
+                    return  # else the jobs behind it could keep the other models busy indefinitely
                 continue
             self._in_flight[name] = self._waiting.pop(name)
             job.start()
-            self._skip_known(job)
+            self._answer_known(job)
 
     def _ensure_on_device(self, job: Job) -> bool:
         """Load the job's model onto the device; False if models in use leave no room."""
         busy = {other.request.model for other in self._in_flight.values()}
         before = set(self._swapper.resident)
-        there = self._swapper.ensure_on_device(job.request.model, busy)
-        for left in before.difference(self._swapper.resident):
-            self._encoder_caches[left].clear()  # its result is on the device, too
+        loaded = self._swapper.ensure_on_device(job.request.model, busy)
+        for evicted in before.difference(self._swapper.resident):
+            self._encoder_caches[evicted].clear()  # its tensors are on the device, too
         self._costs.peaks.free_bytes = self._swapper.free_bytes
-        return there
-
-    def _choose(self) -> list[Job]:
-        """Choose the group of parked calls that share the next forward."""
-        now_s = self._clock()
-        parked = [job.parked(now_s) for job in self._in_flight.values() if not job.done]
-        return [self._in_flight[name] for name in self._policy(parked, self._costs)]
+        return loaded
 
     def _run(self, calls: Sequence[Call]) -> list[Any]:
         """Run a group as one forward; return for each call its result or an exception."""
@@ -229,21 +200,19 @@ class Engine:
         except Exception as error:  # a module may raise anything
             if faults.poisoned(error):
                 raise DeviceLost(str(error)) from error
-            fault = error.with_traceback(
-                None
-            )  # the traceback would hold the tensors that did not fit
+            fault = error.with_traceback(None)  # the traceback would keep the group's tensors
         if faults.out_of_memory(fault):
-            self._costs.refuse(calls[0].signature, sum(call.rows for call in calls))
+            self._costs.observe_out_of_memory(calls[0].signature, sum(call.rows for call in calls))
             torch.cuda.empty_cache()
         return self._retry_in_halves(calls, fault)
 
     def _retry_in_halves(self, calls: Sequence[Call], fault: Exception) -> list[Any]:
-        """Retry with half the rows, down to the single row that is at fault."""
+        """Run each half of the rows again, down to the single row that causes the fault."""
         if len(calls) > 1:
             middle = len(calls) // 2
             return self._run(calls[:middle]) + self._run(calls[middle:])
         call = calls[0]
-        if call.rows == 1 or call.options.reproducible:  # the bits of its rows depend on the cut
+        if call.rows == 1 or call.options.reproducible:  # smaller parts would give other bits
             return [fault]
         parts = call.split()
         results = [self._run([part])[0] for part in parts]
@@ -256,13 +225,13 @@ class Engine:
         method, count = calls[0].method, sum(call.rows for call in calls)
         started_s = self._clock()
         if calls[0].plain and (method.bucketed or method.captured):
-            self.compiling |= not self._costs.seen(calls[0].signature, method.same_bucket(count))
+            self.compiling |= not self._costs.has_run(calls[0].signature, method.same_bucket(count))
         results = self._run_measured(calls, count)
         if self._on_cuda:
-            torch.cuda.synchronize()  # for the measurement, and to meet a device fault here
+            torch.cuda.synchronize()  # completes the time, and raises device faults here
         ended_s = self._clock()
         seconds = ended_s - started_s
-        self._costs.ran(started_s, ended_s)
+        self._costs.observe_busy(started_s, ended_s)
         self._costs.observe(calls[0].signature, count, seconds)
         self.stats.forwards[method.role] += 1
         self.stats.rows[method.role] += count
@@ -271,9 +240,9 @@ class Engine:
         return results
 
     def _run_measured(self, calls: Sequence[Call], count: int) -> list[Any]:
-        """Run a forward; where memory is limited, learn how much it takes."""
+        """Run a group; if memory is limited, learn the peak of a forward of this size."""
         method, key, peaks = calls[0].method, calls[0].signature, self._costs.peaks
-        # Compiled code must not be intercepted, but on CUDA the allocator shows its memory.
+        # The tracker would break compiled code, but CUDA's allocator counts without it.
         compiled = method.bucketed and calls[0].plain
         measurable = self._on_cuda or not (compiled or peaks.known(key, count))
         if peaks.free_bytes is None or not measurable:
@@ -283,19 +252,27 @@ class Engine:
         peaks.observe(key, count, peak)
         return results
 
-    def _skip_known(self, job: Job) -> None:
-        """Answer calls from the job's checkpoint and the encoder cache, as long as they can."""
-        memo = self._encoder_caches[job.request.model]
+    def _postprocess(self, group: Sequence[Job], results: Sequence[Any]) -> None:
+        """Resume each job with its result, up to its next call without a known answer."""
+        for job, result in zip(group, results, strict=True):
+            if not isinstance(result, Exception):
+                self._encoder_caches[job.request.model].put(job.call, result)
+            job.resume(result)
+            self._answer_known(job)
+
+    def _answer_known(self, job: Job) -> None:
+        """Answer a job's calls from its checkpoint and the encoder cache as long as they can."""
+        cache = self._encoder_caches[job.request.model]
         while not job.done:
-            known = job.recorded()
-            if known is None and (known := memo.get(job.call)) is not None:
+            known = job.replayed()
+            if known is None and (known := cache.get(job.call)) is not None:
                 self.stats.cache_hits[job.call.method.role] += 1
             if known is None:
                 return
             job.resume(known)
 
     def _collect(self) -> list[Outcome]:
-        """Take out the jobs that are done."""
+        """Remove the jobs that are done; return their outcomes."""
         done = [
             self._in_flight.pop(name) for name, job in list(self._in_flight.items()) if job.done
         ]

@@ -1,4 +1,4 @@
-"""Memory model: how many rows fit, and which models make room. Plain Python, no torch."""
+"""Memory: how many rows fit, and which models to evict (offload). Plain Python, no torch."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 class Peaks:
     """The peak bytes of forwards of each key (a module with its shapes), by their rows.
 
-    `free_bytes` is the memory for forwards, next to the weights; None means no limit. Its owner
-    changes it when models come and go.
+    `free_bytes` is the memory for forwards, without the weights; None means no limit. The engine
+    updates it when models move.
     """
 
     def __init__(self, free_bytes: int | None = None) -> None:
@@ -25,53 +25,54 @@ class Peaks:
         return rows in self._peaks.get(key, {})
 
     def observe(self, key: Hashable, rows: int, peak_bytes: int) -> None:
-        """Learn the memory of one forward; the highest value counts."""
+        """Learn the peak of one forward; the highest peak of each size counts."""
         peaks = self._peaks.setdefault(key, {})
         peaks[rows] = max(peak_bytes, peaks.get(rows, 0))
 
     def forget(self, key: Hashable) -> None:
-        """Drop everything learned of a key."""
+        """Forget the peaks of a key."""
         self._peaks.pop(key, None)
 
     def limit(self, key: Hashable) -> int:
-        """Return the largest number of rows of this key that should fit, at least 1."""
+        """Return the most rows of this key that are expected to fit, at least 1."""
         if self.free_bytes is None:
             return sys.maxsize
         return rows_that_fit(self._peaks.get(key, {}), self.free_bytes)
 
 
 def rows_that_fit(peaks: Mapping[int, int], free_bytes: int) -> int:
-    """Return the largest number of rows that fit in this many bytes, by the measured `peaks`.
+    """Return the most rows that fit in `free_bytes`, given the `peaks` of the measured sizes.
 
-    With one measured size, each row is charged its share of the total. With two or more, the line
-    through the smallest and the largest gives the cost of a further row. With none: 1, so that the
-    first forward of a shape is a small one. The result is at least 1; a single row that does not
-    fit fails by itself.
+    With one measured size, all of its peak is assumed to grow with the rows. With two or more, the
+    line through the smallest and the largest separates the fixed part from the part per row.
+    Without a measurement the result is 1, so that the first forward of a shape is a small one. The
+    result is never below 1: a row that does not fit fails by itself.
     """
     if not peaks:
         return 1
     least, most = min(peaks), max(peaks)
     if least == most:
-        each, fixed = peaks[most] / most, 0.0
+        row_bytes, fixed_bytes = peaks[most] / most, 0.0
     else:
-        each = max(0.0, (peaks[most] - peaks[least]) / (most - least))
-        fixed = peaks[most] - each * most
-    if each == 0:
-        return sys.maxsize if fixed <= free_bytes else 1
-    return max(1, int((free_bytes - fixed) // each))
+        row_bytes = max(0.0, (peaks[most] - peaks[least]) / (most - least))
+        fixed_bytes = peaks[most] - row_bytes * most
+    if row_bytes == 0:
+        return sys.maxsize if fixed_bytes <= free_bytes else 1
+    return max(1, int((free_bytes - fixed_bytes) // row_bytes))
 
 
 def to_evict(
-    wanted_bytes: int, free_bytes: int, idle: Sequence[tuple[str, int]]
+    needed_bytes: int, free_bytes: int, idle: Sequence[tuple[str, int]]
 ) -> list[str] | None:
-    """Return which idle models must be moved so that another fits; None if that is not enough.
+    """Return the idle models to evict so that another one fits; None if that is not enough.
 
-    `idle` has names and bytes, the least recently used first; no more models move than necessary.
+    `idle` holds names and bytes, the least recently used model first. The list is as short as
+    possible in that order.
     """
-    leave: list[str] = []
-    for name, held_bytes in idle:
-        if free_bytes >= wanted_bytes:
+    evicted: list[str] = []
+    for name, size_bytes in idle:
+        if free_bytes >= needed_bytes:
             break
-        leave.append(name)
-        free_bytes += held_bytes
-    return leave if free_bytes >= wanted_bytes else None
+        evicted.append(name)
+        free_bytes += size_bytes
+    return evicted if free_bytes >= needed_bytes else None

@@ -1,4 +1,4 @@
-"""Memory profiler: the peak memory of a forward above what was allocated before it."""
+"""Memory profiler: the peak memory that a forward adds to what was allocated before it."""
 
 from __future__ import annotations
 
@@ -14,20 +14,19 @@ if TYPE_CHECKING:
 
 
 def peak_bytes(work: Callable[[], Any], *, on_cuda: bool) -> tuple[Any, int]:
-    """Run `work`; return its result, and the bytes of its peak.
+    """Run `work`; return its result and the bytes of its peak.
 
-    On CUDA the allocator's statistics give the peak at no cost. Elsewhere every new tensor is
-    counted as long as it lives, which slows this one forward down; memory inside operators is not
-    seen.
+    On CUDA the allocator knows the peak, at no cost. Elsewhere the profiler counts each new tensor
+    until it is freed, which slows this one forward down. It does not see memory inside operators.
     """
     if on_cuda:
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         result = work()
         return result, torch.cuda.max_memory_allocated() - before
-    with AllocationTracker() as tally:
+    with AllocationTracker() as tracker:
         result = work()
-    return result, tally.peak
+    return result, tracker.peak_bytes
 
 
 class AllocationTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -35,36 +34,36 @@ class AllocationTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.peak = 0
-        self._live = 0
+        self.peak_bytes = 0
+        self._live_bytes = 0
         self._known: dict[int, weakref.ref[Any]] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         del types
-        tree_map_only(torch.Tensor, self._was_there, (args, kwargs))
+        tree_map_only(torch.Tensor, self._ignore, (args, kwargs))
         result = func(*args, **(kwargs or {}))
-        tree_map_only(torch.Tensor, self._made, result)
+        tree_map_only(torch.Tensor, self._count, result)
         return result
 
-    def _was_there(self, tensor: torch.Tensor) -> None:
-        """Register a storage that is not the forward's own: a weight, an input."""
-        self._note(tensor, counted=False)
+    def _ignore(self, tensor: torch.Tensor) -> None:
+        """Track a storage that existed before the forward, such as a weight or an input."""
+        self._track(tensor, counted=False)
 
-    def _made(self, tensor: torch.Tensor) -> None:
-        """Count a new storage."""
-        self._note(tensor, counted=True)
+    def _count(self, tensor: torch.Tensor) -> None:
+        """Track a storage that the operator allocated."""
+        self._track(tensor, counted=True)
 
-    def _note(self, tensor: torch.Tensor, *, counted: bool) -> None:
+    def _track(self, tensor: torch.Tensor, *, counted: bool) -> None:
         storage = tensor.untyped_storage()
-        place = id(storage)
-        if place in self._known:
+        address = id(storage)
+        if address in self._known:
             return
-        size = storage.nbytes() if counted else 0
+        size_bytes = storage.nbytes() if counted else 0
 
-        def freed(_: Any) -> None:
-            self._known.pop(place, None)
-            self._live -= size
+        def on_free(_: Any) -> None:
+            self._known.pop(address, None)
+            self._live_bytes -= size_bytes
 
-        self._known[place] = weakref.ref(storage, freed)
-        self._live += size
-        self.peak = max(self.peak, self._live)
+        self._known[address] = weakref.ref(storage, on_free)
+        self._live_bytes += size_bytes
+        self.peak_bytes = max(self.peak_bytes, self._live_bytes)

@@ -1,4 +1,4 @@
-"""Model: the interface between the engine and a model. `workers.pipelines` implements it."""
+"""Model: the interface that the engine needs. `workers.pipelines` implements it for pipelines."""
 
 from __future__ import annotations
 
@@ -16,43 +16,43 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Preview:
-    """A preview of a running job: `pixels` are hxwx3 uint8, the state after `step` steps."""
+    """A small picture of a job in flight: `pixels` are HxWx3 uint8, taken after `step` steps."""
 
     step: int
     pixels: NDArray[np.uint8]
 
 
 class View(Protocol):
-    """One job's own pipeline, on modules that all jobs of its model share."""
+    """One job's own pipeline, on modules that all jobs of the model share."""
 
     @property
     def denoiser_calls(self) -> int | None:
-        """How many denoiser calls the job makes in all; None before the pipeline knows."""
+        """How often the pipeline calls the denoiser in total; None until the pipeline knows it."""
 
     def render(self) -> list[NDArray[np.uint8]]:
-        """Run the pipeline to its pictures, HxWx3. Each call of a module parks (`park`)."""
+        """Run the pipeline and return its pictures, HxWx3. Each call of a module parks (`park`)."""
 
     def observe(self, call: Call) -> None:
-        """Remember a denoiser call that is about to be answered, for the preview."""
+        """Receive each denoiser call before its answer."""
 
     def preview(self, answer: torch.Tensor) -> NDArray[np.uint8] | None:
-        """Return a preview of the first picture from `answer`, the last observed call's result."""
+        """Return the first picture as `answer` to the last observed call predicts it, or None."""
 
 
 class Model(Protocol):
-    """A model that renders requests. If it is not `batched`, its jobs run one at a time."""
+    """Renders requests. A model that is not `batched` is served one job at a time."""
 
     @property
     def name(self) -> str:
-        """The name by which requests ask for it."""
+        """The name that requests use."""
 
     @property
     def batched(self) -> bool:
         """Whether its jobs may share forwards."""
 
     @property
-    def memo_bytes(self) -> int:
-        """The limit of its encoder cache, in bytes."""
+    def encoder_cache_bytes(self) -> int:
+        """The limit of its `EncoderCache`."""
 
     def view(self, request: Request) -> View:
-        """Return a view for one job; raise BadRequest for a request that it cannot render."""
+        """Return a view for one job; raise BadRequest if the model cannot serve the request."""

@@ -1,8 +1,8 @@
 """Park: a job's pipeline stops at each call of a module and hands the call to the engine.
 
-A `PipelineCoroutine` runs a function in a greenlet. A `Proxy` takes the place of a module in the
-pipeline. Calling it parks the coroutine with a `Call` until the engine resumes it with the result.
-Greenlets are bound to their thread, so the thread that starts a coroutine also resumes it.
+A `PipelineCoroutine` runs a function in a greenlet. A `Proxy` replaces a module of the pipeline; a
+call of it parks the coroutine with a `Call` until `resume` gives the result. Greenlets share their
+thread, so the thread that starts a coroutine must also resume it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class PipelineCoroutine:
     """A function in its own greenlet: parked at `call`, or done with `result` or `error`.
 
-    Its calls carry `options`.
+    All of its calls carry `options`.
     """
 
     def __init__(self, work: Callable[[], Any], options: ForwardOptions) -> None:
@@ -36,20 +36,20 @@ class PipelineCoroutine:
         return bool(self._greenlet.dead)
 
     def start(self) -> None:
-        """Run to the first park."""
+        """Run up to the first parked call."""
         self._switch(self._greenlet.switch)
 
     def resume(self, answer: Any) -> None:
-        """Answer the parked call, with a value or an exception, and run to the next park."""
+        """Answer the parked call with a value or an exception to raise; run to the next call."""
         if isinstance(answer, Exception):
             self._switch(self._greenlet.throw, answer)
         else:
             self._switch(self._greenlet.switch, answer)
 
-    def end(self) -> None:
-        """Unwind the function where it stands: its `finally` blocks run, its memory is freed.
+    def unwind(self) -> None:
+        """End the function at its parked call: its `finally` blocks run, its memory is freed.
 
-        GreenletExit is not an Exception, so a pipeline's own `except` does not catch it.
+        GreenletExit is not an Exception, so a pipeline's own `except Exception` does not catch it.
         """
         while not self.done:
             self._greenlet.throw()
@@ -58,19 +58,19 @@ class PipelineCoroutine:
     def _switch(self, switch: Callable[..., Any], *answer: Any) -> None:
         self.call = None
         try:
-            handed_over = switch(*answer)
+            value = switch(*answer)
         except Exception as error:  # noqa: BLE001 - a pipeline may raise anything; it is kept
             # The traceback would keep the pipeline's tensors alive.
             self.error = error.with_traceback(None)
             return
         if self.done:
-            self.result = handed_over
+            self.result = value
         else:
-            self.call = handed_over
+            self.call = value
 
 
 def park(method: ModuleMethod, *args: Any, **kwargs: Any) -> Any:
-    """Hand the call over and wait until its result is here; outside a coroutine, run it at once."""
+    """Hand the call to the engine and wait for its result; outside a coroutine run it at once."""
     coroutine = getcurrent()
     if coroutine.parent is None:
         return method.run(*args, **kwargs)
@@ -80,13 +80,13 @@ def park(method: ModuleMethod, *args: Any, **kwargs: Any) -> Any:
 class Proxy:
     """Looks like `module` to a pipeline, but its compute methods park.
 
-    It reports the module's class, so `isinstance(proxy, torch.nn.Module)` holds. Every other
-    attribute (config, dtype, device, ...) is the module's own.
+    Its `__class__` is the module's, so `isinstance(proxy, torch.nn.Module)` holds. All other
+    attributes (config, dtype, device, ...) are those of the module.
     """
 
-    def __init__(self, module: Any, entries: dict[str, ModuleMethod]) -> None:
+    def __init__(self, module: Any, methods: dict[str, ModuleMethod]) -> None:
         self._module = module
-        self._entries = entries
+        self._methods = methods
 
     @property  # type: ignore[misc]
     def __class__(self) -> type:
@@ -97,4 +97,4 @@ class Proxy:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Park with the arguments of the module's forward."""
-        return park(self._entries["forward"], *args, **kwargs)
+        return park(self._methods["forward"], *args, **kwargs)

@@ -1,8 +1,8 @@
-"""Replay: the denoiser's recorded answers are a job's checkpoint.
+"""Replay: a job's checkpoint is the log of the denoiser's answers so far.
 
-Another engine runs the same pipeline from its start and answers the first calls from the record, at
-no denoiser cost. Everything else (noise, scheduler, guidance) is computed again in the same way, so
-this is exact for any pipeline and scheduler.
+Another engine runs the same pipeline from its start and answers the first calls from the log,
+without the denoiser. Everything else (noise, scheduler, guidance) is computed again, so this is
+exact for every pipeline and scheduler.
 """
 
 from __future__ import annotations
@@ -22,78 +22,74 @@ if TYPE_CHECKING:
     from workers.engine.request import Request
     from workers.engine.rows import Call
 
-# The fields that may differ between the attempts of one job.
-INCIDENTAL = frozenset({"id", "priority", "exclusive"})
+# The fields of a request that may differ between the attempts of one job.
+UNFINGERPRINTED = frozenset({"id", "priority", "exclusive"})
 
 LAYOUTS = {"0": torch.contiguous_format, "1": torch.channels_last}
 
 
-class Record:
-    """The denoiser's answers to one job, in order.
-
-    The first `known` ones come from a checkpoint.
-    """
+class ReplayLog:
+    """The denoiser's answers to one job, in order; the first ones may come from a checkpoint."""
 
     def __init__(self, request: Request, checkpoint: bytes | None = None) -> None:
         self._request = request
         self._wrapped = True
         self._answers: list[torch.Tensor] = []
-        self._place = 0
+        self._position = 0
         if checkpoint is not None:
             self._unpack(checkpoint)
 
     @property
     def steps(self) -> int:
-        """How many denoiser calls have an answer."""
+        """The number of answered denoiser calls."""
         return len(self._answers)
 
     @property
     def last(self) -> torch.Tensor | None:
-        """The last answer that the pipeline received."""
-        return self._answers[self._place - 1] if self._place else None
+        """The latest answer that the pipeline has received."""
+        return self._answers[self._position - 1] if self._position else None
 
-    def known(self, call: Call) -> Any:
-        """Return the recorded answer to `call`, or None after the end of the record."""
-        if self._place == len(self._answers):
+    def replay(self, call: Call) -> Any:
+        """Return the logged answer to `call`, or None at the end of the log."""
+        if self._position == len(self._answers):
             return None
         if call.method.role == "control":  # only the denoiser would read it
             return [], torch.zeros(())
         if call.method.role != "denoiser":
             return None
-        answer = self._answers[self._place].to(call.device)
+        answer = self._answers[self._position].to(call.device)
         return (answer,) if self._wrapped else answer
 
-    def note(self, answer: Any) -> None:
-        """Record an answer of the denoiser, unless it comes from this record."""
-        if self._place == len(self._answers):
+    def append(self, answer: Any) -> None:
+        """Log an answer of the denoiser, unless it is a replayed one."""
+        if self._position == len(self._answers):
             self._wrapped = isinstance(answer, tuple)
-            # A copy: the answer is a view that would keep the whole batch alive.
+            # A copy, because the answer is a view that would keep the whole batch in memory.
             self._answers.append((answer[0] if self._wrapped else answer).clone())
-        self._place += 1
+        self._position += 1
 
     def pack(self) -> bytes | None:
-        """Return the answers as safetensors, in their own number format; None if there are none."""
+        """Return the answers as safetensors, in full precision; None before the first answer."""
         if not self._answers:
             return None
-        # A file holds plain layouts only. Another layout is noted, because it decides which kernels
-        # run.
+        # A file holds contiguous tensors only. The layout selects kernels, so metadata keeps it.
         tensors = {f"{n:05}": a.cpu().contiguous() for n, a in enumerate(self._answers)}
-        about = {
+        metadata = {
             "request": fingerprint(self._request),
             "wrapped": str(int(self._wrapped)),
             "channels_last": str(int(_is_channels_last(self._answers[0]))),
         }
-        return bytes(safetensors.torch.save(tensors, about))
+        return bytes(safetensors.torch.save(tensors, metadata))
 
     def _unpack(self, checkpoint: bytes) -> None:
         try:
             length = int.from_bytes(checkpoint[:8], "little")
-            about = json.loads(checkpoint[8 : 8 + length])["__metadata__"]
+            metadata = json.loads(checkpoint[8 : 8 + length])["__metadata__"]
             tensors = safetensors.torch.load(checkpoint)
-            request, self._wrapped = about["request"], about["wrapped"] == "1"
-            layout = LAYOUTS[about.get("channels_last", "0")]
+            request, self._wrapped = metadata["request"], metadata["wrapped"] == "1"
+            layout = LAYOUTS[metadata.get("channels_last", "0")]
         except (SafetensorError, ValueError, LookupError, TypeError) as error:
-            raise BadCheckpoint(f"the checkpoint cannot be read: {error}") from error
+            raise BadCheckpoint(f"cannot read the checkpoint: {error}") from error
         if request != fingerprint(self._request):
             raise BadCheckpoint("the checkpoint belongs to another request")
         answers = [tensors[name] for name in sorted(tensors)]
@@ -105,10 +101,10 @@ def _is_channels_last(answer: torch.Tensor) -> bool:
 
 
 def fingerprint(request: Request) -> str:
-    """Hash everything in a request that its pictures depend on."""
+    """Hash all fields of a request that determine its pictures."""
     digest = hashlib.sha256()
     for field in fields(request):
-        if field.name not in INCIDENTAL:
+        if field.name not in UNFINGERPRINTED:
             value = getattr(request, field.name)
             plain = value.tobytes() if hasattr(value, "tobytes") else repr(value).encode()
             digest.update(f"{field.name}:{len(plain)}:".encode() + plain)

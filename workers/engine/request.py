@@ -1,4 +1,4 @@
-"""The request to the engine, and the ways in which a job ends."""
+"""Request: a job for the engine, its possible outcomes, and the engine's errors."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 
 class EngineError(Exception):
-    """Base of every error that the engine raises on purpose."""
+    """Base of all errors that the engine raises on purpose."""
 
 
 class BadRequest(EngineError):
-    """A request that cannot run; `field` is at fault, `code` is stable."""
+    """A request that cannot run; `field` names the invalid field, `code` is stable."""
 
     def __init__(self, code: str, field: str, message: str) -> None:
         super().__init__(message)
@@ -27,28 +27,28 @@ class BadRequest(EngineError):
 
 
 class BadCheckpoint(EngineError):
-    """A checkpoint that is broken, or belongs to another request."""
+    """A checkpoint that is broken or belongs to another request."""
 
 
 class DeviceLost(EngineError):
-    """The device has failed: no job on it can continue, and the process must end."""
+    """The device is poisoned: no job on it can continue, and the process must end."""
 
 
 class NotFinite(EngineError):
-    """A job's latents or pixels hold a NaN or an infinity."""
+    """A job's latents or pixels contain a NaN or an infinity."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """One job: `num_images` pictures of one prompt, with the field names of diffusers.
 
-    Image `n` is drawn from `torch.Generator("cpu").manual_seed(seed + n)`. Give `image` for
-    image-to-image, and `image` with `mask` (white is repainted) for inpainting; both are scaled to
+    Image `n` is drawn from `torch.Generator("cpu").manual_seed(seed + n)`. `image` makes it
+    image-to-image, `image` with `mask` inpainting (white parts are replaced); both are scaled to
     `width` x `height` pixels. `scheduler=None` is the model's own. `reproducible` gives the same
-    bytes on the same device, whatever other jobs are there. `loras` are (name, scale) of the
-    model's own LoRAs, and `controlnet` names one of its ControlNets, with `control_image` as its
-    input. A higher `priority` runs earlier. An `exclusive` job runs while no other job is in
-    flight. `revision` identifies the model: a checkpoint is valid only for the same revision.
+    bytes on the same device, whatever other jobs run. `loras` are pairs of a LoRA's name and scale,
+    `controlnet` is a ControlNet's name; both belong to the model. `control_image` steers the
+    ControlNet. A higher `priority` runs earlier; an `exclusive` job runs while no other job is in
+    flight. `revision` identifies the model's weights: a checkpoint is valid for one revision.
     """
 
     id: str
@@ -75,7 +75,7 @@ class Request:
     exclusive: bool = False
 
     def check(self) -> None:
-        """Raise BadRequest for values that no model could render."""
+        """Raise BadRequest for values that no model could run."""
         for field in ("width", "height", "num_inference_steps", "num_images"):
             if getattr(self, field) < 1:
                 raise BadRequest("out_of_range", field, f"{field} must be at least 1")
@@ -105,10 +105,10 @@ class Request:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Finished:
-    """A job whose pictures are done.
+    """A job that has its pictures.
 
-    `pixels` are HxWx3 uint8, one array for each of `seeds`. `device_s` is the job's share, by rows,
-    of the seconds that its forwards took.
+    `pixels` are HxWx3 uint8, one array for each of `seeds`. `device_s` is the job's share of the
+    seconds of its forwards, by rows.
     """
 
     id: str
@@ -120,7 +120,7 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A job that failed by its own fault: `render_failed`, `out_of_memory` or `not_finite`."""
+    """A job that failed by itself, with `render_failed`, `out_of_memory` or `not_finite`."""
 
     id: str
     code: str
@@ -129,14 +129,14 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Cancelled:
-    """A job that left because it was cancelled."""
+    """A job that was cancelled."""
 
     id: str
 
 
 @dataclass(frozen=True, slots=True)
 class Drained:
-    """A job that left unfinished; `checkpoint` holds its `steps` denoiser calls so far, if any."""
+    """An unfinished job; `checkpoint` holds its `steps` answered denoiser calls, if any."""
 
     id: str
     steps: int

@@ -1,11 +1,12 @@
-"""Rows: which calls may share a forward, how they are stacked, and how the result is cut.
+"""Rows: which calls may share a forward, how they are batched, and how the result is split.
 
 Arguments and results are trees of tuples, lists, dicts and model outputs. A tensor whose first
-dimension equals the call's number of rows is stacked. Anything else is shared by the whole group,
-so it must be equal in all of its calls.
+dimension is the call's number of rows is concatenated. All other values are shared by the group, so
+they must be equal in all of its calls.
 
-The bits of a row depend on how many rows its forward has and, on some devices, on its place among
-them. So a reproducible call is unbatched: it runs by itself, in parts of at most `EXACT_ROWS`.
+The bits of a row depend on the number of rows of its forward and, on some devices, on its position
+among them. So a reproducible call shares no forward: it runs in parts of at most
+`REPRODUCIBLE_ROWS` rows.
 """
 
 from __future__ import annotations
@@ -23,16 +24,16 @@ from torch.utils.weak import WeakTensorKeyDictionary
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Hashable, Sequence
 
-# Positions without a batch dimension; their length can equal the number of rows by accident.
+# Position ids have no batch dimension; their length can equal the number of rows by accident.
 SHARED = frozenset({"img_ids", "txt_ids"})
-# The most rows of a forward in reproducible mode, so that a job of many pictures needs no more
-# memory than one of two; encoders and decoders take one row at a time.
-EXACT_ROWS = {"denoiser": 4, "control": 4}
+# The most rows of a reproducible forward, by role. A job of many pictures needs no more memory than
+# one of two pictures. Encoders and decoders run one row at a time.
+REPRODUCIBLE_ROWS = {"denoiser": 4, "control": 4}
 
 
 @dataclass(frozen=True, slots=True)
 class ForwardOptions:
-    """What a job requires of each of its forwards; jobs with different options share none."""
+    """A job's options for its forwards; calls share a forward only if their options are equal."""
 
     reproducible: bool = False
     loras: tuple[tuple[str, float], ...] = ()
@@ -43,14 +44,14 @@ PLAIN = ForwardOptions()
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ModuleMethod:
-    """One compute method of a loaded module. `key` names it: model, component, method.
+    """One compute method of a loaded module.
 
-    `role` is `encoder`, `denoiser`, `control` (a ControlNet) or `decoder`: before, in or after the
-    denoising loop. `activate` switches it to the LoRAs of a group. An `unbatched` method mixes
-    rows, so its calls share no forward: one job of its model is in flight at a time. Forwards of a
-    `bucketed` method, which is compiled, are padded to a power of two of rows, unless it is
-    unbatched. A `captured` method runs as CUDA graphs: the first forward of a size takes several
-    times as long as the others.
+    `key` is its name: model, component, method. `role` is `encoder`, `denoiser`, `control` (a
+    ControlNet) or `decoder`. `activate` sets the LoRAs of the next forward. An `unbatched` method
+    may mix its rows, so its calls share no forward: one job of its model is in flight at a time. A
+    `bucketed` method is compiled: unless it is unbatched, its forwards are padded to a power of two
+    of rows. The first forward of each size of a `captured` method takes several times as long as
+    the others, because it captures a CUDA graph.
     """
 
     key: str
@@ -63,7 +64,7 @@ class ModuleMethod:
     captured: bool = False
 
     def same_bucket(self, rows: int) -> Container[int]:
-        """Return the numbers of rows whose forwards have the same size as those of `rows`."""
+        """Return the numbers of rows that run in forwards of the same size as `rows`."""
         most = bucket(rows)
         return range(most // 2 + 1, most + 1) if self.bucketed and not self.unbatched else (rows,)
 
@@ -76,7 +77,7 @@ class ModuleMethod:
 
 @dataclass(slots=True, eq=False)
 class Call:
-    """A call of `method` with this many rows; calls with equal `signature` can share a forward."""
+    """A call of `method` with `rows` rows; calls with equal `signature` can share a forward."""
 
     method: ModuleMethod
     options: ForwardOptions
@@ -93,12 +94,12 @@ class Call:
         kwargs: dict[str, Any],
         options: ForwardOptions = PLAIN,
     ) -> Call:
-        """Name every argument, give each row its timestep, and compute the signature."""
+        """Bind the arguments to their names, give each row its timestep, compute the signature."""
         arguments = dict(method.parameters.bind(*args, **kwargs).arguments)
         first = _first_tensor(arguments)
         rows = 1 if first is None else len(first)
         if first is not None and arguments.get("timestep") is not None:
-            # float32 whatever the scheduler uses, so that all samplers share a forward.
+            # Always float32, so that all schedulers can share a forward.
             timestep = torch.as_tensor(arguments["timestep"], dtype=torch.float32)
             timestep = timestep.to(first.device, non_blocking=True)
             arguments["timestep"] = timestep.reshape(-1).expand(rows)
@@ -109,7 +110,7 @@ class Call:
 
     @property
     def plain(self) -> bool:
-        """Whether no LoRA is active: forwards with LoRAs are neither compiled nor captured."""
+        """Whether it has no LoRAs: forwards with LoRAs are neither compiled nor captured."""
         return not self.options.loras
 
     @property
@@ -119,51 +120,51 @@ class Call:
         return torch.device("cpu") if first is None else first.device
 
     def split(self) -> tuple[Call, Call]:
-        """Cut a call of two or more rows in two."""
+        """Split a call of two or more rows in two."""
         middle = self.rows // 2
         return self._part(0, middle), self._part(middle, self.rows)
 
     def _part(self, start: int, stop: int) -> Call:
-        arguments = _cut(self.arguments, start, stop, self.rows)
+        arguments = _slice(self.arguments, start, stop, self.rows)
         return Call(self.method, self.options, arguments, stop - start, self.signature)
 
 
 def run(calls: Sequence[Call]) -> list[Any]:
-    """Run calls of one signature as one forward; return the result of each."""
+    """Run calls with one signature as one forward; return the result of each call."""
     sizes = [call.rows for call in calls]
     method, total = calls[0].method, sum(sizes)
     if method.activate is not None:
         method.activate(calls[0].options.loras)
     if calls[0].options.reproducible:
-        return [_apart(call) for call in calls]
+        return [_run_in_fixed_parts(call) for call in calls]
     result = _forward(calls[0], join([call.arguments for call in calls], sizes), total)
     start, results = 0, []
     for size in sizes:
-        results.append(_cut(result, start, start + size, total))
+        results.append(_slice(result, start, start + size, total))
         start += size
     return results
 
 
 def bucket(rows: int) -> int:
-    """Return the power of two to which this many rows are padded where sizes are compiled."""
+    """Return the power of two to which a compiled method pads this many rows."""
     return 1 << (rows - 1).bit_length()
 
 
 def _forward(call: Call, arguments: dict[str, Any], size: int) -> Any:
-    """Run the forward of `size` rows; where sizes are compiled, padded to one of them."""
+    """Run `size` rows with the call's options, padded to a bucket if the method is compiled."""
     method = call.method
-    filled = bucket(size) if method.bucketed and call.plain and not method.unbatched else size
-    bound = inspect.BoundArguments(method.parameters, pad(arguments, size, filled))
-    return _cut(method.run(*bound.args, **bound.kwargs), 0, size, filled)
+    padded = bucket(size) if method.bucketed and call.plain and not method.unbatched else size
+    bound = inspect.BoundArguments(method.parameters, pad(arguments, size, padded))
+    return _slice(method.run(*bound.args, **bound.kwargs), 0, size, padded)
 
 
-def _apart(call: Call) -> Any:
-    """Run a call in forwards whose sizes depend on the call only."""
-    most = EXACT_ROWS.get(call.method.role, 1)
+def _run_in_fixed_parts(call: Call) -> Any:
+    """Run a call in forwards whose sizes depend on this call only."""
+    most = REPRODUCIBLE_ROWS.get(call.method.role, 1)
     sizes = [min(most, call.rows - start) for start in range(0, call.rows, most)]
     parts, start = [], 0
     for size in sizes:
-        part = _cut(call.arguments, start, start + size, call.rows)
+        part = _slice(call.arguments, start, start + size, call.rows)
         parts.append(_forward(call, part, size))
         start += size
     return join(parts, sizes)
@@ -177,29 +178,29 @@ def pad(tree: Any, size: int, rows: int) -> Any:
             return tensor
         return torch.cat([tensor, tensor[:1].expand(rows - size, *tensor.shape[1:])])
 
-    return apply(fill, tree)
+    return map_tensors(fill, tree)
 
 
 def join(trees: Sequence[Any], sizes: Sequence[int]) -> Any:
-    """Stack equal trees, of `sizes` rows each; leaves without rows come from the first."""
+    """Concatenate trees of `sizes` rows; shared values are taken from the first tree."""
 
-    def stack(name: str, *tensors: torch.Tensor) -> torch.Tensor:
+    def concatenate(name: str, *tensors: torch.Tensor) -> torch.Tensor:
         if len(tensors) == 1 or not _has_rows(name, tensors[0], sizes[0]):
             return tensors[0]
         return torch.cat(tensors)
 
-    return apply(stack, *trees)
+    return map_tensors(concatenate, *trees)
 
 
-def exact(call: Call) -> Hashable:
-    """Return a key that is equal only for calls with the same values throughout."""
+def exact_key(call: Call) -> Hashable:
+    """Return a key that is equal only for calls whose values are all equal."""
     return call.method.key, call.options, _signature("", call.arguments, rows=-1)
 
 
-def apply(function: Callable[..., Any], *trees: Any, name: str = "") -> Any:
-    """Build a tree like the first, with each tensor replaced by `function(name, *tensors)`.
+def map_tensors(function: Callable[..., Any], *trees: Any, name: str = "") -> Any:
+    """Return a tree like the first one with each tensor replaced by `function(name, *tensors)`.
 
-    `name` is the nearest name above the tensor: of an argument, key or field.
+    `name` is the nearest name above the tensor: an argument, a key or a field.
     """
     first = trees[0]
     if isinstance(first, torch.Tensor):
@@ -209,19 +210,22 @@ def apply(function: Callable[..., Any], *trees: Any, name: str = "") -> Any:
         return DiagonalGaussianDistribution(parameters, deterministic=first.deterministic)
     if isinstance(first, Mapping):  # model outputs are mappings too
         return type(first)(
-            **{key: apply(function, *(tree[key] for tree in trees), name=key) for key in first}
+            **{
+                key: map_tensors(function, *(tree[key] for tree in trees), name=key)
+                for key in first
+            }
         )
     if isinstance(first, list | tuple):
         parts = zip(*trees, strict=True)
-        return type(first)(apply(function, *part, name=name) for part in parts)
+        return type(first)(map_tensors(function, *part, name=name) for part in parts)
     return first
 
 
-def _cut(tree: Any, start: int, stop: int, total: int) -> Any:
-    def cut(name: str, tensor: torch.Tensor) -> torch.Tensor:
+def _slice(tree: Any, start: int, stop: int, total: int) -> Any:
+    def take(name: str, tensor: torch.Tensor) -> torch.Tensor:
         return tensor[start:stop] if _has_rows(name, tensor, total) else tensor
 
-    return apply(cut, tree)
+    return map_tensors(take, tree)
 
 
 def _has_rows(name: str, tensor: torch.Tensor, rows: int) -> bool:
@@ -229,7 +233,7 @@ def _has_rows(name: str, tensor: torch.Tensor, rows: int) -> bool:
 
 
 def _first_tensor(value: Any) -> torch.Tensor | None:
-    """Find the tensor whose first dimension counts the rows: the first one, by convention."""
+    """Return the first tensor: by convention, its first dimension is the number of rows."""
     if isinstance(value, torch.Tensor):
         return value if value.ndim > 0 else None
     parts = value.values() if isinstance(value, Mapping) else value
@@ -257,9 +261,9 @@ _digests: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
 
 
 def _digest(tensor: torch.Tensor) -> Hashable:
-    """Return shape, dtype and a hash of the values, cached for as long as the tensor lives.
+    """Return shape, dtype and a hash of the values, cached while the tensor lives.
 
-    Pipelines pass the same tensor at each step; one read from the device is enough.
+    Pipelines pass the same tensor at each step, so one read from the device is enough.
     """
     version, digest = _digests.get(tensor, (None, None))  # type: ignore[no-untyped-call]
     if version != tensor._version:  # noqa: SLF001 - how torch counts edits in place

@@ -1,4 +1,4 @@
-"""Stats: what an engine has done so far."""
+"""Stats: counters of an engine's work."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """Forwards and rows by role (`encoder`, `denoiser`, `decoder`); hits of the encoder cache."""
+    """Forwards, rows and encoder cache hits so far, each by role (`denoiser`, ...)."""
 
     forwards: Counter[str] = field(default_factory=Counter)
     rows: Counter[str] = field(default_factory=Counter)
@@ -16,5 +16,5 @@ class Stats:
 
     @property
     def mean_rows(self) -> float:
-        """Rows per denoiser forward; 0 before the first."""
+        """Rows per denoiser forward; 0 before the first one."""
         return self.rows["denoiser"] / max(1, self.forwards["denoiser"])

@@ -1,4 +1,4 @@
-"""Model swapper (offload): which models are on the device, and which wait in host memory."""
+"""ModelSwapper: offloads models to the host's memory and loads them back onto the device."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from workers.engine.memory import to_evict
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
 
-# The share of the budget for weights; the rest is for forwards. A larger model is still served,
-# with the device to itself.
+# The most of the budget that weights may take; the rest is for forwards. A larger model is still
+# served, as the only one on the device.
 WEIGHTS_SHARE = 0.8
 
 
@@ -22,29 +22,29 @@ class Movable(Protocol):
 
     @property
     def size_bytes(self) -> int:
-        """Their size."""
+        """The memory that they take."""
 
     def move(self, device: str) -> None:
-        """Move them to this device."""
+        """Move them to a device."""
 
     def free_scratch(self) -> None:
-        """Free everything that can be made again."""
+        """Free memory besides the weights that can be filled again, such as CUDA graphs."""
 
 
 class Weights:
     """The modules of one model, which move together.
 
-    `forget` drops everything tied to their address.
+    `free_scratch` drops whatever depends on the weights' addresses; it runs before each move.
     """
 
     def __init__(
-        self, modules: Iterable[torch.nn.Module], forget: Callable[[], None] = lambda: None
+        self, modules: Iterable[torch.nn.Module], free_scratch: Callable[[], None] = lambda: None
     ) -> None:
-        self._modules, self._forget = list(modules), forget
+        self._modules, self._free_scratch = list(modules), free_scratch
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of all parameters and buffers, LoRAs included; shared ones count once."""
+        """Bytes of all parameters and buffers, LoRAs included; shared storages count once."""
         storages = {
             storage.data_ptr(): storage.nbytes()
             for module in self._modules
@@ -55,20 +55,20 @@ class Weights:
 
     def move(self, device: str) -> None:
         """Move every module to a device."""
-        self._forget()
+        self._free_scratch()
         for module in self._modules:
             module.to(device)
 
     def free_scratch(self) -> None:
-        """Free captured forwards."""
-        self._forget()
+        """Free the captured CUDA graphs."""
+        self._free_scratch()
 
 
 class ModelSwapper:
-    """Moves models between the device and host memory, the least recently used one first.
+    """Moves models between the device and the host, the least recently used one first.
 
-    `budget_bytes` is the device memory for weights and forwards; None means no limit. Only the
-    thread that owns the device may use it, so no model is moved twice at once.
+    `budget_bytes` is the device's memory for weights and forwards; None means no limit. Only the
+    thread that owns the device may use the swapper, so no model is moved twice at once.
     """
 
     def __init__(self, device: str, budget_bytes: int | None = None) -> None:
@@ -80,35 +80,38 @@ class ModelSwapper:
         self.moves = 0
 
     def add(self, name: str, weights: Movable) -> None:
-        """Add a model, which is in host memory."""
+        """Register a model, which must be in the host's memory."""
         self._models[name] = weights
         self._sizes[name] = weights.size_bytes
 
     @property
     def resident(self) -> list[str]:
-        """The models on the device, the least recently used first."""
+        """The models on the device, the least recently used one first."""
         return list(self._resident)
 
     @property
     def free_bytes(self) -> int | None:
-        """The memory left for forwards; None without a budget."""
+        """The part of the budget without weights; None without a budget."""
         if self._budget_bytes is None:
             return None
         return self._budget_bytes - sum(self._sizes[name] for name in self._resident)
 
     def ensure_on_device(self, name: str, busy: Collection[str] = ()) -> bool:
-        """Load a model onto the device; False if the `busy` ones leave no room for it."""
+        """Load a model onto the device; False if the `busy` models leave no room for it.
+
+        An unregistered model is assumed to be on the device.
+        """
         if name not in self._models or name in self._resident:
             if name in self._resident:
                 self._resident.move_to_end(name)
             return True
-        leave = self._leave(name, busy)
-        if leave is None:
+        evicted = self._to_evict(name, busy)
+        if evicted is None:
             return False
-        for other in leave:
+        for other in evicted:
             self._models[other].move("cpu")
             del self._resident[other]
-            self._sizes[other] = self._models[other].size_bytes  # LoRAs may have been added
+            self._sizes[other] = self._models[other].size_bytes  # it may have loaded LoRAs
         for other in self._resident:
             self._models[other].free_scratch()
         if self._device != "cpu":
@@ -118,13 +121,13 @@ class ModelSwapper:
         self.moves += 1
         return True
 
-    def _leave(self, name: str, busy: Collection[str]) -> list[str] | None:
+    def _to_evict(self, name: str, busy: Collection[str]) -> list[str] | None:
         if self._budget_bytes is None:
             return []
         idle = [(other, self._sizes[other]) for other in self._resident if other not in busy]
-        held = sum(self._sizes[other] for other in self._resident)
-        free = int(self._budget_bytes * WEIGHTS_SHARE) - held
-        leave = to_evict(self._sizes[name], free, idle)
-        if leave is None and len(idle) == len(self._resident):
+        resident_bytes = sum(self._sizes[other] for other in self._resident)
+        free_bytes = int(self._budget_bytes * WEIGHTS_SHARE) - resident_bytes
+        evicted = to_evict(self._sizes[name], free_bytes, idle)
+        if evicted is None and len(idle) == len(self._resident):
             return [other for other, _ in idle]
-        return leave
+        return evicted

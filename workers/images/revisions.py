@@ -19,8 +19,8 @@ class Revisions:
     """The revisions of a worker's models, determined when the worker starts.
 
     All files except LoRAs are read at the start. A LoRA is read when a request first names it, and
-    again after it was removed from memory. If its file was replaced meanwhile, nobody knows which
-    of the two files rendered a picture.
+    again after it was removed from memory. If its file was replaced meanwhile, it is unknown
+    which of the two files rendered a picture.
     """
 
     def __init__(self, models: Mapping[str, Model]) -> None:

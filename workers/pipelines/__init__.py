@@ -1,6 +1,6 @@
-"""Stock diffusers pipelines, prepared for the engine.
+"""Stock diffusers pipelines, adapted to the engine.
 
-`loading` reads a folder, `model` replaces its modules by proxies, and `view` is one job's view of
-it: a pipeline with its own scheduler, arguments and preview. The engine does not know this package;
-it sees only the interface in `workers.engine.model`.
+`loading` reads a folder, `model` replaces the pipeline's modules by proxies, and `view` is one
+job's own pipeline, with its own scheduler, arguments and preview. The engine does not know this
+package; it knows the interface in `workers.engine.model`.
 """

@@ -1,4 +1,7 @@
-"""A small autoencoder, such as TAESD, in place of a model's own: faster, less exact."""
+"""SmallDecoder: a distilled autoencoder such as TAESD decodes instead of a model's own.
+
+It is faster and less exact.
+"""
 
 from __future__ import annotations
 
@@ -24,14 +27,14 @@ class SmallDecoder:
                 f"the decoder is for {channels[0]} latent channels, the model has {channels[1]}"
             )
         self.module = tiny
-        self._own = vae.config
+        self._vae_config = vae.config
 
     def decode(self, z: torch.Tensor, return_dict: bool = True) -> Any:  # noqa: FBT001, FBT002 - diffusers' form
-        """Decode NxCxHxW latents in the autoencoder's scale; Nx3x... pixels from -1 to 1.
+        """Decode NxCxHxW latents as `vae` would; the pixels are Nx3xHxW from -1 to 1.
 
-        Pipelines undo the model's own scale and shift before; this is reversed here.
+        Pipelines remove the model's own scale and shift before they decode; this adds them again.
         """
-        scaled = (z - _shift(self._own)) * self._own.scaling_factor
+        scaled = (z - _shift(self._vae_config)) * self._vae_config.scaling_factor
         small = scaled / self.module.config.scaling_factor + _shift(self.module.config)
         return self.module.decode(small.to(self.module.dtype), return_dict=return_dict)
 

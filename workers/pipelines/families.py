@@ -1,4 +1,4 @@
-"""Families: the tasks of a pipeline's relatives, each a pipeline of the same modules."""
+"""Families: pipelines for text-to-image, image-to-image and inpainting on the same modules."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ TASKS = {
 
 
 def tasks(pipeline: Any, proxies: dict[str, Proxy], variant: str = "") -> dict[str, Any]:
-    """Make a pipeline of the same family for each task, from the same modules behind proxies."""
-    family, made = _family(pipeline), {}
+    """Return a pipeline of the same family for each task, on the proxies of the same modules."""
+    family, pipelines = _family(pipeline), {}
     kinds = {task: mapping.get(f"{family}{variant}") for task, mapping in TASKS.items()}
     if family is None and not variant:
         kinds["text-to-image"] = type(pipeline)
     for task, kind in kinds.items():
         if kind is not None and _fits(task, pipeline):
-            made[task] = _rebuild(kind, pipeline, proxies.get("controlnet"))
-            vars(made[task]).update(proxies)
-    return made
+            pipelines[task] = _rebuild(kind, pipeline, proxies.get("controlnet"))
+            vars(pipelines[task]).update(proxies)
+    return pipelines
 
 
 def _family(pipeline: Any) -> str | None:
-    """Return the name under which diffusers' Auto classes know this pipeline's relatives.
+    """Return the pipeline's family in diffusers' Auto classes.
 
-    A pipeline that they do not know counts as text-to-image if it takes a prompt.
+    None means an unknown pipeline that takes a prompt; it serves text-to-image.
     """
     for mapping in TASKS.values():
         for family, kind in mapping.items():
@@ -51,7 +51,7 @@ def _family(pipeline: Any) -> str | None:
 
 
 def _rebuild(kind: Any, pipeline: Any, controlnet: Any = None) -> Any:
-    """Make a pipeline of another class from the same parts and options."""
+    """Build a pipeline of another class from the same parts and options; weights stay untouched."""
     parts = {**pipeline.config, **pipeline.components, "controlnet": controlnet}
     return kind(
         **{part: parts[part] for part in inspect.signature(kind).parameters if part in parts}
@@ -64,5 +64,5 @@ def _fits(task: str, pipeline: Any) -> bool:
     if unet is None:
         return True
     channels, latent = unet.config.in_channels, pipeline.vae.config.latent_channels
-    # The inpainting pipelines expect 4 latent channels.
+    # The inpainting pipelines assume 4 latent channels.
     return channels in (4, 9) and latent == 4 if task == "inpainting" else channels == latent

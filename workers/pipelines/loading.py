@@ -1,4 +1,4 @@
-"""Loading: a diffusers folder onto the device, in the form that its registry entry asks for."""
+"""Loading: a diffusers folder onto the device, with the settings of its registry entry."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import torch
-from diffusers import DiffusionPipeline
+from diffusers import ControlNetModel, DiffusionPipeline
 
-from workers.pipelines.adapters import load_controlnet
 from workers.pipelines.decoder import load_decoder
 from workers.pipelines.model import DENOISERS, LoadedModel, wrap
 
@@ -16,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-# The limit of compiled sizes: sizes of pictures, times powers of two of rows, times the widths of a
-# kind of block, of all models of one class together. Torch's own limits are 8, and 256 in all.
+# The most compiled variants of a class, for all models together: picture sizes x powers of two of
+# rows x widths of a block. torch's own limits are 8, and 256 in total.
 COMPILED_SIZES = 2048
 
 
@@ -38,15 +37,15 @@ def load(
     loras_kept: int = 16,
     prompt_cache_mb: int = 256,
 ) -> LoadedModel:
-    """Load a diffusers folder onto `device`. Nothing is downloaded.
+    """Load a diffusers folder onto `device`, without any download.
 
-    The options from `vae_tiling` on are the settings of a registry entry's `speed`: see
-    docs/howto/tune-models.md. `decoder` is the folder of an AutoencoderTiny for the same latents.
+    docs/howto/tune-models.md explains the parameters from `vae_tiling` on. `decoder` is the folder
+    of an AutoencoderTiny for the same latents.
     """
     pipeline = _read(folder, dtype)
     if vae_tiling:
         pipeline.vae.enable_tiling()
-    nets = {net: load_controlnet(path, dtype) for net, path in (controlnets or {}).items()}
+    nets = {net: _load_controlnet(path, dtype) for net, path in (controlnets or {}).items()}
     small = load_decoder(decoder, dtype).to(device) if decoder else None
     pipeline.to(device)
     tune(pipeline, channels_last=channels_last, attention=attention, compiled=compile)
@@ -58,16 +57,16 @@ def load(
         bucketed=bool(compile),
         decoder=small,
         loras_kept=loras_kept,
-        memo_bytes=prompt_cache_mb * 2**20,
+        encoder_cache_bytes=prompt_cache_mb * 2**20,
         graphs=graphs,
     )
 
 
 def tune(pipeline: Any, *, channels_last: bool, attention: str, compiled: str) -> None:
-    """Configure how a pipeline that is on its device computes.
+    """Set memory format, attention backend and compilation of a pipeline that is on its device.
 
-    `compiled` is `whole`; or `blocks`, only the blocks that repeat, once for all equal ones, which
-    takes seconds for a size instead of minutes; or empty.
+    `compiled` is empty, `whole` or `blocks`. `blocks` compiles only the repeated blocks, equal ones
+    once; that takes seconds per size, while the whole denoiser takes minutes.
     """
     denoiser = next(getattr(pipeline, part) for part in DENOISERS if part in pipeline.components)
     if channels_last:
@@ -80,8 +79,8 @@ def tune(pipeline: Any, *, channels_last: bool, attention: str, compiled: str) -
 
 
 def compile_denoiser(denoiser: Any, how: str) -> None:
-    """Compile a denoiser at its next call: `whole`, or its `blocks` where it has some."""
-    # Beyond its limits torch falls back to eager.
+    """Compile a denoiser at its next call: `whole`, or its repeated `blocks` if it has any."""
+    # Beyond these limits torch runs eager code.
     torch._dynamo.config.recompile_limit = COMPILED_SIZES  # noqa: SLF001 - its documented place
     torch._dynamo.config.accumulated_recompile_limit = COMPILED_SIZES  # noqa: SLF001
     blocks = repeated(denoiser) if how == "blocks" else []
@@ -90,10 +89,14 @@ def compile_denoiser(denoiser: Any, how: str) -> None:
 
 
 def repeated(denoiser: Any) -> list[Any]:
-    """Return the blocks that repeat in a denoiser; none if it does not declare them."""
+    """Return the repeated blocks of a denoiser; none if its class does not declare them."""
     kinds = set(getattr(denoiser, "_repeated_blocks", None) or ())
     kinds |= {type(block).__name__ for block in getattr(denoiser, "transformer_blocks", ())}
     return [block for block in denoiser.modules() if type(block).__name__ in kinds]
+
+
+def _load_controlnet(folder: Path, dtype: torch.dtype) -> Any:
+    return ControlNetModel.from_pretrained(folder, dtype=dtype, local_files_only=True)
 
 
 def _read(folder: Path, dtype: torch.dtype) -> Any:
@@ -106,9 +109,9 @@ def _read(folder: Path, dtype: torch.dtype) -> Any:
         folder, dtype=dtype, local_files_only=True, **absent
     )
     if dtype != torch.float32 and getattr(pipeline.vae.config, "force_upcast", False):
-        # SDXL's autoencoder overflows in fp16. Its pipelines cast it before and after each use,
-        # which would change it under the other jobs: keep it in fp32 instead. bf16 does not
-        # overflow, but some pipelines cast it all the same.
-        kept = torch.float32 if dtype == torch.float16 else dtype
-        pipeline.vae.to(kept).register_to_config(force_upcast=False)
+        # SDXL's autoencoder overflows in fp16. Its pipelines cast it back and forth around each
+        # use, which would change it while other jobs use it, so it stays in fp32. bf16 does not
+        # overflow, but some pipelines cast it as well.
+        vae_dtype = torch.float32 if dtype == torch.float16 else dtype
+        pipeline.vae.to(vae_dtype).register_to_config(force_upcast=False)
     return pipeline

@@ -1,4 +1,4 @@
-"""Model: a pipeline whose modules park, with a shallow view for each job."""
+"""Model: a pipeline whose modules are proxies that park; each job gets a shallow copy of it."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from workers.engine.park import Proxy
 from workers.engine.request import BadRequest
 from workers.engine.rows import ModuleMethod
 from workers.engine.swapper import Weights
-from workers.pipelines import calling, families, schedulers
-from workers.pipelines.adapters import LoraAdapters
+from workers.pipelines import arguments, families, schedulers
 from workers.pipelines.autoencoder import AutoencoderProxy
+from workers.pipelines.cuda_graphs import CudaGraphs
 from workers.pipelines.decoder import SmallDecoder
-from workers.pipelines.graphs import CudaGraphs
+from workers.pipelines.lora_adapters import LoraAdapters
 from workers.pipelines.preview import Colours
 from workers.pipelines.view import PipelineView
 
@@ -32,12 +32,12 @@ if TYPE_CHECKING:
 DENOISERS = ("unet", "transformer")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class LoadedModel:
-    """A pipeline whose modules park, for each task that it offers, and its schedulers by name.
+    """A pipeline for each task of the model, on the same proxies, and the schedulers by name.
 
-    Width and height must be multiples of `size_multiple` pixels. `controlled` has the tasks of each
-    ControlNet. A model that is not `batched` runs one job at a time.
+    Width and height must be multiples of `size_multiple` pixels. `controlnet_tasks` has the tasks
+    of each ControlNet. A model that is not `batched` is served one job at a time.
     """
 
     name: str
@@ -45,60 +45,57 @@ class LoadedModel:
     schedulers: dict[str | None, Any]
     size_multiple: int
     adapters: LoraAdapters | None = None
-    controlled: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    controlnet_tasks: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     batched: bool = True
     unbatched: Callable[[], LoadedModel] | None = None
     colours: Callable[[], Colours | None] | None = None
     weights: Weights = field(default_factory=lambda: Weights(()))
-    memo_bytes: int = LIMIT_BYTES
+    encoder_cache_bytes: int = LIMIT_BYTES
 
     def view(self, request: Request) -> PipelineView:
-        """Return a job's view of the pipeline; raise BadRequest."""
+        """Return a job's view of the pipeline; raise BadRequest if the model cannot serve it."""
         request.check()
-        task, tasks = calling.task(request), self._tasks(request)
+        task, tasks = arguments.task(request), self._tasks(request)
         if task not in tasks:
             raise BadRequest("unsupported_task", "model", f"{self.name} cannot do {task}")
         for side in ("width", "height"):
             if getattr(request, side) % self.size_multiple:
                 message = f"{side} must be a multiple of {self.size_multiple}"
                 raise BadRequest("bad_size", side, message)
-        self._fetch(request)
+        self._load_loras(request)
         pipeline = copy.copy(tasks[task])
         vars(pipeline)["scheduler"] = self._scheduler(request)
         pipeline.set_progress_bar_config(disable=True)
-        return PipelineView(pipeline, calling.arguments(pipeline, request), request, self.colours)
+        return PipelineView(pipeline, arguments.build(pipeline, request), request, self.colours)
 
     def unbatched_model(self) -> LoadedModel:
-        """Return the same model, unbatched.
-
-        No call shares a forward, and one job runs at a time.
-        """
+        """Return the same model, served one job at a time: no call shares a forward."""
         return self if self.unbatched is None else self.unbatched()
 
     def _tasks(self, request: Request) -> dict[str, Any]:
         if request.controlnet is None:
             return self.tasks
-        if request.controlnet not in self.controlled:
+        if request.controlnet not in self.controlnet_tasks:
             message = f"{self.name} has no ControlNet {request.controlnet!r}"
             raise BadRequest("unknown_controlnet", "controlnet", message)
-        return self.controlled[request.controlnet]
+        return self.controlnet_tasks[request.controlnet]
 
-    def _fetch(self, request: Request) -> None:
+    def _load_loras(self, request: Request) -> None:
         known = self.adapters.names if self.adapters else []
         names = [name for name, _ in request.loras]
         if unknown := set(names) - set(known):
             message = f"{self.name} has no LoRA {', '.join(sorted(unknown))}"
             raise BadRequest("unknown_lora", "loras", message)
         if self.adapters and names:
-            self.adapters.fetch(names)
+            self.adapters.load(names)
 
     def _scheduler(self, request: Request) -> Any:
         if request.scheduler not in self.schedulers:
             names = ", ".join(sorted(name for name in self.schedulers if name))
-            message = f"{self.name} has no scheduler {request.scheduler!r}, but: {names}"
+            message = f"{self.name} has no scheduler {request.scheduler!r}, only {names}"
             raise BadRequest("unknown_scheduler", "scheduler", message)
         scheduler = schedulers.for_job(self.schedulers[request.scheduler])
-        if not scheduler.config.get("use_dynamic_shifting"):  # which depends on the size
+        if not scheduler.config.get("use_dynamic_shifting"):  # that needs the size too
             try:
                 scheduler.set_timesteps(request.num_inference_steps)
             except (ValueError, IndexError) as error:
@@ -117,34 +114,35 @@ def wrap(
     colours: Callable[[], Colours | None] | None = None,
     decoder: Any = None,
     loras_kept: int = 16,
-    memo_bytes: int = LIMIT_BYTES,
+    encoder_cache_bytes: int = LIMIT_BYTES,
     graphs: bool = False,
 ) -> LoadedModel:
-    """Prepare a pipeline that is already in memory for the engine.
+    """Adapt a pipeline that is already in memory to the engine.
 
-    `decoder` is an AutoencoderTiny that decodes in place of the pipeline's own autoencoder. With
-    `graphs`, forwards on CUDA are captured and replayed.
+    `decoder` is an AutoencoderTiny that decodes instead of the pipeline's own autoencoder. With
+    `bucketed`, forwards of the denoiser are padded to a power of two of rows. With `graphs`,
+    forwards on CUDA are captured and replayed.
     """
     modules = _modules(pipeline)
     denoiser = next((part for part in DENOISERS if part in modules), "")
     parts = _Parts(
-        pipeline,
-        name,
-        modules,
-        denoiser,
-        LoraAdapters(pipeline, denoiser, loras, loras_kept) if loras else None,
-        controlnets or {},
-        colours or _colours(pipeline, modules),
-        decoder,
-        memo_bytes,
-        [] if graphs else None,
+        pipeline=pipeline,
+        name=name,
+        modules=modules,
+        denoiser=denoiser,
+        adapters=LoraAdapters(pipeline, denoiser, loras, loras_kept) if loras else None,
+        controlnets=controlnets or {},
+        colours=colours or _colours(pipeline, modules),
+        decoder=decoder,
+        encoder_cache_bytes=encoder_cache_bytes,
+        graphs=[] if graphs else None,
     )
     return _assemble(parts, batched=batched, bucketed=bucketed)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Parts:
-    """The parts of a model, independent of how it is served."""
+    """The parts of a model, which are the same whether it is batched or not."""
 
     pipeline: Any
     name: str
@@ -155,72 +153,71 @@ class _Parts:
     controlnets: Mapping[str, Any]
     colours: Callable[[], Colours | None] | None
     decoder: Any
-    memo_bytes: int
-    captured: list[CudaGraphs] | None
-    """Replays its forwards as CUDA graphs; None if kernels are launched one by one."""
+    encoder_cache_bytes: int
+    graphs: list[CudaGraphs] | None
+    """The CUDA graphs of all methods; None if kernels are launched one by one."""
 
     @property
     def weights(self) -> Weights:
         """All modules that must be on the device."""
         modules = [*self.modules.values(), *self.controlnets.values()]
-        further = (self.decoder, self.adapters and self.adapters.module)
-        modules += [module for module in further if module is not None]
-        return Weights(modules, self.forget)
+        extras = (self.decoder, self.adapters and self.adapters.module)
+        modules += [module for module in extras if module is not None]
+        return Weights(modules, self.clear_graphs)
 
-    def forget(self) -> None:
-        """Free all captured forwards."""
-        for graphs in self.captured or []:
-            graphs.forget()
+    def clear_graphs(self) -> None:
+        """Drop all captured forwards."""
+        for graphs in self.graphs or []:
+            graphs.clear()
 
-    def faster(self, run: Callable[..., Any]) -> Callable[..., Any]:
-        """Return the function to call in place of `run`."""
-        if self.captured is None:
+    def with_graphs(self, run: Callable[..., Any]) -> Callable[..., Any]:
+        """Return `run`, captured and replayed as CUDA graphs if the model uses them."""
+        if self.graphs is None:
             return run
-        self.captured.append(CudaGraphs(run, self.forget))
-        return self.captured[-1]
+        self.graphs.append(CudaGraphs(run, self.clear_graphs))
+        return self.graphs[-1]
+
+    def options(self, *, unbatched: bool) -> dict[str, Any]:
+        """Return the options of every method, as `_proxy` takes them."""
+        return {
+            "unbatched": unbatched,
+            "accelerate": self.with_graphs,
+            "captured": self.graphs is not None,
+        }
 
 
 def _assemble(parts: _Parts, *, batched: bool, bucketed: bool = False) -> LoadedModel:
-    """Put proxies in the place of the modules, for each task and each ControlNet."""
+    """Replace the modules by proxies, for each task and each ControlNet."""
     pipeline, name = parts.pipeline, parts.name
-    parts.forget()  # captures of the model's other variant
+    parts.clear_graphs()  # those of an earlier assembly, such as the probe's, are not used again
     options = _options(parts, bucketed=bucketed, unbatched=not batched)
     proxies = {
-        part: _proxy(name, part, made, **options[part]) for part, made in parts.modules.items()
+        part: _proxy(name, part, module, **options[part]) for part, module in parts.modules.items()
     }
-    controlled = {
-        net: _controlled(
-            pipeline,
-            proxies,
-            _proxy(
-                name,
-                net,
-                module,
-                role="control",
-                faster=parts.faster,
-                captured=parts.captured is not None,
-                unbatched=not batched,
-            ),
+    controlnet_options = parts.options(unbatched=not batched)
+    controlnet_tasks = {
+        net: _controlnet_tasks(
+            pipeline, proxies, _proxy(name, net, module, role="control", **controlnet_options)
         )
         for net, module in parts.controlnets.items()
     }
     return LoadedModel(
-        name,
-        families.tasks(pipeline, proxies),
-        schedulers.build(pipeline.scheduler),
-        _size_multiple(pipeline, parts.modules),
-        parts.adapters,
-        controlled,
-        batched,
-        functools.partial(_assemble, parts, batched=False, bucketed=bucketed),
-        parts.colours,
-        parts.weights,
-        parts.memo_bytes,
+        name=name,
+        tasks=families.tasks(pipeline, proxies),
+        schedulers=schedulers.build(pipeline.scheduler),
+        size_multiple=_size_multiple(pipeline, parts.modules),
+        adapters=parts.adapters,
+        controlnet_tasks=controlnet_tasks,
+        batched=batched,
+        unbatched=functools.partial(_assemble, parts, batched=False, bucketed=bucketed),
+        colours=parts.colours,
+        weights=parts.weights,
+        encoder_cache_bytes=parts.encoder_cache_bytes,
     )
 
 
 def _modules(pipeline: Any) -> dict[str, Any]:
-    """The modules that compute, by their names in the pipeline."""
+    """Return the pipeline's modules by name."""
     return {
         part: module
         for part, module in pipeline.components.items()
@@ -229,21 +226,14 @@ def _modules(pipeline: Any) -> dict[str, Any]:
 
 
 def _options(parts: _Parts, *, bucketed: bool, unbatched: bool) -> dict[str, dict[str, Any]]:
-    """Return how each module's calls run: batched or not, and the options of some modules."""
-    options: dict[str, dict[str, Any]] = {
-        part: {
-            "unbatched": unbatched,
-            "faster": parts.faster,
-            "captured": parts.captured is not None,
-        }
-        for part in parts.modules
-    }
+    """Return the options of each module's methods, as `_proxy` takes them."""
+    options = {part: parts.options(unbatched=unbatched) for part in parts.modules}
     if parts.denoiser:
         options[parts.denoiser]["bucketed"] = bucketed
     if adapters := parts.adapters:
         options[parts.denoiser]["activate"] = adapters.activate
-        options[parts.denoiser]["faster"] = lambda run: adapters.either(
-            parts.faster(run), parts.forget
+        options[parts.denoiser]["accelerate"] = lambda run: adapters.wrap_denoiser(
+            parts.with_graphs(run), parts.clear_graphs
         )
     if parts.decoder is not None:
         options["vae"]["decode"] = SmallDecoder(parts.decoder, parts.pipeline.vae).decode
@@ -251,10 +241,7 @@ def _options(parts: _Parts, *, bucketed: bool, unbatched: bool) -> dict[str, dic
 
 
 def _colours(pipeline: Any, modules: Mapping[str, Any]) -> Callable[[], Colours | None] | None:
-    """Return the preview's colour map, fitted at first use.
-
-    By then the autoencoder is on its device.
-    """
+    """Return a function that fits the preview's colours at its first call, on the device."""
     if "vae" not in modules:
         return None
     return functools.cache(
@@ -263,16 +250,15 @@ def _colours(pipeline: Any, modules: Mapping[str, Any]) -> Callable[[], Colours 
 
 
 def _size_multiple(pipeline: Any, modules: Mapping[str, Any]) -> int:
-    """Return the number that divides each side of a picture, in pixels.
+    """Return the divisor of each side of a picture, in pixels.
 
-    Transformers take latents in patches of 2 x 2; pipelines with a UNet require multiples of 8
-    pixels.
+    Transformers take latents in patches of 2 x 2; pipelines with a UNet require 8 pixels.
     """
     return math.lcm(8, pipeline.vae_scale_factor * (2 if "transformer" in modules else 1))
 
 
-def _controlled(pipeline: Any, proxies: dict[str, Proxy], net: Proxy) -> dict[str, Any]:
-    """Make the tasks again, with a ControlNet."""
+def _controlnet_tasks(pipeline: Any, proxies: dict[str, Proxy], net: Proxy) -> dict[str, Any]:
+    """Return the pipelines for each task with a ControlNet."""
     return families.tasks(pipeline, {**proxies, "controlnet": net}, "-controlnet")
 
 
@@ -283,11 +269,11 @@ def _proxy(
     *,
     role: str = "",
     decode: Callable[..., Any] | None = None,
-    faster: Callable[[Callable[..., Any]], Callable[..., Any]] = lambda run: run,
+    accelerate: Callable[[Callable[..., Any]], Callable[..., Any]] = lambda run: run,
     **options: Any,
 ) -> Proxy:
     if hasattr(module, "encode") and hasattr(module, "decode"):
-        encode, decoding = faster(module.encode), faster(decode or module.decode)
+        encode, decoding = accelerate(module.encode), accelerate(decode or module.decode)
         return AutoencoderProxy(
             module,
             {
@@ -296,7 +282,7 @@ def _proxy(
             },
         )
     role = role or ("denoiser" if part in DENOISERS else "encoder")
-    run = faster(module)
+    run = accelerate(module)
     return Proxy(
         module, {"forward": ModuleMethod.of(f"{model}.{part}.forward", role, run, **options)}
     )

@@ -1,7 +1,7 @@
-"""Previews: an approximation of a job's picture, one pixel for each latent.
+"""Previews: a job's expected picture, at one pixel per latent.
 
-The denoiser's last answer determines the clean latents that it expects. A linear map, fitted once
-for each autoencoder, turns them into colours. Nothing is decoded.
+The denoiser's last answer gives the clean latents that it expects. A linear map, fitted once for
+each autoencoder, turns them into colours without a decode.
 """
 
 from __future__ import annotations
@@ -19,19 +19,18 @@ if TYPE_CHECKING:
 
     from workers.engine.rows import Call
 
-# The pictures on which the map is fitted, of this many latents a side: each gives 16 * 16
-# equations.
+# The map is fitted on this many pictures of SIDE x SIDE latents; each gives 16 * 16 equations.
 FITTED_ON, SIDE = 12, 16
-# A longer side is made smaller: a preview is looked at briefly, and sent often.
+# The longest side of a preview in pixels; larger ones are scaled down, as they are sent often.
 LONGEST = 96
 SMALLEST_SIGNAL = 1e-3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DenoiserInput:
-    """The input of a denoiser call: `noisy` latents, and `times`, one for each row.
+    """The part of a denoiser call for a preview: `noisy` latents, and `times`, one for each row.
 
-    The rest of the call, such as a ControlNet's answers, may be freed.
+    The rest of the call, such as a ControlNet's answers, can be freed.
     """
 
     noisy: torch.Tensor
@@ -39,7 +38,7 @@ class DenoiserInput:
 
     @classmethod
     def of(cls, call: Call) -> DenoiserInput | None:
-        """Extract it from a call; None if the call has another form."""
+        """Return the input of a call; None if it does not have the stock form."""
         arguments = call.arguments
         noisy = arguments.get("sample", arguments.get("hidden_states"))
         times = arguments.get("timestep")
@@ -50,9 +49,9 @@ class DenoiserInput:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Colours:
-    """The map from latents to colours, in the pipelines' scale and shift.
+    """The linear map from latents, scaled and shifted as in the pipelines, to colours.
 
-    `weights` are (channels + 1)x3 float32, the last row the offset; colours go from -1 to 1.
+    `weights` are (channels + 1)x3 float32, and the last row is the offset; colours are -1 to 1.
     """
 
     weights: torch.Tensor
@@ -60,9 +59,9 @@ class Colours:
     @classmethod
     @torch.no_grad()
     def fit(cls, vae: Any, factor: int) -> Colours | None:
-        """Fit the map of an autoencoder whose latents stand for `factor` x `factor` pixels.
+        """Fit the map of an autoencoder with `factor` x `factor` pixels per latent.
 
-        Return None for an autoencoder that does not encode pictures like the stock pipelines'.
+        Return None if it does not encode pictures as those of the stock pipelines do.
         """
         try:
             pictures = _pictures(factor).to(vae.device, vae.dtype)
@@ -72,13 +71,13 @@ class Colours:
         averages = functional.avg_pool2d(pictures.float().cpu(), factor)
         if latents.ndim != 4 or latents.shape[2:] != averages.shape[2:]:
             return None
-        known = _with_one(latents.float().cpu().movedim(1, -1).flatten(0, 2))
-        wanted = averages.movedim(1, -1).flatten(0, 2)
-        weights = torch.linalg.lstsq(known, wanted).solution
+        inputs = _with_one(latents.float().cpu().movedim(1, -1).flatten(0, 2))
+        targets = averages.movedim(1, -1).flatten(0, 2)
+        weights = torch.linalg.lstsq(inputs, targets).solution
         return cls(weights) if torch.isfinite(weights).all() else None
 
     def paint(self, latents: torch.Tensor) -> NDArray[np.uint8]:
-        """Return CxHxW latents as HxWx3 pixels, smaller if a side is over `LONGEST`."""
+        """Return CxHxW latents as HxWx3 uint8 pixels, scaled down if a side exceeds `LONGEST`."""
         weights = self.weights.to(latents.device)
         colours = (_with_one(latents.float().movedim(0, -1)) @ weights).movedim(-1, 0)
         shrink = max(colours.shape[1:]) / LONGEST
@@ -93,10 +92,10 @@ class Colours:
 def expected(
     pipeline: Any, denoiser_input: DenoiserInput, answer: torch.Tensor, size: tuple[int, int]
 ) -> torch.Tensor:
-    """Return the clean latents (CxHxW) that the denoiser expects of a job's first picture.
+    """Return the clean latents (CxHxW) that the denoiser expects for a job's first picture.
 
-    `answer` is the result of the observed call, `size` the picture's height and width in pixels.
-    Guided calls hold the unguided rows first, in the order of the stock pipelines.
+    `answer` is the denoiser's answer to `denoiser_input`, `size` the picture's height and width in
+    pixels. In guided calls the unguided rows come first, as in the stock pipelines.
     """
     count, rows = len(denoiser_input.noisy), [0]
     if getattr(pipeline, "do_classifier_free_guidance", False) and count % 2 == 0:
@@ -112,7 +111,7 @@ def expected(
         )
         clean = noisy - times[0] * answer
     else:
-        # Inpainting's denoiser also gets a mask; some denoisers also predict a variance.
+        # Inpainting denoisers also take a mask; some denoisers also answer with a variance.
         channels = min(noisy.shape[1], answer.shape[1])
         clean = _clean(
             pipeline.scheduler, noisy[:, :channels], answer[:, :channels], float(times[0])
@@ -123,10 +122,10 @@ def expected(
 
 
 def _clean(scheduler: Any, noisy: torch.Tensor, answer: torch.Tensor, time: float) -> torch.Tensor:
-    """Remove the noise: see "Progressive Distillation", appendix D, for the three parametrisations.
+    """Remove the noise.
 
-    A UNet's input is a mix of `signal` and `noise` whose squares add up to 1, whatever the
-    scheduler.
+    "Progressive Distillation" (Salimans and Ho, 2022), appendix D, has the three parametrisations.
+    A UNet's input is a mix of `signal` and `noise` whose squares add up to 1, with any scheduler.
     """
     if not hasattr(scheduler, "alphas_cumprod"):  # flow matching
         part = time / float(scheduler.config.num_train_timesteps)
@@ -143,7 +142,7 @@ def _clean(scheduler: Any, noisy: torch.Tensor, answer: torch.Tensor, time: floa
 
 
 def _unpack(packed: torch.Tensor, size: tuple[int, int], factor: int) -> torch.Tensor:
-    """Unpack Flux' patches: rows x places x 4C to rows x C x H x W."""
+    """Unpack the patches of Flux: rows x patches x 4C to rows x C x H x W."""
     height, width = (side // (2 * factor) for side in size)
     rows, _, channels = packed.shape
     patches = packed.view(rows, height, width, channels // 4, 2, 2).permute(0, 3, 1, 4, 2, 5)
@@ -151,20 +150,20 @@ def _unpack(packed: torch.Tensor, size: tuple[int, int], factor: int) -> torch.T
 
 
 def _pictures(factor: int) -> torch.Tensor:
-    """Draw random smooth pictures, from plain colours to a dozen patches; Nx3xHxW from -1 to 1."""
+    """Draw random smooth pictures, Nx3xHxW from -1 to 1: plain colours up to 11 x 11 patches."""
     draw = torch.Generator("cpu").manual_seed(0)
     side = SIDE * factor
-    made = []
+    pictures = []
     for number in range(FITTED_ON):
         patches = 1 + number % 6 * 2
         coarse = torch.rand(1, 3, patches, patches, generator=draw) * 2 - 1
         smooth = functional.interpolate(coarse, (side, side), mode="bilinear", align_corners=False)
-        made.append(smooth[0])
-    return torch.stack(made)
+        pictures.append(smooth[0])
+    return torch.stack(pictures)
 
 
 def _encode(vae: Any, picture: torch.Tensor) -> torch.Tensor:
-    """Encode like the image-to-image pipelines, without sampling from the distribution."""
+    """Encode like image-to-image pipelines, but take the distribution's mode, not a sample."""
     encoded = vae.encode(picture)
     latents = encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.mode()
     shift = getattr(vae.config, "shift_factor", None) or 0.0

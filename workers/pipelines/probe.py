@@ -1,4 +1,4 @@
-"""Probe (self-test): whether a model's pictures are the same when they are rendered together."""
+"""Probe: whether a model's pictures stay the same when they are rendered in a batch."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ if TYPE_CHECKING:
     from workers.engine.request import Outcome
     from workers.pipelines.model import LoadedModel
 
-# Rounding may move a pixel a little. Requests that get mixed up in one batch move it far.
+# The largest difference of a pixel, of 255, that rounding may cause; mixed rows differ far more.
 TOLERANCE = 3
-# In half precision rounding moves pixels further, but few: on average by a small part of the
-# distance between the two pictures. (Tiny random pipelines on a CPU: 0.4 % in bf16, 0.1 % in fp16.)
+# In half precision a few pixels differ by more. Their mean difference may be this share of the mean
+# difference of the two pictures. (Tiny random pipelines on a CPU: 0.4 % in bf16, 0.1 % in fp16.)
 HALF_TOLERANCE = 0.02
 STEPS = 3
 
 
 def batches(model: LoadedModel) -> bool:
-    """Whether two unlike requests, rendered together, each give the same picture as alone."""
+    """Whether two different requests give the same pictures in one batch as unbatched."""
     size = 8 * model.size_multiple
-    asked = [
+    requests = [
         Request(
             id=prompt,
             model=model.name,
@@ -45,42 +45,43 @@ def batches(model: LoadedModel) -> bool:
         for number, prompt in enumerate(("a red circle", "nine grey birds"))
     ]
     try:
-        together = _render(model, asked)
-        alone = [_render(model, [one])[0] for one in asked]
+        batched = _render(model, requests)
+        unbatched = [_render(model, [request])[0] for request in requests]
     except (RuntimeError, TypeError, ValueError, AttributeError):
         return False
-    off = [_apart(one, other) for one, other in zip(together, alone, strict=True)]
-    if max(apart.max() for apart in off) <= TOLERANCE:
+    differences = [_difference(one, other) for one, other in zip(batched, unbatched, strict=True)]
+    if max(difference.max() for difference in differences) <= TOLERANCE:
         return True
-    mean = max(float(apart.mean()) for apart in off)
-    return _is_half(model) and mean <= HALF_TOLERANCE * float(_apart(*alone).mean())
+    mean = max(float(difference.mean()) for difference in differences)
+    return _is_half(model) and mean <= HALF_TOLERANCE * float(_difference(*unbatched).mean())
 
 
-def _apart(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> NDArray[np.int_]:
-    apart: NDArray[np.int_] = np.abs(one.astype(int) - other.astype(int))
-    return apart
+def _difference(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> NDArray[np.int_]:
+    difference: NDArray[np.int_] = np.abs(one.astype(int) - other.astype(int))
+    return difference
 
 
 def _is_half(model: LoadedModel) -> bool:
     pipeline = next(iter(model.tasks.values()))
-    found = [getattr(pipeline, part).dtype for part in DENOISERS if hasattr(pipeline, part)]
-    return any(dtype.itemsize < 4 for dtype in found)
+    dtypes = [getattr(pipeline, part).dtype for part in DENOISERS if hasattr(pipeline, part)]
+    return any(dtype.itemsize < 4 for dtype in dtypes)
 
 
-def _render(model: LoadedModel, asked: Sequence[Request]) -> list[np.ndarray]:
+def _render(model: LoadedModel, requests: Sequence[Request]) -> list[np.ndarray]:
     engine = Engine({model.name: model}, choose=everyone)
-    for one in asked:
-        engine.add(one)
-    ended: dict[str, Outcome] = {}
+    for request in requests:
+        engine.add(request)
+    outcomes: dict[str, Outcome] = {}
     while not engine.idle:
-        ended |= {outcome.id: outcome for outcome in engine.step()}
-    pictures = [outcome.pixels[0] for outcome in ended.values() if isinstance(outcome, Finished)]
-    if len(pictures) < len(asked):
-        raise ValueError(f"no pictures, but {list(ended.values())}")
-    return [ended[one.id].pixels[0] for one in asked]  # type: ignore[union-attr]
+        outcomes |= {outcome.id: outcome for outcome in engine.step()}
+    finished = [outcome for outcome in outcomes.values() if isinstance(outcome, Finished)]
+    if len(finished) < len(requests):
+        raise ValueError(f"the probe got no pictures: {list(outcomes.values())}")
+    pictures = {outcome.id: outcome.pixels[0] for outcome in finished}
+    return [pictures[request.id] for request in requests]
 
 
 def everyone(parked: Sequence[Parked], costs: Costs) -> list[str]:
-    """Stack everything that can be stacked, whatever it costs."""
+    """Batch all jobs that share the last one's key, whatever it costs (a policy for `Engine`)."""
     del costs
     return [job.job for job in parked if job.key == parked[-1].key]

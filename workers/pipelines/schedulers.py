@@ -1,4 +1,4 @@
-"""Schedulers (samplers) by name; each job gets its own copy."""
+"""Schedulers (samplers) by name, and one copy for each job."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import diffusers
 
-# For UNets, which predict noise, the clean image or v.
+# For UNets, which predict the noise, the clean image or v.
 DIFFUSION = {
     "ddim": diffusers.DDIMScheduler,
     "euler": diffusers.EulerDiscreteScheduler,
@@ -23,10 +23,10 @@ DIFFUSION = {
 # For transformers trained by flow matching.
 FLOW = {"flow_euler": diffusers.FlowMatchEulerDiscreteScheduler}
 
-# The values in Stable Diffusion's own folders; the classes' defaults are for pixel-space models.
+# The settings of Stable Diffusion's own folders; the classes' defaults are for pixel-space models.
 LATENT_DEFAULTS = {"clip_sample": False, "set_alpha_to_one": False, "skip_prk_steps": True}
 
-# What a model was trained with; all of its schedulers must share it.
+# The settings of a model's training, which all of its schedulers must share.
 TRAINED = (
     "num_train_timesteps",
     "beta_start",
@@ -39,17 +39,17 @@ TRAINED = (
 
 
 def build(own: Any) -> dict[str | None, Any]:
-    """Return every scheduler that can replace a model's `own`, which has the name None."""
+    """Return the schedulers that can replace a model's `own`, by name; `own` has the name None."""
     flow = isinstance(own, diffusers.FlowMatchEulerDiscreteScheduler)
     kinds = FLOW if flow else DIFFUSION
     return {None: own, **{name: _convert(own.config, kind) for name, kind in kinds.items()}}
 
 
 def _convert(config: Any, kind: Any) -> Any:
-    """Make a scheduler of `kind` for the model whose own scheduler has this `config`.
+    """Build a scheduler of `kind` for the model whose own scheduler has this `config`.
 
-    `from_config` alone takes missing values from the defaults of `kind`, and so may change the
-    noise that the model was trained on.
+    `from_config` alone replaces the settings that the config leaves at a default by the defaults of
+    `kind`. That could change the noise schedule of the model's training.
     """
     known = inspect.signature(kind).parameters
     implied = config.get("_use_default_values", ())
@@ -63,14 +63,14 @@ def _convert(config: Any, kind: Any) -> Any:
 def for_job(scheduler: Any) -> Any:
     """Copy a scheduler for one job, so that no step waits for the device.
 
-    Pipelines put the timesteps on their device, where each step would read them back, and let the
-    scheduler search for its first step there. So the copy keeps its timesteps on the CPU and begins
+    Pipelines put the timesteps on their device. There each step would read them back, and the
+    scheduler would search for its first step. So the copy keeps its timesteps on the CPU and begins
     at step 0; image-to-image pipelines set a later step themselves.
     """
     scheduler = copy.deepcopy(scheduler)
     set_timesteps = scheduler.set_timesteps
 
-    @functools.wraps(set_timesteps)  # pipelines look at its signature
+    @functools.wraps(set_timesteps)  # pipelines inspect its signature
     def set_timesteps_on_cpu(*args: Any, **kwargs: Any) -> None:
         if "device" in kwargs:
             kwargs["device"] = "cpu"

@@ -1,4 +1,4 @@
-"""View: one job's view of a pipeline, on modules that it shares with the other jobs."""
+"""View: one job's own pipeline object, on modules that all jobs of the model share."""
 
 from __future__ import annotations
 
@@ -23,38 +23,38 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True, eq=False)
 class PipelineView:
-    """A pipeline with its own scheduler, and the arguments that `request` gives it."""
+    """A pipeline with its own scheduler, and the arguments of its call for `request`."""
 
     pipeline: Any
     arguments: dict[str, Any]
     request: Request
     colours: Callable[[], preview.Colours | None] | None = None
-    _glimpse: preview.DenoiserInput | None = field(default=None, init=False)
+    _denoiser_input: preview.DenoiserInput | None = field(default=None, init=False)
 
     @property
     def denoiser_calls(self) -> int | None:
-        """Second-order schedulers have more timesteps than steps, a low strength has fewer.
+        """The number of timesteps, or None before the loop, where pipelines set `_num_timesteps`.
 
-        Pipelines set `_num_timesteps` when the loop begins.
+        Second-order schedulers have more timesteps than steps, a low strength has fewer.
         """
         timesteps: int | None = getattr(self.pipeline, "_num_timesteps", None)
         return timesteps
 
     def render(self) -> list[NDArray[np.uint8]]:
-        """Call the pipeline and return its pictures, equal to those of `output_type="pil"`."""
+        """Call the pipeline; return its HxWx3 pictures, equal to those of `output_type="pil"`."""
         images = self.pipeline(**self.arguments, output_type="pt").images
         if not torch.isfinite(images).all():
             raise NotFinite("the pixels hold values that are not finite")
         return list((VaeImageProcessor.pt_to_numpy(images) * 255).round().astype(np.uint8))
 
     def observe(self, call: Call) -> None:
-        """Keep the input of a denoiser call for the preview."""
-        self._glimpse = preview.DenoiserInput.of(call)
+        """Keep the inputs of a denoiser call that a preview needs."""
+        self._denoiser_input = preview.DenoiserInput.of(call)
 
     def preview(self, answer: torch.Tensor) -> NDArray[np.uint8] | None:
-        """Return a preview of the first picture; nothing is decoded."""
-        colours = self.colours() if self._glimpse is not None and self.colours else None
-        if colours is None or self._glimpse is None:
+        """Return a small preview of the first picture, without decoding; None if there is none."""
+        colours = self.colours() if self._denoiser_input is not None and self.colours else None
+        if colours is None or self._denoiser_input is None:
             return None
         size = (self.request.height, self.request.width)
-        return colours.paint(preview.expected(self.pipeline, self._glimpse, answer, size))
+        return colours.paint(preview.expected(self.pipeline, self._denoiser_input, answer, size))

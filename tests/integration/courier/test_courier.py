@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
 
-def test_a_webhook_is_delivered_and_its_signature_verifies(records: Records):
+def test_a_webhook_is_delivered_and_its_signature_verifies(records: Records) -> None:
     """A 200 delivers; our SDK and the official library both accept what was sent."""
 
     async def scenario() -> Request:
@@ -49,7 +49,7 @@ def test_a_webhook_is_delivered_and_its_signature_verifies(records: Records):
     assert row["last_error"] is None
 
 
-def test_a_failed_delivery_is_tried_again_with_the_same_id(records: Records):
+def test_a_failed_delivery_is_tried_again_with_the_same_id(records: Records) -> None:
     """After a 500 the webhook waits its turn, and then goes out again as the same message."""
 
     async def scenario() -> None:
@@ -70,7 +70,7 @@ def test_a_failed_delivery_is_tried_again_with_the_same_id(records: Records):
     asyncio.run(scenario())
 
 
-def test_retry_after_is_obeyed(records: Records):
+def test_retry_after_is_obeyed(records: Records) -> None:
     """An endpoint that asks for an hour is left alone for an hour."""
 
     async def scenario() -> UUID:
@@ -85,7 +85,7 @@ def test_retry_after_is_obeyed(records: Records):
     assert 3500 < row["wait_s"] <= 3600
 
 
-def test_410_is_dead(records: Records):
+def test_410_is_dead(records: Records) -> None:
     """An endpoint that answers 410 receives nothing more."""
 
     async def scenario() -> UUID:
@@ -99,7 +99,7 @@ def test_410_is_dead(records: Records):
     assert (row["state"], row["tries"], row["last_status"]) == ("dead", 1, 410)
 
 
-def test_the_tenth_failure_is_the_last(records: Records):
+def test_the_tenth_failure_is_the_last(records: Records) -> None:
     """A delivery that has failed nine times dies with the tenth."""
 
     async def scenario() -> UUID:
@@ -116,7 +116,7 @@ def test_the_tenth_failure_is_the_last(records: Records):
     assert row["last_error"] == "10 tries failed; the last error: answered 302"
 
 
-def test_a_private_endpoint_is_dead_without_a_connection(records: Records):
+def test_a_private_endpoint_is_dead_without_a_connection(records: Records) -> None:
     """A farm that is open to customers posts to no private address, and says why."""
 
     async def scenario() -> UUID:
@@ -132,7 +132,7 @@ def test_a_private_endpoint_is_dead_without_a_connection(records: Records):
     assert (row["state"], row["last_error"]) == ("dead", "the URL must begin with https://")
 
 
-def test_a_row_that_cannot_be_signed_does_not_stop_the_others(records: Records):
+def test_a_row_that_cannot_be_signed_does_not_stop_the_others(records: Records) -> None:
     """A broken secret costs its own delivery a try; the next one is delivered."""
 
     async def scenario() -> UUID:
@@ -149,7 +149,7 @@ def test_a_row_that_cannot_be_signed_does_not_stop_the_others(records: Records):
     assert records.states() == {"pending": 1, "delivered": 1}
 
 
-def test_a_slow_endpoint_does_not_delay_others(records: Records):
+def test_a_slow_endpoint_does_not_delay_others(records: Records) -> None:
     """While one customer's endpoint hangs with a backlog, everybody else's webhooks arrive."""
 
     async def scenario() -> None:
@@ -168,7 +168,7 @@ def test_a_slow_endpoint_does_not_delay_others(records: Records):
     assert records.states() == {"delivered": 60}
 
 
-def test_two_couriers_share_the_work(records: Records):
+def test_two_couriers_share_the_work(records: Records) -> None:
     """Couriers that run side by side deliver each webhook once."""
 
     async def scenario() -> list[str]:
@@ -199,7 +199,7 @@ class Watched(Outbox):
         return taken
 
 
-def test_the_outbox_wakes_the_courier(records: Records):
+def test_the_outbox_wakes_the_courier(records: Records) -> None:
     """A row that is written while the courier rests is delivered long before its next look."""
 
     async def scenario() -> None:

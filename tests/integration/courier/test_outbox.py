@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tests.integration.courier.records import Records
 
 
-def test_many_claims_at_once_take_each_row_once(records: Records):
+def test_many_claims_at_once_take_each_row_once(records: Records) -> None:
     """However many couriers reach for the same rows, each row is given to one of them."""
     outbox, together = Outbox(records.engine), threading.Barrier(8)
     for _ in range(200):
@@ -39,7 +39,7 @@ def test_many_claims_at_once_take_each_row_once(records: Records):
     assert len(ids) == len(set(ids)) == 200
 
 
-def test_who_lost_the_lease_settles_nothing(records: Records):
+def test_who_lost_the_lease_settles_nothing(records: Records) -> None:
     """A courier that comes late cannot overwrite what another has taken since."""
     outbox = Outbox(records.engine)
     made = records.announce("http://127.0.0.1/")
@@ -58,7 +58,7 @@ def test_who_lost_the_lease_settles_nothing(records: Records):
     assert records.row(made)["state"] == "delivered"
 
 
-def test_a_full_endpoint_is_passed_over(records: Records):
+def test_a_full_endpoint_is_passed_over(records: Records) -> None:
     """A claim takes no more of an endpoint than it has room for, counting what is under way."""
     outbox = Outbox(records.engine)
     for _ in range(5):
@@ -73,7 +73,7 @@ def test_a_full_endpoint_is_passed_over(records: Records):
     assert len(outbox.claim(room=1, cap=3, in_flight={})) == 1
 
 
-def test_what_ends_together_is_written_together(records: Records):
+def test_what_ends_together_is_written_together(records: Records) -> None:
     """Of many concurrent tries each gets its own end; one with a refused text fails alone."""
     outbox = Outbox(records.engine)
     made = [records.announce("http://127.0.0.1/") for _ in range(9)]
@@ -94,7 +94,7 @@ def test_what_ends_together_is_written_together(records: Records):
     assert [row["answer"] for row in answers] == [str(n) for n in range(9) if n != 4]
 
 
-def test_a_bug_leaves_nobody_waiting(records: Records):
+def test_a_bug_leaves_nobody_waiting(records: Records) -> None:
     """All tries of a broken transaction get its error; later tries are recorded."""
     outbox, broken = Outbox(records.engine), Try(None, Answered(200), Delivered())  # type: ignore[arg-type]
     made = records.announce("http://127.0.0.1/")

@@ -38,7 +38,7 @@ async def start(records: Records, directory: Path) -> asyncio.subprocess.Process
     )
 
 
-def test_a_courier_killed_in_mid_delivery_loses_nothing(records: Records, tmp_path: Path):
+def test_a_courier_killed_in_mid_delivery_loses_nothing(records: Records, tmp_path: Path) -> None:
     """After kill -9 the lease runs out, and another courier delivers the same message."""
 
     async def scenario() -> None:
@@ -61,7 +61,7 @@ def test_a_courier_killed_in_mid_delivery_loses_nothing(records: Records, tmp_pa
     assert records.states() == {"delivered": 1}
 
 
-def test_sigterm_finishes_what_is_under_way(records: Records, tmp_path: Path):
+def test_sigterm_finishes_what_is_under_way(records: Records, tmp_path: Path) -> None:
     """A courier that is told to stop waits for the answers, settles them, and exits with 0."""
 
     async def scenario() -> int:

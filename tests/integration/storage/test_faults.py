@@ -60,7 +60,7 @@ class Eager(Bench):
 
     def _add(self, request: Request, checkpoint: bytes | None = None) -> None:
         del checkpoint
-        self.device.here[request.id] = request
+        self.device.jobs[request.id] = request
         self.device.end(request.id, noise)
 
     def work(self, job_id: UUID) -> int:
@@ -89,7 +89,9 @@ def s3() -> Iterator[str]:
 def kept(key: str) -> bytes:
     """An object as S3 itself has it, past the network."""
     client = boto3.session.Session().client("s3")
-    return client.get_object(Bucket="images", Key=f"some/prefix/{key}")["Body"].read()
+    stored = client.get_object(Bucket="images", Key=f"some/prefix/{key}")
+    body: bytes = stored["Body"].read()
+    return body
 
 
 def test_no_success_without_its_object(

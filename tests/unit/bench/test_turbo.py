@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def test_arms_take_turns_and_the_first_picture_does_not_count():
+def test_arms_take_turns_and_the_first_picture_does_not_count() -> None:
     """The order alternates; each strategy gets the same prompts and seeds."""
     drawn: list[tuple[str, str, int]] = []
 
@@ -31,12 +31,12 @@ def result(turbo_s: float) -> dict[str, Any]:
     return {"machine": about, "commit": "0123abc", "strategies": strategies}
 
 
-def test_ratios_are_taken_picture_by_picture():
+def test_ratios_are_taken_picture_by_picture() -> None:
     """The median of 1/1 and 3/2, not the ratio of the medians."""
     assert "| farm, scenes | 2000 ms | 3000 ms | 1.25 |" in page(result(0.15))
 
 
-def test_the_page_says_whether_the_aim_is_met():
+def test_the_page_says_whether_the_aim_is_met() -> None:
     """200 ms from the call to the bytes."""
     assert "is met" in page(result(0.15))
     assert "is missed" in page(result(0.25))

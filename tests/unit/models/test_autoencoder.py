@@ -18,7 +18,7 @@ from models.scenes.autoencoder import (
 )
 
 
-def test_three_channels_are_block_averages():
+def test_three_channels_are_block_averages() -> None:
     """Latents hold the mean of each 8 x 8 block, exactly."""
     pictures = torch.rand(2, 3, 128, 128)
     latents = build().encode(pictures * 2 - 1).latents
@@ -26,7 +26,7 @@ def test_three_channels_are_block_averages():
     torch.testing.assert_close(latents[:, :FIXED], averages, atol=1e-5, rtol=0)
 
 
-def test_training_leaves_them_alone():
+def test_training_leaves_them_alone() -> None:
     """A step of training changes the fourth channel and none of the first three."""
     model, pictures = build(), torch.rand(2, 3, 128, 128) * 2 - 1
     before = model.encode(pictures).latents.detach()
@@ -38,7 +38,7 @@ def test_training_leaves_them_alone():
     assert not torch.allclose(after[:, FIXED:], before[:, FIXED:])
 
 
-def test_windows_are_cut_where_there_is_an_edge():
+def test_windows_are_cut_where_there_is_an_edge() -> None:
     """A picture with one small thing is always cut around it."""
     pictures = torch.zeros(20, 3, 128, 128)
     pictures[:, :, 90:100, 20:30] = 1
@@ -48,14 +48,14 @@ def test_windows_are_cut_where_there_is_an_edge():
     assert judged.any()
 
 
-def test_pixels_beside_a_cut_are_not_judged():
+def test_pixels_beside_a_cut_are_not_judged() -> None:
     """A window's border counts at the picture's rim and nowhere else."""
     _, judged = cut_outs(torch.zeros(1, 3, 128, 128), [(slice(0, 10), slice(3, 13))])
     assert judged[0, 0, :, 40].tolist() == [True] * 72 + [False] * 8
     assert judged[0, 0, 20].tolist() == [False] * 8 + [True] * 64 + [False] * 8
 
 
-def test_outlines_are_found_whatever_the_range():
+def test_outlines_are_found_whatever_the_range() -> None:
     """Pictures in [0, 1] give the same edges as in [-1, 1], in three equal channels."""
     pictures = torch.rand(2, 3, 32, 32)
     found = outlines(pictures)

@@ -22,7 +22,7 @@ def row(scored: dict[str, float]) -> str:
     return " | ".join(f"{100 * scored[point]:.0f} %" for point in POINTS) + " |"
 
 
-def test_the_tables_hold_what_was_measured():
+def test_the_tables_hold_what_was_measured() -> None:
     """The card shows the model's, the judge's and the turbo model's figures."""
     model, turbo = results("scenes"), results("scenes-turbo")
     two = next(run for run in turbo["runs"] if run["steps"] == 2)
@@ -37,7 +37,7 @@ def test_the_tables_hold_what_was_measured():
     assert f"on {model['prompts']} held-out prompts" in CARD
 
 
-def test_the_other_settings_hold_what_was_measured():
+def test_the_other_settings_hold_what_was_measured() -> None:
     """Each setting of the sweep, in the order in which it was taken."""
     points = ("background", "colour", "shape", "count", "position", "all")
     for run in results("scenes")["runs"][1:]:
@@ -47,7 +47,7 @@ def test_the_other_settings_hold_what_was_measured():
         assert run["prompts"] == 100
 
 
-def test_the_variants_have_the_effect_that_was_measured():
+def test_the_variants_have_the_effect_that_was_measured() -> None:
     """Turbo by its steps, the LoRA by what is filled, the ControlNet by the edges that are met."""
     for run in results("scenes-turbo")["runs"]:
         assert f"{100 * run['all']:.0f} % in {run['steps']}" in CARD
@@ -56,7 +56,7 @@ def test_the_variants_have_the_effect_that_was_measured():
         assert f"{100 * value:.0f} %" in CARD.split("## Variants")[1]
 
 
-def test_what_the_last_courses_were_worth_is_in_the_learning_curve():
+def test_what_the_last_courses_were_worth_is_in_the_learning_curve() -> None:
     """Shapes by samples, for the courses whose end was measured on many prompts."""
     curve = (ROOT / "bench" / "results" / "scenes-learning.jsonl").read_text().splitlines()
     measured = [json.loads(line) for line in curve][-4:]
@@ -64,7 +64,7 @@ def test_what_the_last_courses_were_worth_is_in_the_learning_curve():
     assert [row for row in rows if row not in CARD] == []
 
 
-def test_the_plot_ends_with_what_was_measured():
+def test_the_plot_ends_with_what_was_measured() -> None:
     """The last point of the learning curve is the shipped weights' run."""
     last = (ROOT / "bench" / "results" / "scenes-learning.jsonl").read_text().splitlines()[-1]
     run = results("scenes")["runs"][0]

@@ -23,7 +23,7 @@ def one(kind: str, x: float = 64, y: float = 64, half: float = 30) -> torch.Tens
 
 
 @pytest.mark.parametrize("kind", FIGURES)
-def test_figures_stay_within_their_box(kind: str):
+def test_figures_stay_within_their_box(kind: str) -> None:
     """No figure is drawn outside its half sides, and every one covers some of them."""
     ys, xs = one(kind).nonzero(as_tuple=True)
     assert len(ys) > 200
@@ -31,24 +31,24 @@ def test_figures_stay_within_their_box(kind: str):
     assert max(ys.max(), xs.max()) <= 64 + 33
 
 
-def test_a_circle_has_its_area():
+def test_a_circle_has_its_area() -> None:
     """A disc of radius 30 covers pi r squared pixels within one percent."""
     assert float(one("circle").sum()) == pytest.approx(3.1416 * 900, rel=0.01)
 
 
-def test_triangles_point_up():
+def test_triangles_point_up() -> None:
     """A triangle is wider below than above."""
     rows = one("triangle").sum(1)
     assert rows[85] > rows[45] > 0
 
 
-def test_edges_are_smooth():
+def test_edges_are_smooth() -> None:
     """Between inside and outside lie pixels of neither colour."""
     picture = draw([WHITE], [[Primitive("circle", 64, 64, 30, 30, RED)]])[0, 1]
     assert ((picture > 0.3) & (picture < 0.8)).sum() > 50
 
 
-def test_a_batch_equals_its_pictures_alone():
+def test_a_batch_equals_its_pictures_alone() -> None:
     """Pictures do not depend on what they are drawn beside."""
     rng = random.Random(4)
     scenes = [sample_scene(rng) for _ in range(12)]
@@ -60,7 +60,7 @@ def test_a_batch_equals_its_pictures_alone():
 
 
 @pytest.mark.parametrize("count", [2, 3, 4])
-def test_things_are_apart_and_on_the_canvas(count: int):
+def test_things_are_apart_and_on_the_canvas(count: int) -> None:
     """However often it is laid out, things neither touch nor leave the picture."""
     rng = random.Random(5)
     for _ in range(200):
@@ -77,7 +77,7 @@ def test_things_are_apart_and_on_the_canvas(count: int):
         assert min(gaps) > 4
 
 
-def test_a_gradient_runs_from_its_first_colour_to_its_second():
+def test_a_gradient_runs_from_its_first_colour_to_its_second() -> None:
     """The top is the first colour, the bottom the second."""
     scene = Scene(Backdrop("gradient", ("red", "blue")), (Group("white", "circle"),))
     picture = draw([scene], [place(scene, random.Random(0))])[0] * 255
@@ -87,7 +87,7 @@ def test_a_gradient_runs_from_its_first_colour_to_its_second():
         )
 
 
-def test_an_outline_is_not_filled():
+def test_an_outline_is_not_filled() -> None:
     """With a stroke the rim of a figure has its colour and its middle that of the backdrop."""
     disc = Primitive("circle", 64, 64, 30, 30, RED)
     picture = draw([WHITE], [[disc]], stroke_px=8)[0, 1]
@@ -96,7 +96,7 @@ def test_an_outline_is_not_filled():
     assert picture[64, 64 + 36] > 0.9
 
 
-def test_scattered_things_are_apart_and_on_the_canvas():
+def test_scattered_things_are_apart_and_on_the_canvas() -> None:
     """Scattered things do not touch or leave the picture, and nearly all find room."""
     rng = random.Random(6)
     asked = placed = 0

@@ -22,7 +22,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("drawn") / "drawn.pt"
 
 
-def test_what_is_kept_shows_what_was_meant(file: Path):
+def test_what_is_kept_shows_what_was_meant(file: Path) -> None:
     """Nearly all averages of a kept picture's latents are near those of the true picture."""
     found = drawn(load(), 8, seed=1, file=file)
     assert found is not None
@@ -36,7 +36,7 @@ def test_what_is_kept_shows_what_was_meant(file: Path):
     assert off.float().mean() <= module.WRONG
 
 
-def test_it_is_drawn_once(file: Path, monkeypatch: pytest.MonkeyPatch):
+def test_it_is_drawn_once(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the file there nothing is drawn again."""
     monkeypatch.setattr(module, "_draw", None)
     again = drawn(load(), 8, seed=1, file=file)
@@ -44,7 +44,7 @@ def test_it_is_drawn_once(file: Path, monkeypatch: pytest.MonkeyPatch):
     assert len(again[0]) == len(again[1])
 
 
-def test_a_denoiser_that_knows_nothing_teaches_nothing(tmp_path: Path):
+def test_a_denoiser_that_knows_nothing_teaches_nothing(tmp_path: Path) -> None:
     """If no picture is recognisable there are no lessons."""
     pipeline = load()
     for parameter in pipeline.unet.parameters():

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from app.config.repository import REPOSITORY
-from models.scenes import train
 from models.scenes.finish import FinishCourse, States
+from models.scenes.parts import Parts
 from models.scenes.scene import Backdrop, Scene
 
 SHIPPED = REPOSITORY / "models" / "scenes"
@@ -21,12 +21,12 @@ def scene(colour: str) -> Scene:
 @pytest.fixture
 def course() -> FinishCourse:
     """The shipped model's course, with four states at a time."""
-    parts = train.Parts.shipped(SHIPPED, torch.device("cpu"))
+    parts = Parts.shipped(SHIPPED, torch.device("cpu"))
     given = (parts.unet, parts.vae, parts.tokenizer, parts.encoder)
     return FinishCourse(*given, batch=4, seed=0, compiled=False)
 
 
-def test_it_is_asked_in_the_states_of_its_own_sampling(course: FinishCourse):
+def test_it_is_asked_in_the_states_of_its_own_sampling(course: FinishCourse) -> None:
     """Each drawn batch stores one state per step, from pure noise down to little."""
     course._draw()
     steps = course.own.steps.view(-1, 4)
@@ -64,7 +64,7 @@ def test_who_answers_with_the_picture_makes_no_mistake(
     assert course.loss(1) > 1e-5
 
 
-def test_the_oldest_states_leave():
+def test_the_oldest_states_leave() -> None:
     """No more are kept than asked for, and what is taken belongs together."""
     states = States(3)
     for number, colour in enumerate(("red", "blue", "green")):

@@ -35,14 +35,14 @@ class Doubling:
         return mse_loss(self.model(given).float(), 2 * given)
 
 
-def test_a_course_is_learned(tmp_path: Path):
+def test_a_course_is_learned(tmp_path: Path) -> None:
     """After the plan's steps the model can do what it was taught."""
     course = Doubling()
     Trainer(course, PLAN, tmp_path, seed=0).run()
     assert abs(course.model.weight.item() - 2) < 0.2
 
 
-def test_a_stopped_course_goes_on_from_its_checkpoint(tmp_path: Path):
+def test_a_stopped_course_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     """Half a course and a new start end in the plan's number of steps, not more."""
     Trainer(Doubling(), dataclasses.replace(PLAN, steps=60), tmp_path, seed=0).run()
     course = Doubling()
@@ -52,7 +52,7 @@ def test_a_stopped_course_goes_on_from_its_checkpoint(tmp_path: Path):
     assert (min(course.steps), max(course.steps)) == (60, 119)
 
 
-def test_a_finished_course_is_not_taken_again(tmp_path: Path):
+def test_a_finished_course_is_not_taken_again(tmp_path: Path) -> None:
     """A second run only loads the averaged weights."""
     first, second = Doubling(), Doubling()
     Trainer(first, PLAN, tmp_path, seed=0).run()
@@ -61,20 +61,20 @@ def test_a_finished_course_is_not_taken_again(tmp_path: Path):
     torch.testing.assert_close(second.model.weight, first.model.weight)
 
 
-def test_the_log_has_a_line_for_every_hundred_steps(tmp_path: Path):
+def test_the_log_has_a_line_for_every_hundred_steps(tmp_path: Path) -> None:
     """Loss against samples can be drawn from the log."""
     Trainer(Doubling(), PLAN, tmp_path, seed=0).run()
     assert '"samples": 1600' in (tmp_path / "doubling.jsonl").read_text()
 
 
-def test_the_rate_rises_holds_and_falls():
+def test_the_rate_rises_holds_and_falls() -> None:
     """Warm-up, the full rate for a while, and almost nothing at the end."""
     rates = [PLAN.rate_at(step) for step in (0, 10, 45, 119)]
     assert rates[0] < rates[1] == rates[2] == PLAN.rate
     assert rates[3] < 0.1 * PLAN.rate
 
 
-def test_the_average_follows():
+def test_the_average_follows() -> None:
     """A constant weight becomes its own average."""
     layer = nn.Linear(1, 1)
     average = Average(list(layer.parameters()), decay=0.5)

@@ -9,9 +9,10 @@ import torch
 from diffusers import ControlNetModel, StableDiffusionControlNetPipeline
 from PIL import Image
 
-from models.scenes import denoiser, train
+from models.scenes import denoiser
 from models.scenes.evaluate import Setting, load, sample
 from models.scenes.export import export_controlnet
+from models.scenes.parts import Parts
 from models.scenes.variants import TurboCourse, build_edges
 from tests.unit.models.program import run
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 MOTIF_WORDS = ("house", "tree", "boat", "face", "sail", "smil", "sad")
 
 
-def test_what_it_writes_is_a_stock_pipeline(made: Path):
+def test_what_it_writes_is_a_stock_pipeline(made: Path) -> None:
     """The folder loads in fp32 and draws a picture of 128 x 128."""
     assert sample(load(made / "model"), ["a red circle"], Setting(steps=2)).shape[1:] == (
         128,
@@ -30,7 +31,9 @@ def test_what_it_writes_is_a_stock_pipeline(made: Path):
     )
 
 
-def test_a_second_run_has_nothing_left_to_do(made: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_second_run_has_nothing_left_to_do(
+    made: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Started again on finished checkpoints it only exports, to the same bytes."""
     weights = made / "model" / "unet" / "diffusion_pytorch_model.safetensors"
     before = weights.read_bytes()
@@ -39,7 +42,7 @@ def test_a_second_run_has_nothing_left_to_do(made: Path, capsys: pytest.CaptureF
     assert "written to" in capsys.readouterr().out
 
 
-def test_a_shipped_model_can_be_taught_further(made: Path, tmp_path: Path):
+def test_a_shipped_model_can_be_taught_further(made: Path, tmp_path: Path) -> None:
     """`--start` goes on from an exported folder and leaves its words alone."""
     run(tmp_path, "--start", str(made / "model"), "--out", str(tmp_path / "model"))
     words = Path("text_encoder") / "model.safetensors"
@@ -49,7 +52,7 @@ def test_a_shipped_model_can_be_taught_further(made: Path, tmp_path: Path):
     assert (new / weights).read_bytes() != (old / weights).read_bytes()
 
 
-def test_the_last_course_can_be_taken_alone(made: Path, tmp_path: Path):
+def test_the_last_course_can_be_taken_alone(made: Path, tmp_path: Path) -> None:
     """Training from a shipped model changes the denoiser only."""
     options = ("--denoiser-steps", "0", "--decoder-steps", "0")
     run(tmp_path, "--start", str(made / "model"), "--out", str(tmp_path / "model"), *options)
@@ -62,7 +65,7 @@ def test_the_last_course_can_be_taken_alone(made: Path, tmp_path: Path):
     assert changed == {"unet"}
 
 
-def test_a_turbo_model_is_a_stock_pipeline(made: Path, tmp_path: Path):
+def test_a_turbo_model_is_a_stock_pipeline(made: Path, tmp_path: Path) -> None:
     """The model is written beside the parts it shares, and draws in one step without guidance."""
     turbo = tmp_path / "turbo"
     run(tmp_path, "--make", "turbo", "--start", str(made / "model"), "--out", str(turbo))
@@ -71,7 +74,7 @@ def test_a_turbo_model_is_a_stock_pipeline(made: Path, tmp_path: Path):
     assert sample(load(turbo), ["a red circle"], Setting(1, 1.0, "lcm")).shape == (1, 128, 128, 3)
 
 
-def test_a_style_is_loaded_by_stock_pipelines(made: Path, tmp_path: Path):
+def test_a_style_is_loaded_by_stock_pipelines(made: Path, tmp_path: Path) -> None:
     """The LoRA is under 3 MB, and with it the same seed gives another picture."""
     style = tmp_path / "outline"
     run(tmp_path, "--make", "outline", "--start", str(made / "model"), "--out", str(style))
@@ -88,7 +91,7 @@ def test_a_style_is_loaded_by_stock_pipelines(made: Path, tmp_path: Path):
     assert not torch.equal(before, draw())
 
 
-def test_a_controlnet_keeps_its_weights_well_enough(tmp_path: Path):
+def test_a_controlnet_keeps_its_weights_well_enough(tmp_path: Path) -> None:
     """Stored in 8 bits it comes back in fp32, each tensor within 7 % of what it was."""
     torch.manual_seed(0)
     net = build_edges(denoiser.build())
@@ -105,7 +108,7 @@ def test_a_controlnet_keeps_its_weights_well_enough(tmp_path: Path):
 
 def test_the_student_learns_from_its_teacher_only_what_is_open(
     made: Path, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     """Motifs are as the teacher draws them of that noise; all else is what the renderer draws."""
     asked: list[str] = []
 
@@ -114,7 +117,7 @@ def test_the_student_learns_from_its_teacher_only_what_is_open(
         return noise + 9
 
     monkeypatch.setattr(TurboCourse, "_as_the_teacher", teach)
-    course = TurboCourse(train.Parts.shipped(made / "model", torch.device("cpu")), 24, 0)
+    course = TurboCourse(Parts.shipped(made / "model", torch.device("cpu")), 24, 0)
     course._renew()
     taught = [(pair[1] - pair[0]).sub(9).abs().max() < 1e-5 for pair in course.pairs]
     assert 0 < sum(taught) < 24
@@ -122,7 +125,7 @@ def test_the_student_learns_from_its_teacher_only_what_is_open(
     assert all(any(word in words for word in MOTIF_WORDS) for words in asked)
 
 
-def test_edges_are_taken_by_stock_pipelines(made: Path, tmp_path: Path):
+def test_edges_are_taken_by_stock_pipelines(made: Path, tmp_path: Path) -> None:
     """The ControlNet is under 3 MB, loads by itself and fits the model it was made for."""
     edges = tmp_path / "edges"
     run(tmp_path, "--make", "edges", "--start", str(made / "model"), "--out", str(edges))

@@ -48,7 +48,7 @@ def private() -> GuardedBackend:
     return GuardedBackend(resolve, allow_private=True)
 
 
-def test_a_redirect_is_an_answer_and_is_not_followed(canary: Canary):
+def test_a_redirect_is_an_answer_and_is_not_followed(canary: Canary) -> None:
     """A redirect to loopback comes back as its status; nobody goes there."""
     answer = f"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:{canary.port}/\r\n\r\n"
 
@@ -63,7 +63,9 @@ def test_a_redirect_is_an_answer_and_is_not_followed(canary: Canary):
     assert canary.untouched
 
 
-def test_proxies_of_the_environment_are_ignored(canary: Canary, monkeypatch: pytest.MonkeyPatch):
+def test_proxies_of_the_environment_are_ignored(
+    canary: Canary, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A proxy in the environment would dial unchecked addresses for us, so none is used."""
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "all_proxy"):
         monkeypatch.setenv(name, f"http://127.0.0.1:{canary.port}")
@@ -77,7 +79,7 @@ def test_proxies_of_the_environment_are_ignored(canary: Canary, monkeypatch: pyt
     assert canary.untouched
 
 
-def test_only_the_beginning_of_an_answer_is_read():
+def test_only_the_beginning_of_an_answer_is_read() -> None:
     """A body without end costs its first bytes and no more."""
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -101,7 +103,7 @@ def test_only_the_beginning_of_an_answer_is_read():
 @pytest.mark.parametrize(
     "beginning", [b"", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nslow"]
 )
-def test_an_answer_that_does_not_come_in_time_is_none(beginning: bytes):
+def test_an_answer_that_does_not_come_in_time_is_none(beginning: bytes) -> None:
     """The time limit covers the whole answer, wherever it gets stuck."""
     over = asyncio.Event()
 
@@ -124,7 +126,7 @@ def test_an_answer_that_does_not_come_in_time_is_none(beginning: bytes):
 
 
 @pytest.mark.parametrize("answer", [b"", b"SSH-2.0-OpenSSH_9.6\r\n", b"HTTP/1.1 200 OK\r\nContent"])
-def test_what_is_not_http_is_an_outbound_error(answer: bytes):
+def test_what_is_not_http_is_an_outbound_error(answer: bytes) -> None:
     """A server that hangs up or speaks another protocol fails the try."""
 
     async def post() -> None:
@@ -168,14 +170,14 @@ async def post_over_tls(host: str, server: ssl.SSLContext, client: ssl.SSLContex
         return (await outbound.post(f"https://{host}:{port}/", {}, b"{}")).status
 
 
-def test_tls_asks_for_the_name_though_an_address_is_dialled(certificate: Path):
+def test_tls_asks_for_the_name_though_an_address_is_dialled(certificate: Path) -> None:
     """The server is told the URL's name, and its certificate is checked against that."""
     asked: list[str | None] = []
     assert asyncio.run(post_over_tls("hooks.example.com", *tls(certificate, asked))) == 200
     assert asked == ["hooks.example.com"]
 
 
-def test_a_certificate_of_another_name_is_refused(certificate: Path):
+def test_a_certificate_of_another_name_is_refused(certificate: Path) -> None:
     """A server that cannot show a certificate for the URL's name gets nothing."""
     asked: list[str | None] = []
     with pytest.raises(OutboundError, match="certificate"):

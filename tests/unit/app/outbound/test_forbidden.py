@@ -175,7 +175,7 @@ def test_there_are_a_hundred_targets() -> None:
 
 
 @pytest.mark.parametrize("host", [*INSIDE, *SPELLINGS, *TRICKS])
-def test_no_url_reaches_an_inside_address(host: str, canary: Canary, resolver: Resolver):
+def test_no_url_reaches_an_inside_address(host: str, canary: Canary, resolver: Resolver) -> None:
     """A post to any spelling of an inside address is refused, and the canary sits untouched."""
 
     async def post() -> None:
@@ -188,7 +188,7 @@ def test_no_url_reaches_an_inside_address(host: str, canary: Canary, resolver: R
 
 
 @pytest.mark.parametrize("host", [*INSIDE, *SPELLINGS])
-def test_the_connector_refuses_inside_addresses_by_itself(host: str, resolver: Resolver):
+def test_the_connector_refuses_inside_addresses_by_itself(host: str, resolver: Resolver) -> None:
     """Even if a URL slipped past the early check, the connector dials no inside address."""
     network = Diallers()
     backend = GuardedBackend(resolver, dialler=network)
@@ -199,7 +199,7 @@ def test_the_connector_refuses_inside_addresses_by_itself(host: str, resolver: R
 
 
 @pytest.mark.parametrize("address", INSIDE)
-def test_a_name_with_an_inside_address_is_refused(address: str):
+def test_a_name_with_an_inside_address_is_refused(address: str) -> None:
     """A name that leads inside is refused, alone or beside a public address, in either order."""
     network = Diallers()
     for answer in ([address], [PUBLIC, address], [address, PUBLIC]):
@@ -211,7 +211,7 @@ def test_a_name_with_an_inside_address_is_refused(address: str):
 
 
 @pytest.mark.parametrize("address", OPEN)
-def test_public_addresses_are_dialled(address: str):
+def test_public_addresses_are_dialled(address: str) -> None:
     """The guard lets the open internet through, so the refusals above are not a closed door."""
     network = Diallers()
     backend = GuardedBackend(Names([address]), dialler=network)
@@ -220,7 +220,7 @@ def test_public_addresses_are_dialled(address: str):
     assert network.dialled == [address]
 
 
-def test_a_name_is_resolved_once_and_the_checked_address_is_dialled():
+def test_a_name_is_resolved_once_and_the_checked_address_is_dialled() -> None:
     """A name server that changes its answer after the check gains nothing."""
     network, names = Diallers(), Names([PUBLIC], ["127.0.0.1"])
     backend = GuardedBackend(names, dialler=network)
@@ -232,7 +232,7 @@ def test_a_name_is_resolved_once_and_the_checked_address_is_dialled():
     assert network.dialled == [PUBLIC]
 
 
-def test_addresses_are_dialled_in_turn_up_to_three():
+def test_addresses_are_dialled_in_turn_up_to_three() -> None:
     """When an address does not answer the next is dialled, but a long list is not walked."""
     network = Diallers()
     backend = GuardedBackend(Names([f"8.8.8.{n}" for n in range(9)]), dialler=network)
@@ -242,7 +242,7 @@ def test_addresses_are_dialled_in_turn_up_to_three():
 
 
 @pytest.mark.parametrize("answer", [OSError("no such host"), UnicodeError("label too long"), []])
-def test_a_name_without_an_address_is_an_outbound_error(answer: Exception | list[str]):
+def test_a_name_without_an_address_is_an_outbound_error(answer: Exception | list[str]) -> None:
     """A name that does not resolve fails the try, and is not a crash."""
 
     async def resolve(_host: str, _port: int) -> list[str]:
@@ -258,7 +258,7 @@ def test_a_name_without_an_address_is_an_outbound_error(answer: Exception | list
         asyncio.run(post())
 
 
-def test_no_socket_file_is_opened():
+def test_no_socket_file_is_opened() -> None:
     """The guarded network has no unix sockets in it."""
     with pytest.raises(ForbiddenAddress):
         asyncio.run(GuardedBackend(Names([PUBLIC])).connect_unix_socket("/run/docker.sock"))
@@ -267,7 +267,7 @@ def test_no_socket_file_is_opened():
 @given(st.ip_addresses())
 def test_what_python_calls_private_is_never_public(
     address: ipaddress.IPv4Address | ipaddress.IPv6Address,
-):
+) -> None:
     """Our list is at least as strict as the standard library's."""
     if address.is_private or address.is_multicast or address.is_reserved or address.is_link_local:
         assert not is_public(address)

@@ -22,7 +22,7 @@ from app.outbound.urls import ForbiddenUrl, Target, check_url, parse_url
         "HTTPS://EXAMPLE.COM/Hooks",
     ],
 )
-def test_public_https_urls_pass(url: str):
+def test_public_https_urls_pass(url: str) -> None:
     """An https URL of a public host is taken as it is."""
     check_url(url)
 
@@ -73,7 +73,7 @@ def test_public_https_urls_pass(url: str):
         ("https://127.0.0.1./", "four decimal numbers"),
     ],
 )
-def test_other_urls_are_refused_with_the_reason(url: str, reason: str):
+def test_other_urls_are_refused_with_the_reason(url: str, reason: str) -> None:
     """Each refused URL is refused for its own reason."""
     with pytest.raises(ForbiddenUrl, match=reason):
         check_url(url)
@@ -82,19 +82,19 @@ def test_other_urls_are_refused_with_the_reason(url: str, reason: str):
 @pytest.mark.parametrize(
     "url", ["http://127.0.0.1:80/", "http://localhost:25/", "https://[::1]/", "http://10.0.0.1"]
 )
-def test_a_farm_of_ones_own_may_post_anywhere(url: str):
+def test_a_farm_of_ones_own_may_post_anywhere(url: str) -> None:
     """With allow_private, http and private hosts pass."""
     check_url(url, allow_private=True)
 
 
 @pytest.mark.parametrize("url", ["ftp://localhost/", "http://a@localhost/", "http://127.1/"])
-def test_a_farm_of_ones_own_still_wants_a_plain_url(url: str):
+def test_a_farm_of_ones_own_still_wants_a_plain_url(url: str) -> None:
     """allow_private lifts the address rules, not the rules of form."""
     with pytest.raises(ForbiddenUrl):
         check_url(url, allow_private=True)
 
 
-def test_a_url_is_taken_apart_for_sending():
+def test_a_url_is_taken_apart_for_sending() -> None:
     """Host, port, Host header and request target come from one parse; a fragment is not sent."""
     assert parse_url("https://Example.com:8443?a=1#top") == Target(
         scheme="https",

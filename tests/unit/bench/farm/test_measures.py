@@ -24,7 +24,7 @@ def _parts() -> Parts:
     return Parts.of(BEGAN, _at(2), _at(10), row)
 
 
-def test_parts_add_up_to_the_whole():
+def test_parts_add_up_to_the_whole() -> None:
     """All parts but the submitting call, which overlaps, make up the time from call to answer."""
     parts = _parts()
     shares = parts.figures()
@@ -33,13 +33,13 @@ def test_parts_add_up_to_the_whole():
     assert (parts.accept_s, parts.queued_s, parts.other_s, parts.answer_s) == (1, 2, 1, 1)
 
 
-def test_overhead_is_all_but_rendering():
+def test_overhead_is_all_but_rendering() -> None:
     """The latency's overhead is the whole without the rendering, and its ratio is over it."""
     found = figures([_parts()])
     assert (found["overhead_s"], found["times_render"]) == (6.0, 2.5)
 
 
-def test_sides_take_turns():
+def test_sides_take_turns() -> None:
     """Who goes first changes from round to round, and the result keeps the order given."""
     order: list[str] = []
 
@@ -54,14 +54,14 @@ def test_sides_take_turns():
     assert turned("ab", 1) == ["b", "a"]
 
 
-def test_processor_time_counts_each_process_of_a_tree_once():
+def test_processor_time_counts_each_process_of_a_tree_once() -> None:
     """A root, its descendants and another root below it count once, strangers never."""
     usages = {1: Usage(0, 10.0), 2: Usage(1, 1.0), 3: Usage(2, 2.0), 4: Usage(3, 4.0)}
     assert total(usages, [2, 3]) == 7.0
     assert total(usages, [99]) == 0.0
 
 
-def test_a_process_name_may_hold_anything():
+def test_a_process_name_may_hold_anything() -> None:
     """Parent and times are read from a line whose process name holds brackets and spaces."""
     numbers = " ".join(["0"] * 9 + ["100", "100", "0", "0"] + ["0"] * 30)
     usage = Usage.of(f"7 (odd) name) S 3 {numbers}\n")
@@ -69,7 +69,7 @@ def test_a_process_name_may_hold_anything():
     assert usage.seconds > 0
 
 
-def test_quick_plan_asks_for_less_of_the_same():
+def test_quick_plan_asks_for_less_of_the_same() -> None:
     """The quick plan has fewer jobs, and the same kinds."""
     quick, full = Plan().quick(), Plan()
     assert len(quick.burst_asks()) < len(full.burst_asks())

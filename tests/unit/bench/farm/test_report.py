@@ -43,7 +43,7 @@ def _result() -> dict[str, Any]:
     }  # fmt: skip
 
 
-def test_the_table_comes_from_the_json(tmp_path: Path):
+def test_the_table_comes_from_the_json(tmp_path: Path) -> None:
     """Writing a result leaves its JSON, a table with each figure's median and ratio, and a PNG."""
     table = write(_result(), tmp_path)
     text = table.read_text()
@@ -55,7 +55,7 @@ def test_the_table_comes_from_the_json(tmp_path: Path):
     assert Image.open(tmp_path / "main_line.png").width > 100
 
 
-def test_a_part_that_was_not_measured_has_no_table():
+def test_a_part_that_was_not_measured_has_no_table() -> None:
     """A run of one part gives the tables of that part only."""
     result = _result()
     del result["parts"]["burst"], result["parts"]["throughput"]
@@ -63,7 +63,7 @@ def test_a_part_that_was_not_measured_has_no_table():
     assert "One small job" in markdown(result)
 
 
-def test_a_figure_is_shown_in_its_own_unit():
+def test_a_figure_is_shown_in_its_own_unit() -> None:
     """Seconds are milliseconds when small, rates have no unit."""
     assert spread("total_s", 0.1, [0.05, 0.2]) == "100 ms (50.0 to 200)"
     assert spread("last_s", 12.0, [11.0, 13.0]) == "12.0 s (11.0 to 13.0)"

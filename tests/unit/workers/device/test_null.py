@@ -22,10 +22,7 @@ def test_a_null_model_gives_grey_pictures_of_the_requested_size(start: Start) ->
 
 
 def test_null_jobs_wait_concurrently() -> None:
-    """Each job ends after its own delay, which counts from its addition.
-
-    Then the engine is idle.
-    """
+    """Each job ends after its own delay from its addition; then the engine is idle."""
     now = [0.0]
     engine = NullEngine({"slow": 2.0, "quick": 1.0}, clock=lambda: now[0])
     engine.add(request("a", "slow"))

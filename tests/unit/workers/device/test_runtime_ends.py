@@ -18,10 +18,7 @@ __all__ = ["start"]
 
 @pytest.mark.parametrize("how", ["lose", "break"])
 def test_a_lost_device_ends_every_future_and_accepts_no_more(start: Start, how: str) -> None:
-    """Jobs in the engine raise DeviceLost.
-
-    Waiting and later ones are cancelled; no future hangs.
-    """
+    """Jobs in the engine raise DeviceLost; waiting and later ones are cancelled; none hangs."""
     engine = Scripted()
     engine.leave.clear()
     runtime = start(engine)

@@ -1,4 +1,4 @@
-"""One thread for torch, and the tiny pipelines, built once."""
+"""Fixtures: one thread for torch, and the tiny pipelines, built once."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
-from tests.unit.workers.engine.families import FAMILIES
+from tests.unit.workers.engine.tiny_pipelines import FAMILIES
 from workers.pipelines.model import wrap
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> Iterator[None]:
-    """Keep torch to one thread: tiny tensors gain nothing from more."""
+    """Limit torch to one thread: tiny tensors gain nothing from more."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -27,19 +27,19 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def stock() -> dict[str, Any]:
-    """Give each family's untouched pipeline."""
+    """Return each family's stock pipeline."""
     return {name: build() for name, build in FAMILIES.items()}
 
 
 @pytest.fixture(scope="session")
 def models(stock: dict[str, Any]) -> dict[str, LoadedModel]:
-    """Give the same pipelines as the engine serves them."""
+    """Return the same pipelines, adapted to the engine."""
     return {name: wrap(pipeline, name=name) for name, pipeline in stock.items()}
 
 
 @pytest.fixture
 def hook_denoiser(stock: dict[str, Any]) -> Iterator[Callable[[Callable[..., Any]], None]]:
-    """Have a function look at the arguments of each forward of the `sd` UNet."""
+    """Return a function that registers a hook for the sample of each forward of the `sd` UNet."""
     handles = []
 
     def hook(function: Callable[..., Any]) -> None:

@@ -1,4 +1,4 @@
-"""The memo: equal encoder calls are answered, within a limit of bytes."""
+"""EncoderCache: it answers equal encoder calls, within a limit of bytes."""
 
 from __future__ import annotations
 
@@ -13,64 +13,64 @@ ROW = torch.zeros(1, 4)  # 16 bytes
 
 
 def call(token: int, method: ModuleMethod = ENCODER) -> Call:
-    """Encode one token."""
+    """Return a call for one token."""
     return Call.bind(method, (torch.tensor([[token]]),), {})
 
 
-def test_equal_tokens_are_known_and_others_are_not() -> None:
-    """The key is the values, not the tensor that holds them."""
-    memo = EncoderCache()
-    memo.put(call(1), (ROW + 1,))
-    assert torch.equal(memo.get(call(1))[0], ROW + 1)
-    assert memo.get(call(2)) is None
+def test_equal_tokens_hit_and_others_miss() -> None:
+    """The key is the values, not the tensor object."""
+    cache = EncoderCache()
+    cache.put(call(1), (ROW + 1,))
+    assert torch.equal(cache.get(call(1))[0], ROW + 1)
+    assert cache.get(call(2)) is None
 
 
-def test_denoising_is_never_remembered() -> None:
-    """Only encoders repeat themselves."""
-    memo = EncoderCache()
-    memo.put(call(1, DENOISER), ROW)
-    assert memo.get(call(1, DENOISER)) is None
+def test_denoiser_calls_are_not_cached() -> None:
+    """Only encoder calls repeat."""
+    cache = EncoderCache()
+    cache.put(call(1, DENOISER), ROW)
+    assert cache.get(call(1, DENOISER)) is None
 
 
 def test_an_answer_is_a_copy() -> None:
-    """A job that edits its embeddings does not edit those of the next."""
-    memo = EncoderCache()
-    memo.put(call(1), ROW)
-    memo.get(call(1)).fill_(9)
-    assert torch.equal(memo.get(call(1)), ROW)
+    """A job that edits its embeddings does not change those of the next job."""
+    cache = EncoderCache()
+    cache.put(call(1), ROW)
+    cache.get(call(1)).fill_(9)
+    assert torch.equal(cache.get(call(1)), ROW)
 
 
 def test_the_least_recently_used_leaves_first() -> None:
-    """Over the limit, what was asked for last stays."""
-    memo = EncoderCache(limit_bytes=32)
-    memo.put(call(1), ROW)
-    memo.put(call(2), ROW)
-    memo.get(call(1))
-    memo.put(call(3), ROW)
-    known = [token for token in (1, 2, 3) if memo.get(call(token)) is not None]
+    """Over the limit, the most recently used results stay."""
+    cache = EncoderCache(limit_bytes=32)
+    cache.put(call(1), ROW)
+    cache.put(call(2), ROW)
+    cache.get(call(1))
+    cache.put(call(3), ROW)
+    known = [token for token in (1, 2, 3) if cache.get(call(token)) is not None]
     assert known == [1, 3]
 
 
-def test_a_memo_of_no_size_remembers_nothing() -> None:
-    """0 bytes switch it off."""
-    memo = EncoderCache(limit_bytes=0)
-    memo.put(call(1), ROW)
-    assert memo.get(call(1)) is None
+def test_a_limit_of_0_switches_the_cache_off() -> None:
+    """With 0 bytes no result is kept."""
+    cache = EncoderCache(limit_bytes=0)
+    cache.put(call(1), ROW)
+    assert cache.get(call(1)) is None
 
 
-def test_a_result_beyond_the_limit_is_not_kept() -> None:
-    """One huge result does not push out everything else."""
-    memo = EncoderCache(limit_bytes=32)
-    memo.put(call(1), ROW)
-    memo.put(call(2), torch.zeros(9, 4))
-    assert memo.get(call(2)) is None
-    assert memo.get(call(1)) is not None
+def test_a_result_larger_than_the_limit_is_not_kept() -> None:
+    """A huge result does not evict all others."""
+    cache = EncoderCache(limit_bytes=32)
+    cache.put(call(1), ROW)
+    cache.put(call(2), torch.zeros(9, 4))
+    assert cache.get(call(2)) is None
+    assert cache.get(call(1)) is not None
 
 
 def test_the_same_result_twice_counts_once() -> None:
-    """Two jobs with one text in one forward do not fill the memo twice."""
-    memo = EncoderCache(limit_bytes=32)
-    memo.put(call(1), ROW)
-    memo.put(call(2), ROW)
-    memo.put(call(2), ROW)
-    assert memo.get(call(1)) is not None
+    """Two jobs with equal texts in one forward do not fill the cache twice."""
+    cache = EncoderCache(limit_bytes=32)
+    cache.put(call(1), ROW)
+    cache.put(call(2), ROW)
+    cache.put(call(2), ROW)
+    assert cache.get(call(1)) is not None

@@ -1,4 +1,4 @@
-"""The engine: joining, leaving, and whose fault a fault is."""
+"""Engine: joining, leaving, errors and admission."""
 
 from __future__ import annotations
 
@@ -8,7 +8,15 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.unit.workers.engine.alone import distance, engine_of, picture, request, run_until_idle
+from tests.unit.workers.engine.reference import (
+    distance,
+    engine_of,
+    failed,
+    finished,
+    picture,
+    request,
+    run_until_idle,
+)
 from workers.engine.request import BadRequest, Cancelled, DeviceLost, Failed, Finished, NotFinite
 
 if TYPE_CHECKING:
@@ -18,42 +26,41 @@ if TYPE_CHECKING:
 
 
 def test_an_engine_without_jobs_is_idle(models: dict[str, LoadedModel]) -> None:
-    """With nothing to do a step does nothing and returns nothing."""
+    """A step without jobs does nothing and returns nothing."""
     engine = engine_of(models)
     assert engine.idle
     assert engine.step() == []
     assert engine.stats.mean_rows == 0
 
 
-def test_a_finished_job_carries_its_pictures_and_what_they_cost(
+def test_a_finished_job_has_its_pictures_and_its_device_seconds(
     models: dict[str, LoadedModel],
 ) -> None:
-    """The outcome names the seeds and the job's share of the device's seconds."""
+    """The outcome has the seeds and the job's share of the device's seconds."""
     engine = engine_of(models)
     engine.add(request("a", num_images=2, width=24, height=16, seed=40))
-    finished = run_until_idle(engine)["a"]
-    assert isinstance(finished, Finished)
-    assert [image.shape for image in finished.pixels] == [(16, 24, 3)] * 2
-    assert [str(image.dtype) for image in finished.pixels] == ["uint8"] * 2
-    assert finished.seeds == (40, 41)
-    assert finished.steps == 4
-    assert finished.device_s == pytest.approx(sum(engine.stats.forwards.values()))
+    outcome = finished(run_until_idle(engine)["a"])
+    assert [image.shape for image in outcome.pixels] == [(16, 24, 3)] * 2
+    assert [str(image.dtype) for image in outcome.pixels] == ["uint8"] * 2
+    assert outcome.seeds == (40, 41)
+    assert outcome.steps == 4
+    assert outcome.device_s == pytest.approx(sum(engine.stats.forwards.values()))
 
 
-def test_those_who_share_a_forward_share_its_seconds(models: dict[str, LoadedModel]) -> None:
+def test_jobs_that_share_a_forward_share_its_seconds(models: dict[str, LoadedModel]) -> None:
     """The shares of all jobs add up to the seconds that the forwards took."""
     engine = engine_of(models)
     engine.add(request("a", num_images=2))
     engine.add(request("b", num_inference_steps=7))
-    outcomes = run_until_idle(engine)
-    assert outcomes["a"].device_s > outcomes["b"].device_s / 2
-    total = sum(finished.device_s for finished in outcomes.values())
+    device_s = {name: finished(job).device_s for name, job in run_until_idle(engine).items()}
+    assert device_s["a"] > device_s["b"] / 2
+    total = sum(device_s.values())
     assert total == pytest.approx(sum(engine.stats.forwards.values()))
 
 
 @pytest.mark.parametrize("scheduler", ["ddim", "heun", "pndm", "lcm"])
 @pytest.mark.parametrize("strength", [None, 0.5])
-def test_progress_counts_steps_and_arrives(
+def test_progress_counts_steps_to_the_end(
     scheduler: str, strength: float | None, models: dict[str, LoadedModel]
 ) -> None:
     """Progress never falls and ends at (steps, steps), however often the denoiser is called."""
@@ -62,26 +69,26 @@ def test_progress_counts_steps_and_arrives(
     engine.add(
         request("a", num_inference_steps=6, scheduler=scheduler, image=image, strength=strength)
     )
-    seen = [engine.progress()["a"]]
+    progress = [engine.progress()["a"]]
     while not engine.idle:
         engine.step()
-        seen += engine.progress().values()
-    assert seen[0] == (0, 6)
-    assert seen[-1] == (6, 6)
-    assert seen == sorted(seen)
-    assert len(set(seen)) >= 4
+        progress += engine.progress().values()
+    assert progress[0] == (0, 6)
+    assert progress[-1] == (6, 6)
+    assert progress == sorted(progress)
+    assert len(set(progress)) >= 4
 
 
-def test_a_cancelled_job_leaves_and_its_mates_do_not_notice(
+def test_a_cancelled_job_leaves_without_effect_on_others(
     models: dict[str, LoadedModel],
 ) -> None:
-    """Cancelled in mid-flight it is reported by the next step; the mates' pictures are as alone."""
+    """The next step reports it; the other job's picture stays the unbatched one."""
     engine = engine_of(models)
-    engine.add(request("mate", num_inference_steps=12))
-    alone = run_until_idle(engine)["mate"]
+    engine.add(request("other", num_inference_steps=12))
+    unbatched = finished(run_until_idle(engine)["other"])
 
     engine = engine_of(models)
-    engine.add(request("mate", num_inference_steps=12))
+    engine.add(request("other", num_inference_steps=12))
     engine.add(request("gone", num_inference_steps=8, seed=1))
     while engine.progress()["gone"][0] < 2:
         assert engine.step() == []
@@ -89,11 +96,11 @@ def test_a_cancelled_job_leaves_and_its_mates_do_not_notice(
     assert Cancelled("gone") in engine.step()
     assert "gone" not in engine.progress()
     assert not engine.cancel("gone")
-    assert distance(run_until_idle(engine)["mate"], alone.pixels) <= 1
+    assert distance(run_until_idle(engine)["other"], unbatched.pixels) <= 1
 
 
 def test_a_job_cancelled_before_it_starts_never_runs(models: dict[str, LoadedModel]) -> None:
-    """It costs no forward."""
+    """Its outcome comes from the next step, without any forward."""
     engine = engine_of(models)
     engine.add(request("gone"))
     engine.cancel("gone")
@@ -103,53 +110,53 @@ def test_a_job_cancelled_before_it_starts_never_runs(models: dict[str, LoadedMod
 
 
 def test_a_cancelled_pipeline_is_unwound(models: dict[str, LoadedModel]) -> None:
-    """Its greenlet is finished: the pipeline's `finally` blocks have run and it is freed."""
+    """Its greenlet has ended: the pipeline's `finally` blocks have run and its memory is free."""
     engine = engine_of(models)
     engine.add(request("gone"))
     engine.step()
     coroutine = engine._in_flight["gone"]._coroutine
-    assert not coroutine.done
+    done_before = coroutine.done
     engine.cancel("gone")
     engine.step()
-    assert coroutine.done
+    assert (done_before, coroutine.done) == (False, True)
     assert coroutine.call is None
 
 
-def test_one_faulty_job_fails_alone(models: dict[str, LoadedModel]) -> None:
-    """A job whose pipeline raises and one whose latents overflow fail; their mate does not."""
+def test_a_faulty_job_does_not_fail_others(models: dict[str, LoadedModel]) -> None:
+    """A job that raises and one whose latents overflow fail; the job next to them finishes."""
     engine = engine_of(models)
-    engine.add(request("mate"))
-    alone = run_until_idle(engine)["mate"]
+    engine.add(request("other"))
+    unbatched = finished(run_until_idle(engine)["other"])
 
     engine = engine_of(models)
-    engine.add(request("mate"))
+    engine.add(request("other"))
     engine.add(request("raises", prompt=5))
     engine.add(request("overflows", guidance_scale=1e38))
     outcomes = run_until_idle(engine)
-    assert outcomes["raises"].code == "render_failed"
-    assert "prompt" in outcomes["raises"].message
-    assert outcomes["overflows"].code == "not_finite"
-    assert distance(outcomes["mate"], alone.pixels) <= 1
+    assert failed(outcomes["raises"]).code == "render_failed"
+    assert "prompt" in failed(outcomes["raises"]).message
+    assert failed(outcomes["overflows"]).code == "not_finite"
+    assert distance(outcomes["other"], unbatched.pixels) <= 1
 
 
 def test_pixels_that_are_not_finite_fail_their_job(models: dict[str, LoadedModel]) -> None:
-    """A decoder that overflows on sound latents is found out too."""
+    """A decoder that overflows on finite latents is detected too."""
     view = models["sd"].view(request("a"))
     view.pipeline.image_processor = _Overflowing()
     with pytest.raises(NotFinite):
         view.render()
 
 
-def test_a_group_that_does_not_fit_is_halved_and_the_cap_learns(
+def test_a_group_that_does_not_fit_is_halved_and_the_limit_learned(
     models: dict[str, LoadedModel],
     hook_denoiser: Callable[[Callable[..., Any]], None],
 ) -> None:
-    """Out of memory above 2 rows: all jobs finish as before and no larger group is tried again."""
+    """Out of memory above 2 rows, all jobs finish as before and no larger group is tried again."""
     asked = [request(str(seed), seed=seed) for seed in range(3)]
     engine = engine_of(models)
     for one in asked:
         engine.add(one)
-    roomy = run_until_idle(engine)
+    unlimited = run_until_idle(engine)
 
     tried: list[int] = []
 
@@ -164,7 +171,7 @@ def test_a_group_that_does_not_fit_is_halved_and_the_cap_learns(
         engine.add(one)
     outcomes = run_until_idle(engine)
     for one in asked:
-        assert distance(outcomes[one.id], roomy[one.id].pixels) <= 1
+        assert distance(outcomes[one.id], finished(unlimited[one.id]).pixels) <= 1
     assert [rows for rows in tried if rows > 2] == [6, 4]
 
 
@@ -172,10 +179,10 @@ def test_a_job_too_wide_for_memory_runs_row_by_row(
     models: dict[str, LoadedModel],
     hook_denoiser: Callable[[Callable[..., Any]], None],
 ) -> None:
-    """A single job of several rows is cut between its own rows, and pays for all of them."""
+    """A job of several rows is split between its rows, and is charged for all of them."""
     engine = engine_of(models)
     engine.add(request("wide", num_images=2))
-    roomy = run_until_idle(engine)["wide"]
+    unlimited = finished(run_until_idle(engine)["wide"])
 
     def refuse(sample: torch.Tensor) -> None:
         if len(sample) > 1:
@@ -184,17 +191,17 @@ def test_a_job_too_wide_for_memory_runs_row_by_row(
     hook_denoiser(refuse)
     engine = engine_of(models)
     engine.add(request("wide", num_images=2))
-    finished = run_until_idle(engine)["wide"]
-    assert distance(finished, roomy.pixels) <= 1
+    wide = finished(run_until_idle(engine)["wide"])
+    assert distance(wide, unlimited.pixels) <= 1
     assert engine.stats.mean_rows == 1
-    assert finished.device_s == pytest.approx(sum(engine.stats.forwards.values()))
+    assert wide.device_s == pytest.approx(sum(engine.stats.forwards.values()))
 
 
-def test_a_job_that_never_fits_fails_alone(
+def test_a_job_that_never_fits_does_not_fail_others(
     models: dict[str, LoadedModel],
     hook_denoiser: Callable[[Callable[..., Any]], None],
 ) -> None:
-    """One row too large for the device fails with `out_of_memory`; the others finish."""
+    """A row too large for the device fails with `out_of_memory`; the other job finishes."""
 
     def refuse(sample: torch.Tensor) -> None:
         if sample.shape[-1] > 8:
@@ -205,7 +212,7 @@ def test_a_job_that_never_fits_fails_alone(
     engine.add(request("huge", width=64, height=64))
     engine.add(request("small"))
     outcomes = run_until_idle(engine)
-    assert outcomes["huge"].code == "out_of_memory"
+    assert failed(outcomes["huge"]).code == "out_of_memory"
     assert isinstance(outcomes["small"], Finished)
 
 
@@ -230,13 +237,13 @@ def test_a_row_that_no_forward_survives_fails_its_own_job(
 
 
 @pytest.mark.parametrize("during", ["denoiser", "pipeline"])
-def test_a_poisoned_device_is_nobodys_fault(
+def test_a_poisoned_device_fails_no_job(
     during: str,
     models: dict[str, LoadedModel],
     hook_denoiser: Callable[[Callable[..., Any]], None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Wherever it shows, the step raises DeviceLost and no job is reported as failed."""
+    """Wherever the error appears, the step raises DeviceLost and no job is reported as failed."""
 
     def poison(*_: Any, **__: Any) -> None:
         raise torch.AcceleratorError("CUDA error: device-side assert triggered")
@@ -251,37 +258,37 @@ def test_a_poisoned_device_is_nobodys_fault(
         run_until_idle(engine)
 
 
-def test_a_job_that_asks_to_be_alone_is(
+def test_an_exclusive_job_runs_alone(
     models: dict[str, LoadedModel],
     hook_denoiser: Callable[[Callable[..., Any]], None],
 ) -> None:
-    """It starts after those before it, nobody joins it, and those behind it follow."""
+    """It starts after the jobs before it, no job joins it, and the jobs behind it follow."""
     rows: list[int] = []
     hook_denoiser(lambda sample: rows.append(len(sample)))
     engine = engine_of(models)
     engine.add(request("before", guidance_scale=1.0, num_inference_steps=2))
-    engine.add(request("alone", guidance_scale=1.0, num_inference_steps=3, exclusive=True))
+    engine.add(request("exclusive", guidance_scale=1.0, num_inference_steps=3, exclusive=True))
     engine.add(request("x", guidance_scale=1.0, num_inference_steps=2))
     engine.add(request("y", guidance_scale=1.0, num_inference_steps=2))
-    assert set(run_until_idle(engine)) == {"before", "alone", "x", "y"}
+    assert set(run_until_idle(engine)) == {"before", "exclusive", "x", "y"}
     assert rows == [1, 1, 1, 1, 1, 2, 2]
 
 
-def test_a_prompt_seen_before_is_not_encoded_again(models: dict[str, LoadedModel]) -> None:
-    """The memo answers equal texts without a forward, and the picture is the same."""
+def test_a_known_prompt_is_not_encoded_again(models: dict[str, LoadedModel]) -> None:
+    """The cache answers equal texts without a forward, and the picture is the same."""
     engine = engine_of(models)
     engine.add(request("a"))
-    first = run_until_idle(engine)["a"]
+    first = finished(run_until_idle(engine)["a"])
     encoded = engine.stats.forwards["encoder"]
     engine.add(request("b"))
-    second = run_until_idle(engine)["b"]
+    second = finished(run_until_idle(engine)["b"])
     assert engine.stats.forwards["encoder"] == encoded == 2
     assert engine.stats.cache_hits["encoder"] == 2
     assert distance(second, first.pixels) == 0
 
 
 def test_two_models_and_two_shapes_render_side_by_side(models: dict[str, LoadedModel]) -> None:
-    """Jobs that can share no forward still all finish."""
+    """Jobs that cannot share a forward all finish."""
     engine = engine_of(models)
     for family in models:
         engine.add(request(f"{family}-small", family))
@@ -292,7 +299,7 @@ def test_two_models_and_two_shapes_render_side_by_side(models: dict[str, LoadedM
 
 
 def test_finished_jobs_are_decoded_together(models: dict[str, LoadedModel]) -> None:
-    """Generators, which decoders do not use, do not keep two jobs from sharing the decoder."""
+    """Decoders do not use generators, so two jobs with different generators share the decoder."""
     engine = engine_of(models)
     engine.add(request("a"))
     engine.add(request("b", seed=1))
@@ -301,8 +308,8 @@ def test_finished_jobs_are_decoded_together(models: dict[str, LoadedModel]) -> N
     assert engine.stats.rows["decoder"] == 2
 
 
-def test_whoever_is_nearest_to_the_end_leaves_first(models: dict[str, LoadedModel]) -> None:
-    """With room for one job at a time, a short one that comes late passes a long one."""
+def test_the_job_nearest_to_its_end_finishes_first(models: dict[str, LoadedModel]) -> None:
+    """With room for one job at a time, a short job that arrives later passes a long one."""
     engine = engine_of(models, max_rows=2)
     engine.add(request("long", num_inference_steps=12))
     while engine.progress()["long"][0] < 2:
@@ -312,10 +319,11 @@ def test_whoever_is_nearest_to_the_end_leaves_first(models: dict[str, LoadedMode
 
 
 def test_a_long_job_does_not_starve(models: dict[str, LoadedModel]) -> None:
-    """While a short job arrives as soon as the last has left, the long one still finishes."""
+    """A long job finishes although a new short job arrives whenever the last one has ended."""
     engine = engine_of(models, max_rows=2)
     engine.add(request("long", num_inference_steps=6))
-    arrived, ended = 0, set()
+    ended: set[str] = set()
+    arrived = 0
     while "long" not in ended:
         if engine.progress().keys() <= {"long"}:
             engine.add(request(f"short {arrived}", num_inference_steps=1))
@@ -326,7 +334,7 @@ def test_a_long_job_does_not_starve(models: dict[str, LoadedModel]) -> None:
 
 
 def test_gradients_are_as_before_after_a_step(models: dict[str, LoadedModel]) -> None:
-    """A job left in mid-flight does not leave its gradient mode behind on the thread."""
+    """A job in flight does not change the gradient mode of the thread."""
     engine = engine_of(models)
     engine.add(request("a"))
     engine.step()
@@ -335,17 +343,7 @@ def test_gradients_are_as_before_after_a_step(models: dict[str, LoadedModel]) ->
     assert torch.is_grad_enabled()
 
 
-def test_warming_up_learns_the_times_of_a_shape(models: dict[str, LoadedModel]) -> None:
-    """Afterwards T(rows) is known for sizes doubled up to the limit, and nothing was counted."""
-    engine = engine_of(models, max_rows=8)
-    engine.warm_up(request("a"), budget_s=1e9)
-    assert engine.idle
-    assert not engine.stats.forwards
-    measured = [engine._costs.measured(key) for key in engine._costs._times_s]
-    assert {2, 4, 8} in [set(times) for times in measured]
-
-
-BAD = {
+INVALID: dict[str, tuple[str, dict[str, Any]]] = {
     "unknown_model": ("model", {"model": "none"}),
     "unknown_scheduler": ("scheduler", {"scheduler": "dream"}),
     "bad_size": ("width", {"width": 20}),
@@ -355,12 +353,12 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("code", BAD)
-def test_a_request_that_cannot_run_is_refused_by_name(
+@pytest.mark.parametrize("code", INVALID)
+def test_a_request_that_cannot_run_is_refused_by_field(
     code: str, models: dict[str, LoadedModel]
 ) -> None:
-    """BadRequest carries a stable code and the field at fault, and the engine stays idle."""
-    field, changes = BAD[code]
+    """BadRequest has a stable code and the invalid field, and the engine stays idle."""
+    field, changes = INVALID[code]
     engine = engine_of(models)
     with pytest.raises(BadRequest) as caught:
         engine.add(request("a", **changes))
@@ -386,15 +384,15 @@ def test_a_request_that_cannot_run_is_refused_by_name(
 def test_numbers_out_of_range_are_refused(
     field: str, changes: dict[str, Any], models: dict[str, LoadedModel]
 ) -> None:
-    """Values that no pipeline can run are named before anything starts."""
+    """Values that no pipeline can run are refused before anything starts."""
     with pytest.raises(BadRequest) as caught:
         engine_of(models).add(request("a", **changes))
     assert caught.value.field == field
 
 
-def test_a_broken_image_is_refused(models: dict[str, LoadedModel], tmp_path: Any) -> None:
-    """A file that ends too early is a bad request, not a failed render."""
-    path = tmp_path / "cut.png"
+def test_a_truncated_image_is_refused(models: dict[str, LoadedModel], tmp_path: Any) -> None:
+    """A truncated file is a bad request, not a failed render."""
+    path = tmp_path / "truncated.png"
     picture(1, size=(256, 256)).save(path)
     path.write_bytes(path.read_bytes()[:-200])
     with pytest.raises(BadRequest) as caught:
@@ -402,8 +400,8 @@ def test_a_broken_image_is_refused(models: dict[str, LoadedModel], tmp_path: Any
     assert (caught.value.code, caught.value.field) == ("bad_image", "image")
 
 
-def test_one_id_is_one_job(models: dict[str, LoadedModel]) -> None:
-    """An id in flight is refused; once the job has ended it is free again."""
+def test_an_id_in_use_is_refused(models: dict[str, LoadedModel]) -> None:
+    """An id is free again after its job has ended."""
     engine = engine_of(models)
     engine.add(request("a", num_inference_steps=1))
     with pytest.raises(BadRequest) as caught:
@@ -417,6 +415,6 @@ class _Overflowing:
     """An image processor whose pictures hold an infinity."""
 
     def postprocess(self, image: torch.Tensor, **_: Any) -> torch.Tensor:
-        """Spoil one pixel."""
+        """Set one pixel to infinity."""
         image[0, 0, 0, 0] = float("inf")
         return image

@@ -1,4 +1,4 @@
-"""Faults: whose they are, told from what torch raises."""
+"""Faults: the error code of an exception, and whether the device is poisoned."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from workers.engine.request import NotFinite
         (torch.AcceleratorError("an illegal instruction"), "render_failed", True),
         (RuntimeError("CUDA error: device-side assert triggered"), "render_failed", True),
         (RuntimeError("shapes cannot be multiplied"), "render_failed", False),
-        (ValueError("CUDA error: said a prompt"), "render_failed", False),
+        (ValueError("CUDA error: a text from a prompt"), "render_failed", False),
         (NotFinite("NaN"), "not_finite", False),
     ],
 )
-def test_an_error_has_a_code_and_may_be_the_devices(
+def test_an_error_has_a_code_or_poisons_the_device(
     error: Exception, code: str, *, poisoned: bool
 ) -> None:
-    """Memory can be tried again, a poisoned device cannot, the rest is the job's own."""
+    """Out of memory can be retried, a poisoned device cannot; other errors are the job's own."""
     assert faults.poisoned(error) is poisoned
     if not poisoned:
         assert faults.code(error) == code

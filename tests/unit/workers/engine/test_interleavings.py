@@ -1,4 +1,4 @@
-"""No job is lost or run twice, whatever is added, cancelled, at fault or moved, and when."""
+"""Interleavings: jobs are added, cancelled, faulty or moved in any order, and none is lost."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
-from tests.unit.workers.engine.alone import request
+from tests.unit.workers.engine.reference import request
 from workers.engine.engine import Engine
 from workers.engine.park import Proxy
 from workers.engine.request import Cancelled, Failed, Finished, Outcome, Request
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 ROWS_THAT_FIT = 5
-SICK = -1.0
+FAULTY = -1.0
 
 
 class Doubler(torch.nn.Module):
-    """A denoiser that doubles its rows, has room for a number of them, and fails for a sick one."""
+    """A denoiser that doubles its rows; too many rows or a faulty row raise an error."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -37,13 +37,13 @@ class Doubler(torch.nn.Module):
         if len(sample) > ROWS_THAT_FIT:
             raise torch.OutOfMemoryError("CUDA out of memory")
         if (sample < 0).any():
-            raise RuntimeError("a sick row")
+            raise RuntimeError("a faulty row")
         self.rows_done += len(sample)
         return sample * 2
 
 
 class Loop:
-    """The least that the engine takes for a view: a loop around a denoiser, without previews."""
+    """The minimal view for the engine: a loop around a denoiser, without previews."""
 
     denoiser_calls = None
 
@@ -51,25 +51,25 @@ class Loop:
         self.unet, self.asked = unet, asked
 
     def render(self) -> list[NDArray[np.uint8]]:
-        """Double the prompt's number once a step; that is each image's level in the end."""
+        """Double the prompt's number at each step; the result is the level of each picture."""
         sample = torch.full((self.asked.num_images, 1), float(self.asked.prompt))
         for step in range(self.asked.num_inference_steps):
             sample = self.unet(sample, step)
         return [np.full((2, 2, 3), level, np.uint8) for level in sample.flatten().tolist()]
 
     def observe(self, call: Call) -> None:
-        """Note nothing."""
+        """Ignore the call."""
 
     def preview(self, answer: torch.Tensor) -> None:
-        """Show nothing."""
+        """Return no preview."""
 
 
 class Model:
-    """Gives views, as a loaded model does: what `workers.engine.model` asks for and no more."""
+    """The minimal model for the engine: see `workers.engine.model`."""
 
     name = "toy"
     batched = True
-    memo_bytes = 0
+    encoder_cache_bytes = 0
 
     def __init__(self) -> None:
         self.denoiser = Doubler()
@@ -77,12 +77,12 @@ class Model:
         self.unet = Proxy(self.denoiser, {"forward": method})
 
     def view(self, asked: Request) -> Loop:
-        """Give one for each job."""
+        """Return a new view."""
         return Loop(self.unet, asked)
 
 
 class Interleavings(RuleBasedStateMachine):
-    """Adds, cancels and steps in any order, and keeps account of every job."""
+    """Adds, cancels, steps and moves in any order, and tracks every job."""
 
     jobs: Bundle[str] = Bundle("jobs")
 
@@ -99,14 +99,14 @@ class Interleavings(RuleBasedStateMachine):
 
     @rule(
         target=jobs,
-        start=st.sampled_from([1.0, 2.0, 3.0, SICK]),
+        start=st.sampled_from([1.0, 2.0, 3.0, FAULTY]),
         steps=st.integers(1, 5),
         images=st.integers(1, 3),
         priority=st.integers(-1, 1),
         exclusive=st.booleans(),
     )
     def add(self, start: float, steps: int, images: int, priority: int, *, exclusive: bool) -> str:
-        """Add a job; one in four is sick."""
+        """Add a job; one in four is faulty."""
         job = f"job {len(self.asked)}"
         self.asked[job] = request(
             job,
@@ -123,45 +123,45 @@ class Interleavings(RuleBasedStateMachine):
     @rule(job=consumes(jobs))
     def cancel(self, job: str) -> None:
         """Cancel a job, which may have ended."""
-        here = self.engine.cancel(job)
-        assert here == (job not in self.outcomes)
-        if here:
+        present = self.engine.cancel(job)
+        assert present == (job not in self.outcomes)
+        if present:
             self.cancelled.add(job)
 
     @rule()
     def step(self) -> None:
-        """Let the engine make one step."""
+        """Run one step of the engine."""
         for outcome in self.engine.step():
             assert outcome.id not in self.outcomes, "a job ended twice"
             self.outcomes[outcome.id] = outcome
 
     @rule()
     def move(self) -> None:
-        """Drain the engine, and let its jobs go on in another one."""
-        left = self.engine.drain()
-        assert {job.id for job in left} == self.asked.keys() - self.outcomes.keys()
+        """Drain the engine, and resume its jobs in another one."""
+        drained = self.engine.drain()
+        assert {job.id for job in drained} == self.asked.keys() - self.outcomes.keys()
         assert self.engine.idle
         self.engine = self._engine()
-        for job in left:
+        for job in drained:
             self.engine.add(self.asked[job.id], checkpoint=job.checkpoint)
             if job.id in self.cancelled:
                 self.engine.cancel(job.id)
 
     @invariant()
-    def every_job_is_here_or_has_ended(self) -> None:
-        """A job is in the engine until its outcome is out, and never in both places."""
-        here = set(self.engine.progress())
-        assert here | set(self.outcomes) == set(self.asked)
-        assert not here & set(self.outcomes)
+    def every_job_is_present_or_has_ended(self) -> None:
+        """A job is in the engine until its outcome is reported, never in both places."""
+        present = set(self.engine.progress())
+        assert present | set(self.outcomes) == set(self.asked)
+        assert not present & set(self.outcomes)
 
     def teardown(self) -> None:
-        """Run to the end: each job has the outcome that it earned, and no row was run twice."""
+        """Run to the end: each job has the right outcome, and no row ran twice."""
         steps = 0
         while not self.engine.idle:
             self.step()
             steps += 1
             assert steps < 1000, "a job starves"
-        self.every_job_is_here_or_has_ended()
+        self.every_job_is_present_or_has_ended()
         for job, asked in self.asked.items():
             self._check(asked, self.outcomes[job])
         rows = sum(
@@ -177,8 +177,8 @@ class Interleavings(RuleBasedStateMachine):
     def _check(self, asked: Request, outcome: Outcome) -> None:
         if asked.id in self.cancelled:
             assert outcome == Cancelled(asked.id)
-        elif float(asked.prompt) == SICK:
-            assert outcome == Failed(asked.id, "render_failed", "a sick row")
+        elif float(asked.prompt) == FAULTY:
+            assert outcome == Failed(asked.id, "render_failed", "a faulty row")
         else:
             assert isinstance(outcome, Finished)
             level = float(asked.prompt) * 2**asked.num_inference_steps

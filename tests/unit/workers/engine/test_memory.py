@@ -1,4 +1,4 @@
-"""Memory: how many rows fit, and who makes room, to the last branch."""
+"""Memory: how many rows fit, and which models are evicted."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from workers.engine.memory import Peaks, rows_that_fit, to_evict
 
 
 def test_of_an_unknown_shape_one_row_is_tried_first() -> None:
-    """Nothing measured, nothing risked."""
+    """Without a measurement the first forward is the smallest one."""
     assert rows_that_fit({}, 10**12) == 1
 
 
 def test_one_size_charges_each_row_its_share() -> None:
-    """What is fixed cannot be told from what grows, so all of it is taken to grow."""
+    """With one measured size all of its peak is assumed to grow with the rows."""
     assert rows_that_fit({2: 100}, 449) == 8
     assert rows_that_fit({2: 100}, 450) == 9
 
 
-def test_two_sizes_tell_what_is_fixed() -> None:
-    """40 bytes fixed and 10 a row: 1,000 bytes hold 96 rows, not the 80 or fewer of one size."""
+def test_two_sizes_show_the_fixed_part() -> None:
+    """With 40 fixed bytes and 10 per row, 1,000 bytes hold 96 rows, not 80 as by one size."""
     assert rows_that_fit({1: 50, 4: 80}, 1000) == 96
     assert rows_that_fit({1: 50, 2: 60, 4: 80}, 1000) == 96
 
 
-def test_rows_that_add_nothing_are_bounded_by_nothing_unless_one_is_too_much() -> None:
-    """A peak that does not grow fits for any number of rows, or for none beside the first."""
+def test_peaks_that_do_not_grow_allow_all_rows_or_one() -> None:
+    """If the peak does not grow, any number of rows fits, or only the obligatory first row."""
     assert rows_that_fit({1: 50, 8: 50}, 100) == sys.maxsize
     assert rows_that_fit({1: 50, 8: 40}, 100) == sys.maxsize
     assert rows_that_fit({1: 50, 8: 50}, 40) == 1
@@ -41,19 +41,19 @@ def test_rows_that_add_nothing_are_bounded_by_nothing_unless_one_is_too_much() -
     st.integers(-(10**9), 10**10),
 )
 def test_at_least_one_row_always_runs(peaks: dict[int, int], free: int) -> None:
-    """A single row that does not fit fails by itself; no job waits without end."""
+    """The limit is at least 1: a row that does not fit fails by itself instead of waiting."""
     assert rows_that_fit(peaks, free) >= 1
 
 
-def test_without_a_budget_nothing_is_bounded() -> None:
-    """Then `max_rows` and what was refused alone count."""
+def test_without_a_budget_there_is_no_limit() -> None:
+    """Without free bytes, a peak of any size sets no limit."""
     peaks = Peaks()
     peaks.observe("k", 1, 10**15)
     assert peaks.limit("k") == sys.maxsize
 
 
-def test_the_most_that_a_size_ever_took_counts() -> None:
-    """A later, luckier forward does not raise the limit."""
+def test_the_highest_peak_of_a_size_counts() -> None:
+    """A later forward with a lower peak does not raise the limit."""
     peaks = Peaks(100)
     assert not peaks.known("k", 2)
     peaks.observe("k", 2, 40)
@@ -63,8 +63,8 @@ def test_the_most_that_a_size_ever_took_counts() -> None:
     assert peaks.limit("other") == 1
 
 
-def test_costs_cap_the_rows_by_the_least_of_all_limits() -> None:
-    """Settings, refusals and measured memory each bound a group."""
+def test_the_lowest_of_all_limits_counts() -> None:
+    """Settings, out-of-memory failures and measured peaks each limit a group."""
     costs = Costs(max_rows=8)
     costs.peaks.free_bytes = 1000
     assert costs.limit("k") == 1
@@ -72,12 +72,12 @@ def test_costs_cap_the_rows_by_the_least_of_all_limits() -> None:
     assert costs.limit("k") == 8
     costs.peaks.free_bytes = 50
     assert costs.limit("k") == 5
-    costs.refuse("k", 4)
+    costs.observe_out_of_memory("k", 4)
     assert costs.limit("k") == 2
 
 
-def test_the_least_recently_used_go_and_no_more_than_must() -> None:
-    """Eviction stops as soon as there is room."""
+def test_the_least_recently_used_models_are_evicted_until_there_is_room() -> None:
+    """Eviction stops as soon as the model fits; None means that it never does."""
     idle = [("old", 30), ("mid", 30), ("new", 30)]
     assert to_evict(10, 10, idle) == []
     assert to_evict(10, 5, idle) == ["old"]

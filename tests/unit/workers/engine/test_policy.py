@@ -1,4 +1,4 @@
-"""Policy: who starts and which calls run next, to the last branch."""
+"""Policy: which jobs start, and which calls run next."""
 
 from __future__ import annotations
 
@@ -11,25 +11,34 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from workers.engine.policy import AGEING, PRIORITY_S, Entrant, Parked, admit, choose, rank, width
+from workers.engine.policy import (
+    AGEING,
+    PRIORITY_S,
+    Candidate,
+    Parked,
+    admit,
+    best_rows,
+    choose,
+    rank,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
 
 def flat(_: int) -> float:
-    """Take a second whatever the rows: every row more is free."""
+    """Return a second for any rows: batching is free."""
     return 1.0
 
 
 def linear(rows: int) -> float:
-    """Take a second for each row: stacking gains nothing."""
+    """Return a second per row: batching gains nothing."""
     return float(rows)
 
 
 @dataclass
 class Device:
-    """A device of which all is known."""
+    """A device with known costs."""
 
     time: Callable[[int], float] = flat
     most: int = 8
@@ -37,11 +46,11 @@ class Device:
     slower: dict[Hashable, float] = field(default_factory=dict)
 
     def seconds(self, key: Hashable, rows: int) -> float:
-        """Give T(rows)."""
+        """Return T(rows)."""
         return self.time(rows) * self.slower.get(key, 1.0)
 
     def limit(self, key: Hashable) -> int:
-        """Hold as many rows of any key."""
+        """Return the same limit for every key."""
         del key
         return self.most
 
@@ -58,8 +67,8 @@ CALLS = st.builds(
 )
 
 
-def equals(count: int, calls: float = 5, rows: int = 1) -> list[Parked]:
-    """Return this many equal jobs."""
+def equal_jobs(count: int, calls: float = 5, rows: int = 1) -> list[Parked]:
+    """Return `count` equal jobs."""
     return [Parked(str(n), "a", rows, calls) for n in range(count)]
 
 
@@ -69,80 +78,80 @@ def test_nothing_parked_runs_nothing() -> None:
 
 
 def test_least_work_left_goes_first() -> None:
-    """The job nearest to its end leads, whatever the order of arrival."""
+    """The job nearest to its end leads, in any order of arrival."""
     parked = [Parked("long", "a", 1, 30), Parked("short", "b", 1, 3)]
     assert choose(parked, Device()) == ["short"]
 
 
 def test_work_is_counted_in_seconds_not_in_steps() -> None:
-    """Five steps of a shape that is ten times slower are more work than thirty of a small one."""
+    """Five steps of a shape that is ten times slower are more work than thirty of a small shape."""
     parked = [Parked("large", "b", 1, 5), Parked("small", "a", 1, 30)]
     assert choose(parked, Device(slower={"b": 10.0})) == ["small"]
 
 
-def test_equals_go_in_order_of_arrival() -> None:
-    """Between jobs of equal rank the first come goes first."""
+def test_jobs_of_equal_rank_run_in_order_of_arrival() -> None:
+    """Of jobs of equal rank the first arrival leads."""
     parked = [Parked(name, name, 1, 5) for name in "cab"]
     assert choose(parked, Device()) == ["c"]
 
 
-def test_those_who_can_share_the_leaders_forward_join_it() -> None:
-    """A group holds the leader's key alone, in the order of the line."""
+def test_jobs_that_can_share_the_leaders_forward_join_it() -> None:
+    """All jobs of a group have the leader's key and keep the order of the line."""
     parked = [Parked("x", "a", 2, 9), Parked("other", "b", 2, 5), Parked("y", "a", 2, 1)]
     assert choose(parked, Device()) == ["y", "x"]
 
 
-def test_the_limit_bounds_the_rows_and_smaller_jobs_fill_what_is_left() -> None:
-    """A job too large for the room left is skipped, a smaller one behind it is taken."""
+def test_smaller_jobs_fill_the_rows_up_to_the_limit() -> None:
+    """A job that exceeds the remaining rows is skipped, and a smaller one behind it is taken."""
     parked = [Parked("first", "a", 3, 1), Parked("large", "a", 3, 2), Parked("small", "a", 1, 3)]
     assert choose(parked, Device(most=4)) == ["first", "small"]
 
 
-def test_a_leader_wider_than_the_limit_runs_by_itself() -> None:
-    """A job of more rows than the limit still runs, without company."""
+def test_a_leader_wider_than_the_limit_runs_unbatched() -> None:
+    """A job of more rows than the limit still runs, as the only one of its group."""
     parked = [Parked("wide", "a", 8, 1), Parked("thin", "a", 1, 2)]
     assert choose(parked, Device(most=4)) == ["wide"]
 
 
-def test_one_that_stays_apart_leads_alone_and_is_nobodys_mate() -> None:
-    """Equal keys or not, it shares no forward, even where a row more is free."""
-    apart, others = replace(Parked("x", "a", 1, 1), unbatched=True), equals(3)
-    assert choose([*others, apart], Device()) == ["x"]
-    assert choose([*others, replace(apart, calls_left=9)], Device()) == ["0", "1", "2"]
+def test_an_unbatched_job_shares_no_forward() -> None:
+    """It neither takes others along nor joins them, even if a further row is free."""
+    unbatched, others = replace(Parked("x", "a", 1, 1), unbatched=True), equal_jobs(3)
+    assert choose([*others, unbatched], Device()) == ["x"]
+    assert choose([*others, replace(unbatched, calls_left=9)], Device()) == ["0", "1", "2"]
 
 
 def test_rows_that_are_free_are_all_taken() -> None:
-    """Where a forward costs the same whatever its rows, everybody runs."""
-    assert width(equals(8), 0, Device()) == 8
+    """If a forward of any rows takes the same time, all jobs run."""
+    assert best_rows(equal_jobs(8), 0, Device()) == 8
 
 
 def test_a_device_without_any_gain_runs_one_job_at_a_time() -> None:
-    """Where time grows with the rows, stacking only delays the first job."""
-    assert width(equals(8), 0, Device(linear)) == 1
-    assert choose(equals(8), Device(linear)) == ["0"]
+    """If the time is proportional to the rows, batching only delays the leader."""
+    assert best_rows(equal_jobs(8), 0, Device(linear)) == 1
+    assert choose(equal_jobs(8), Device(linear)) == ["0"]
 
 
 def test_a_burst_is_not_held_back_by_a_full_batch() -> None:
-    """Where 8 rows give a fifth more than one by one, the mean of a burst is better one by one."""
-    assert width(equals(8), 0, Device(lambda rows: rows ** (1 - 0.0877))) < 8
+    """If 8 rows give only a fifth more throughput, smaller groups have a better mean."""
+    assert best_rows(equal_jobs(8), 0, Device(lambda rows: rows ** (1 - 0.0877))) < 8
 
 
-def test_a_busy_device_stacks_what_an_idle_one_would_not() -> None:
-    """With more expected jobs, a small gain in throughput is worth more."""
+def test_a_busy_device_batches_more_than_an_idle_one() -> None:
+    """The more arrivals are expected, the more a small gain in throughput is worth."""
     gains = Device(lambda rows: 0.4 + 0.6 * rows)
-    idle = width(equals(4), 0, gains)
+    idle = best_rows(equal_jobs(4), 0, gains)
     gains.pressure = 9.0
-    assert idle < width(equals(4), 0, gains) == 4
+    assert idle < best_rows(equal_jobs(4), 0, gains) == 4
 
 
-def test_two_share_even_where_the_mean_alone_would_have_them_apart() -> None:
-    """A wider group with a longer mean wait wins if it spares the last job."""
-    assert width(equals(2), 0, Device(lambda rows: 0.4 + 0.6 * rows)) == 2
-    assert width(equals(2), 0, Device(lambda rows: 0.2 + 0.8 * rows)) == 1
+def test_two_jobs_share_even_if_the_mean_is_a_little_worse() -> None:
+    """A mean wait of 1.6 calls is preferred to 1.5, because the slower job waits less."""
+    assert best_rows(equal_jobs(2), 0, Device(lambda rows: 0.4 + 0.6 * rows)) == 2
+    assert best_rows(equal_jobs(2), 0, Device(lambda rows: 0.2 + 0.8 * rows)) == 1
 
 
-def test_who_has_waited_long_is_taken_along_where_a_newcomer_is_not() -> None:
-    """The leader waits a little for a long job that waits, not for a new one."""
+def test_a_job_that_has_waited_long_is_taken_along() -> None:
+    """The leader is delayed a little for a long job that has waited, not for a new one."""
     device = Device(lambda rows: 0.13 + 0.87 * rows)
     short, new = Parked("short", "a", 1, 5), Parked("long", "a", 1, 50)
     old = replace(new, waited_s=80)
@@ -150,22 +159,22 @@ def test_who_has_waited_long_is_taken_along_where_a_newcomer_is_not() -> None:
     assert choose([short, old], device) == ["short", "long"]
 
 
-def test_others_who_wait_behind_count_as_well() -> None:
-    """Jobs that cannot share the forward still wait for it to be over."""
+def test_jobs_that_wait_behind_count_as_well() -> None:
+    """Jobs that cannot share the forward still wait for its end."""
     gains = Device(lambda rows: 0.4 + 0.6 * rows)
-    assert width(equals(4), 0, gains) < width(equals(4), 40, gains)
+    assert best_rows(equal_jobs(4), 0, gains) < best_rows(equal_jobs(4), 40, gains)
 
 
-def test_a_width_may_be_any_number_of_rows_that_fits() -> None:
-    """All rows are a choice even when their number is no power of two."""
-    assert width(equals(5), 0, Device()) == 5
-    assert width(equals(3, rows=2), 0, Device()) == 6
+def test_the_best_rows_may_be_any_number_that_fits() -> None:
+    """All rows together are a choice even if their number is no power of two."""
+    assert best_rows(equal_jobs(5), 0, Device()) == 5
+    assert best_rows(equal_jobs(3, rows=2), 0, Device()) == 6
 
 
-def test_the_width_at_which_more_stops_paying_is_found() -> None:
-    """Where six rows are free and a seventh is not, three jobs of two rows run together."""
+def test_the_rows_at_which_the_gain_ends_are_found() -> None:
+    """If six rows are free and a seventh is not, three jobs of two rows run together."""
     device = Device(lambda rows: 1.0 if rows <= 6 else float(rows), most=16)
-    assert width(equals(8, rows=2), 0, device) == 6
+    assert best_rows(equal_jobs(8, rows=2), 0, device) == 6
 
 
 def test_priority_is_a_head_start_in_waiting() -> None:
@@ -176,15 +185,15 @@ def test_priority_is_a_head_start_in_waiting() -> None:
 
 
 @given(extra=st.floats(1, 100), gap=st.floats(0, 1000))
-def test_ageing_bounds_who_can_pass(extra: float, gap: float) -> None:
-    """Of two shapes, who comes more than extra / AGEING seconds later never goes first."""
+def test_ageing_bounds_which_jobs_can_pass(extra: float, gap: float) -> None:
+    """A job that arrives more than extra / AGEING seconds later never goes first."""
     old = Parked("old", "large", 1, 1 + extra, waited_s=gap)
     new = Parked("new", "small", 1, 1)
     assert choose([old, new], Device()) == (["old"] if gap >= extra / AGEING else ["new"])
 
 
 def test_a_long_job_is_served_while_short_ones_keep_coming() -> None:
-    """A job with 50 steps left, against a new one-step job each second, waits a bounded time."""
+    """A job with 50 steps waits a bounded time while a one-step job arrives each second."""
     waited_s = 0.0
     while choose(
         [Parked("new", "b", 1, 1), Parked("long", "a", 1, 50, waited_s)], Device()
@@ -200,10 +209,10 @@ def test_a_long_job_is_served_while_short_ones_keep_coming() -> None:
     pressure=st.floats(0, 9),
     time=st.sampled_from([flat, linear]),
 )
-def test_a_group_is_of_one_key_within_the_limit_and_led_by_the_lowest_rank(
+def test_a_group_has_one_key_fits_the_limit_and_has_the_lowest_rank_first(
     parked: list[Parked], most: int, pressure: float, time: Callable[[int], float]
 ) -> None:
-    """For any state the group is one that may share a forward, and the first in line is in it."""
+    """In any state the group may share a forward, and the first job in line leads it."""
     device = Device(time, most, pressure)
     chosen = choose(parked, device)
     by_name = {call.job: call for call in parked}
@@ -222,32 +231,35 @@ def test_a_group_is_of_one_key_within_the_limit_and_led_by_the_lowest_rank(
         ("", "", []),
         ("..", "", [0, 1]),
         (".", "..", [0]),
-        ("a.", "", [0]),
-        ("a", ".", []),
-        (".a.", ".", [0]),
-        ("..", "a", []),
-        ("a", "a", []),
+        ("x.", "", [0]),
+        ("x", ".", []),
+        (".x.", ".", [0]),
+        ("..", "x", []),
+        ("x", "x", []),
         ("1.12", "", [0, 1, 3]),
         ("1.2", "1", [1, 2]),
-        ("1a.", "1", []),
+        ("1x.", "1", []),
     ],
 )
-def test_a_job_that_must_run_alone_does(waiting: str, in_flight: str, starts: list[int]) -> None:
-    """It (`a`) starts when nobody is in flight, nobody joins it, and those behind it wait.
+def test_an_exclusive_job_and_a_lane_hold_back_others(
+    waiting: str, in_flight: str, starts: list[int]
+) -> None:
+    """An exclusive job (`x`) starts when no job is in flight, and holds back the jobs behind it.
 
-    Of those who share a lane (`1`, `2`) one is in flight at a time; others pass by.
+    One job of each lane (`1`, `2`) is in flight at a time; other jobs pass.
     """
-    kinds = {".": Entrant(), "a": Entrant(exclusive=True)}
-    here, there = (
-        [kinds.get(kind, Entrant(lane=kind)) for kind in line] for line in (waiting, in_flight)
+    kinds = {".": Candidate(), "x": Candidate(exclusive=True)}
+    candidates, others = (
+        [kinds.get(kind, Candidate(lane=kind)) for kind in line] for line in (waiting, in_flight)
     )
-    assert admit(here, there) == starts
+    assert admit(candidates, others) == starts
 
 
-def test_policy_and_cost_are_plain_python() -> None:
-    """Deciding needs no torch: importing the two modules does not bring it in."""
+def test_policy_cost_and_memory_are_plain_python() -> None:
+    """Importing the decision modules does not import torch."""
     program = (
-        "import sys, workers.engine.policy, workers.engine.cost; print('torch' in sys.modules)"
+        "import sys, workers.engine.policy, workers.engine.cost, workers.engine.memory; "
+        "print('torch' in sys.modules)"
     )
     answer = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True

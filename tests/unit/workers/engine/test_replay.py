@@ -1,4 +1,4 @@
-"""Drain and resume: a job goes on elsewhere from its checkpoint, exactly."""
+"""Replay: a drained job resumes in another engine from its checkpoint, exactly."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import pytest
 import safetensors.torch
 import torch
 
-from tests.unit.workers.engine.alone import engine_of, picture, request, run_until_idle
-from tests.unit.workers.engine.families import FAMILIES
+from tests.unit.workers.engine.reference import engine_of, picture, request, run_until_idle
 from tests.unit.workers.engine.test_reproducible import MASK, assert_same_bytes
-from workers.engine.replay import Record
+from tests.unit.workers.engine.tiny_pipelines import FAMILIES
+from workers.engine.replay import ReplayLog
 from workers.engine.request import BadCheckpoint, Drained
 from workers.pipelines import loading
 from workers.pipelines.schedulers import DIFFUSION, FLOW
@@ -39,15 +39,15 @@ MATRIX = [
 
 
 def drain_after(models: dict[str, LoadedModel], asked: Request, steps: int) -> Drained:
-    """Render this many steps, together with other jobs, and leave."""
+    """Render this many steps next to another job, then drain the engine."""
     engine = engine_of(models)
     engine.add(asked)
-    engine.add(request("mate", asked.model, num_inference_steps=99, reproducible=True))
+    engine.add(request("other", asked.model, num_inference_steps=99, reproducible=True))
     while engine.progress()[asked.id][0] < steps:
         assert not engine.step()
-    drained = {left.id: left for left in engine.drain()}
+    drained = {job.id: job for job in engine.drain()}
     assert engine.idle
-    assert set(drained) == {asked.id, "mate"}
+    assert set(drained) == {asked.id, "other"}
     return drained[asked.id]
 
 
@@ -55,48 +55,48 @@ def drain_after(models: dict[str, LoadedModel], asked: Request, steps: int) -> D
 def test_a_resumed_job_ends_with_the_same_bytes(
     family: str, scheduler: str, kind: str, models: dict[str, LoadedModel]
 ) -> None:
-    """Drained at 7 of 16 steps and resumed elsewhere, the picture is the undisturbed one's."""
+    """Drained at 7 of 16 steps and resumed, a job gives the bytes of an uninterrupted one."""
     asked = request(
         "a", family, num_inference_steps=STEPS, scheduler=scheduler, reproducible=True,
         num_images=2, **KINDS[kind],
     )  # fmt: skip
     engine = engine_of(models)
     engine.add(asked)
-    undisturbed = run_until_idle(engine)["a"]
+    uninterrupted = run_until_idle(engine)["a"]
     forwards = engine.stats.forwards["denoiser"]
 
-    left = drain_after(models, asked, 7)
-    assert left.checkpoint is not None
+    drained = drain_after(models, asked, 7)
+    assert drained.checkpoint is not None
     engine = engine_of(models)
-    engine.add(asked, checkpoint=left.checkpoint)
-    assert_same_bytes(undisturbed, run_until_idle(engine)["a"])
-    assert engine.stats.forwards["denoiser"] == forwards - left.steps
+    engine.add(asked, checkpoint=drained.checkpoint)
+    assert_same_bytes(uninterrupted, run_until_idle(engine)["a"])
+    assert engine.stats.forwards["denoiser"] == forwards - drained.steps
 
 
-def test_a_model_in_channels_last_leaves_checkpoints_too(tmp_path: Path) -> None:
-    """Its answers have another layout, which a file cannot hold: resumed, they have it again."""
+def test_a_checkpoint_keeps_the_channels_last_layout(tmp_path: Path) -> None:
+    """A file cannot hold this layout, so the answers get it back when they are loaded."""
     FAMILIES["sd"]().save_pretrained(tmp_path)
     models = {"sd": loading.load(tmp_path, name="sd", channels_last=True)}
     asked = request("a", num_inference_steps=STEPS, scheduler="euler_a", reproducible=True)
     engine = engine_of(models)
     engine.add(asked)
-    undisturbed = run_until_idle(engine)["a"]
-    left = drain_after(models, asked, 7)
-    assert left.checkpoint is not None
-    answer = Record(asked, left.checkpoint)._answers[0]
+    uninterrupted = run_until_idle(engine)["a"]
+    drained = drain_after(models, asked, 7)
+    assert drained.checkpoint is not None
+    answer = ReplayLog(asked, drained.checkpoint)._answers[0]
     assert answer.is_contiguous(memory_format=torch.channels_last)
     assert not answer.is_contiguous()
     engine = engine_of(models)
-    engine.add(asked, checkpoint=left.checkpoint)
-    assert_same_bytes(undisturbed, run_until_idle(engine)["a"])
+    engine.add(asked, checkpoint=drained.checkpoint)
+    assert_same_bytes(uninterrupted, run_until_idle(engine)["a"])
 
 
-def test_a_job_may_be_drained_again_and_again(models: dict[str, LoadedModel]) -> None:
-    """Each worker in turn adds its steps to the checkpoint; none is lost or done twice."""
+def test_a_job_may_be_drained_several_times(models: dict[str, LoadedModel]) -> None:
+    """Each engine adds its steps to the checkpoint; no step is lost or runs twice."""
     asked = request("a", num_inference_steps=STEPS, scheduler="euler_a", reproducible=True)
     engine = engine_of(models)
     engine.add(asked)
-    undisturbed = run_until_idle(engine)["a"]
+    uninterrupted = run_until_idle(engine)["a"]
 
     checkpoint, forwards = None, 0
     for steps in (3, 4, 9):
@@ -105,40 +105,45 @@ def test_a_job_may_be_drained_again_and_again(models: dict[str, LoadedModel]) ->
         while engine.progress()["a"][0] < steps:
             engine.step()
         forwards += engine.stats.forwards["denoiser"]
-        (left,) = engine.drain()
-        assert left.steps == steps
-        checkpoint = left.checkpoint
+        (drained,) = engine.drain()
+        assert drained.steps == steps
+        checkpoint = drained.checkpoint
     engine = engine_of(models)
     engine.add(asked, checkpoint=checkpoint)
-    assert_same_bytes(undisturbed, run_until_idle(engine)["a"])
+    assert_same_bytes(uninterrupted, run_until_idle(engine)["a"])
     assert forwards + engine.stats.forwards["denoiser"] == STEPS
 
 
-def test_a_job_that_has_not_begun_leaves_as_it_came(models: dict[str, LoadedModel]) -> None:
-    """Without a denoiser call there is no checkpoint; a checkpoint that came along is kept."""
+def test_a_job_before_its_first_step_keeps_its_checkpoint(models: dict[str, LoadedModel]) -> None:
+    """Without a denoiser call there is no new checkpoint; an earlier checkpoint is kept."""
     asked = request("a", num_inference_steps=STEPS, reproducible=True)
     engine = engine_of(models)
     engine.add(asked)
     assert engine.drain() == [Drained("a", 0, None)]
-    left = drain_after(models, asked, 5)
-    engine.add(asked, checkpoint=left.checkpoint)
+    drained = drain_after(models, asked, 5)
+    engine.add(asked, checkpoint=drained.checkpoint)
     (again,) = engine.drain()
-    assert again.steps == left.steps
-    assert _answers(again).equal(_answers(left))
+    assert again.steps == drained.steps
+    assert _answers(again).equal(_answers(drained))
 
 
-def _answers(left: Drained) -> torch.Tensor:
-    assert left.checkpoint is not None
-    answers = safetensors.torch.load(left.checkpoint)
+def _answers(drained: Drained) -> torch.Tensor:
+    assert drained.checkpoint is not None
+    answers = safetensors.torch.load(drained.checkpoint)
     return torch.stack([answers[name] for name in sorted(answers)])
 
 
 def test_a_checkpoint_of_another_request_is_refused(models: dict[str, LoadedModel]) -> None:
-    """Everything that changes the picture makes another request; an id does not."""
+    """All fields that change the picture count, the revision included; the id does not."""
     asked = request("a", num_inference_steps=STEPS, image=picture(1), strength=0.9)
     checkpoint = drain_after(models, asked, 2).checkpoint
     engine = engine_of(models)
-    changes = {"seed": 8}, {"image": picture(3)}, {"scheduler": "euler"}, {"revision": "r2"}
+    changes: list[dict[str, Any]] = [
+        {"seed": 8},
+        {"image": picture(3)},
+        {"scheduler": "euler"},
+        {"revision": "r2"},
+    ]
     for change in changes:
         fields = {"num_inference_steps": STEPS, "image": picture(1), "strength": 0.9, **change}
         with pytest.raises(BadCheckpoint, match="another request"):
@@ -152,7 +157,7 @@ def test_a_checkpoint_of_another_request_is_refused(models: dict[str, LoadedMode
 
 @pytest.mark.parametrize("cut", [0, 5, 40, -1])
 def test_a_broken_checkpoint_is_refused(cut: int, models: dict[str, LoadedModel]) -> None:
-    """A file that ends too early raises BadCheckpoint and nothing else, wherever it was cut."""
+    """A file that is truncated anywhere raises BadCheckpoint and nothing else."""
     asked = request("a", num_inference_steps=STEPS)
     checkpoint = drain_after(models, asked, 2).checkpoint
     assert checkpoint is not None
@@ -163,8 +168,8 @@ def test_a_broken_checkpoint_is_refused(cut: int, models: dict[str, LoadedModel]
 
 
 def test_a_checkpoint_is_small(models: dict[str, LoadedModel]) -> None:
-    """It holds the outputs and little else, not the batches they were cut from."""
+    """It holds the answers and little else, not the batches that they are views of."""
     asked = request("a", num_inference_steps=STEPS, guidance_scale=1.0)
-    left = drain_after(models, asked, 4)
-    assert left.checkpoint is not None
-    assert len(left.checkpoint) < left.steps * 4 * 8 * 8 * 4 + 2048
+    drained = drain_after(models, asked, 4)
+    assert drained.checkpoint is not None
+    assert len(drained.checkpoint) < drained.steps * 4 * 8 * 8 * 4 + 2048

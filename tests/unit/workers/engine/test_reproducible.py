@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from tests.unit.workers.engine.alone import (
+from tests.unit.workers.engine.reference import (
     distance,
     engine_of,
+    failed,
     picture,
     request,
     run_until_idle,
@@ -32,7 +33,7 @@ MASK = picture(2, "L").point(lambda level: 255 if level > 127 else 0)
 
 
 def assert_same_bytes(one: Outcome, other: Outcome) -> None:
-    """Compare two outcomes bit by bit."""
+    """Assert that two outcomes have equal bytes."""
     assert isinstance(one, Finished), one
     assert isinstance(other, Finished), other
     assert len(one.pixels) == len(other.pixels)
@@ -40,8 +41,8 @@ def assert_same_bytes(one: Outcome, other: Outcome) -> None:
         assert np.array_equal(ours, theirs)
 
 
-def stranger(draw: random.Random, name: str, family: str) -> Request:
-    """Ask for anything at all that may share a forward."""
+def random_request(draw: random.Random, name: str, family: str) -> Request:
+    """Return a random request that may share forwards."""
     schedulers = list(DIFFUSION if family in ("sd", "sdxl") else FLOW)
     kind: dict[str, Any] = draw.choice(
         [
@@ -64,14 +65,14 @@ def stranger(draw: random.Random, name: str, family: str) -> Request:
     )
 
 
-def render_in_a_crowd(
+def render_with_others(
     engine: Engine, ours: Request, others: list[Request], draw: random.Random
 ) -> dict[str, Outcome]:
-    """Add everyone at random ticks, cancel some, and render them all."""
-    admission = [*others, ours]
-    draw.shuffle(admission)
+    """Add all requests at random steps, maybe cancel one, and render the rest."""
+    arrivals = [*others, ours]
+    draw.shuffle(arrivals)
     outcomes: list[Outcome] = []
-    for one in admission:
+    for one in arrivals:
         engine.add(one)
         for _ in range(draw.randrange(4)):
             outcomes += engine.step()
@@ -82,19 +83,19 @@ def render_in_a_crowd(
 
 @pytest.mark.parametrize("family", ["sd", "sdxl", "sd3", "flux"])
 def test_twenty_mixes_give_the_same_bytes(family: str, models: dict[str, LoadedModel]) -> None:
-    """In 20 random mixes of joiners, leavers and kinds of work each picture keeps its bits."""
+    """In 20 random mixes of joining and cancelled jobs of all tasks, the picture keeps its bits."""
     for seed in range(MIXES // 4):
         draw = random.Random(f"{family} {seed}")  # noqa: S311 - a mix, not a secret
-        ours = stranger(draw, "ours", family)
+        ours = random_request(draw, "ours", family)
         ours = request("ours", family, **_fields(ours) | {"reproducible": True})
         engine = engine_of(models)
         engine.add(ours)
-        alone = run_until_idle(engine)["ours"]
-        others = [stranger(draw, f"other {n}", family) for n in range(draw.randint(1, 4))]
+        unbatched = run_until_idle(engine)["ours"]
+        others = [random_request(draw, f"other {n}", family) for n in range(draw.randint(1, 4))]
         engine = engine_of(models, max_rows=draw.choice([1, 5, 16]))
-        outcomes = render_in_a_crowd(engine, ours, others, draw)
-        assert_same_bytes(alone, outcomes["ours"])
-        assert {type(end) for end in outcomes.values()} <= {Finished, Cancelled}
+        outcomes = render_with_others(engine, ours, others, draw)
+        assert_same_bytes(unbatched, outcomes["ours"])
+        assert {type(outcome) for outcome in outcomes.values()} <= {Finished, Cancelled}
 
 
 def _fields(asked: Request) -> dict[str, Any]:
@@ -105,22 +106,21 @@ def _fields(asked: Request) -> dict[str, Any]:
     return {name: getattr(asked, name) for name in names}
 
 
-def test_a_reproducible_picture_is_that_of_the_stock_pipeline(
+def test_a_reproducible_picture_equals_the_stock_pipelines(
     stock: dict[str, Any], models: dict[str, LoadedModel]
 ) -> None:
-    """Filling up changes no picture by more than 1 of 255."""
+    """Running in fixed parts changes no pixel by more than 1 of 255."""
     asked = request("a", reproducible=True, num_images=3)
     engine = engine_of(models)
     engine.add(asked)
-    finished = run_until_idle(engine)["a"]
-    assert isinstance(finished, Finished)
-    assert distance(finished, stock_pixels(stock["sd"], models["sd"], asked)) <= 1
+    outcome = run_until_idle(engine)["a"]
+    assert distance(outcome, stock_pixels(stock["sd"], models["sd"], asked)) <= 1
 
 
 def test_a_reproducible_job_shares_no_forward(
     models: dict[str, LoadedModel], hook_denoiser: Callable[[Callable[..., Any]], None]
 ) -> None:
-    """Sizes follow from its own rows, four at most."""
+    """Its forwards have only its own rows, at most four: a row's position can change its bits."""
     rows: list[int] = []
     hook_denoiser(lambda sample: rows.append(len(sample)))
     engine = engine_of(models)
@@ -128,11 +128,11 @@ def test_a_reproducible_job_shares_no_forward(
     engine.add(request("b", reproducible=True, num_inference_steps=3, num_images=3))
     run_until_idle(engine)
     assert sorted(rows) == [2] * 6 + [4] * 3
-    assert engine.stats.forwards["denoiser"] == 6  # each by a turn of its own, three of two parts
+    assert engine.stats.forwards["denoiser"] == 6  # three of one part, three of two parts
 
 
 def test_equal_reproducible_jobs_take_turns(models: dict[str, LoadedModel]) -> None:
-    """However well they would go together: a step is of one of them."""
+    """Although their calls are equal, each step runs one of them."""
     engine = engine_of(models)
     for name in "ab":
         engine.add(request(name, reproducible=True, num_inference_steps=4))
@@ -145,19 +145,19 @@ def test_equal_reproducible_jobs_take_turns(models: dict[str, LoadedModel]) -> N
     assert engine.stats.forwards["denoiser"] == 8
 
 
-def test_a_reproducible_call_that_does_not_fit_is_not_cut_smaller(
+def test_a_reproducible_call_that_does_not_fit_is_not_split(
     models: dict[str, LoadedModel], hook_denoiser: Callable[[Callable[..., Any]], None]
 ) -> None:
-    """It fails with `out_of_memory` instead of being cut, which would change its bits."""
+    """A split would change its bits, so it fails with `out_of_memory`, and can be retried."""
 
-    def full(sample: Any) -> None:
+    def refuse(sample: Any) -> None:
         if len(sample) > 1:
             raise torch.OutOfMemoryError("no room for two")
 
-    hook_denoiser(full)
+    hook_denoiser(refuse)
     engine = engine_of(models)
     engine.add(request("a", reproducible=True))
     engine.add(request("b"))
     outcomes = run_until_idle(engine)
-    assert outcomes["a"].code == "out_of_memory"
+    assert failed(outcomes["a"]).code == "out_of_memory"
     assert isinstance(outcomes["b"], Finished)

@@ -1,4 +1,4 @@
-"""Rows: which calls may share a forward, and that stacking and cutting undo each other."""
+"""Rows: which calls may share a forward, and how rows are batched and split."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from workers.engine.rows import Call, ForwardOptions, ModuleMethod
 
 
 def echo(sample: Any, timestep: Any = None, *rest: Any, **options: Any) -> Any:
-    """Stand in for a module: give back what came in."""
+    """Replace a module: return the arguments."""
     return sample, timestep, rest, options
 
 
@@ -23,12 +23,12 @@ ECHO = ModuleMethod.of("model.echo", "denoiser", echo)
 
 
 def call(*args: Any, **kwargs: Any) -> Call:
-    """Bind a call of `echo`."""
+    """Return a call of `echo`."""
     return Call.bind(ECHO, args, kwargs)
 
 
-def test_calls_that_differ_in_rows_alone_share() -> None:
-    """Values, number of rows and timesteps of any type do not stand in the way."""
+def test_calls_that_differ_only_in_their_rows_share() -> None:
+    """Values, numbers of rows and timesteps of any type may differ."""
     one = call(torch.zeros(1, 4), torch.tensor(999), condition={"text": torch.zeros(1, 3)})
     two = call(torch.ones(2, 4), torch.tensor(0.5), condition={"text": torch.ones(2, 3)})
     three = call(torch.ones(3, 4), timestep=7, condition={"text": torch.ones(3, 3)})
@@ -51,32 +51,32 @@ def test_calls_that_differ_in_rows_alone_share() -> None:
     ],
 )
 def test_calls_that_differ_otherwise_do_not_share(other: Call) -> None:
-    """Shape, dtype, shared arguments, their types and the module each split a group."""
+    """Shape, dtype, shared arguments, their types and the module must be equal."""
     assert call(torch.zeros(1, 4), 1, flag=True).signature != other.signature
 
 
-def test_what_a_job_asks_of_the_module_splits_a_group() -> None:
-    """The LoRAs with their scales count where a module wears them, reproducible mode everywhere."""
+def test_calls_with_other_options_do_not_share() -> None:
+    """LoRAs and scales count if the module can activate them; reproducible mode always counts."""
     denoiser = ModuleMethod.of("model.unet", "denoiser", echo, activate=lambda _: None)
 
-    def key(method: ModuleMethod, **scope: Any) -> Any:
-        return Call.bind(method, (torch.zeros(1, 4),), {}, ForwardOptions(**scope)).signature
+    def key(method: ModuleMethod, **options: Any) -> Any:
+        return Call.bind(method, (torch.zeros(1, 4),), {}, ForwardOptions(**options)).signature
 
-    worn = [(), (("x", 1.0),), (("x", 0.5),), (("x", 1.0), ("y", 1.0))]
-    assert len({key(denoiser, loras=loras) for loras in worn}) == len(worn)
-    assert len({key(ECHO, loras=loras) for loras in worn}) == 1
+    lora_sets = [(), (("x", 1.0),), (("x", 0.5),), (("x", 1.0), ("y", 1.0))]
+    assert len({key(denoiser, loras=loras) for loras in lora_sets}) == len(lora_sets)
+    assert len({key(ECHO, loras=loras) for loras in lora_sets}) == 1
     assert key(ECHO) != key(ECHO, reproducible=True)
 
 
-def test_calls_of_a_lone_module_have_one_key() -> None:
-    """Admission keeps its jobs apart; what their calls take is learned as for any other."""
-    lone = ModuleMethod.of("model.unet", "denoiser", echo, unbatched=True)
-    calls = [Call.bind(lone, (torch.zeros(1, 4),), {}) for _ in range(2)]
+def test_calls_of_an_unbatched_method_have_one_key() -> None:
+    """Admission separates its jobs; their calls share one estimate of T(rows)."""
+    unbatched = ModuleMethod.of("model.unet", "denoiser", echo, unbatched=True)
+    calls = [Call.bind(unbatched, (torch.zeros(1, 4),), {}) for _ in range(2)]
     assert calls[0].signature == calls[1].signature
 
 
 def test_shared_tensors_are_compared_by_value() -> None:
-    """Positions without rows split a group when they differ, even if as long as the rows."""
+    """Position ids must be equal, even if their length equals the number of rows."""
     same = [call(torch.zeros(3, 4), 1, img_ids=torch.arange(3)) for _ in range(2)]
     other = call(torch.zeros(3, 4), 1, img_ids=torch.arange(3) + 1)
     assert same[0].signature == same[1].signature != other.signature
@@ -84,37 +84,37 @@ def test_shared_tensors_are_compared_by_value() -> None:
 
 
 def test_an_edit_in_place_is_seen() -> None:
-    """A shared tensor's remembered digest does not outlive its values."""
+    """The cached digest of a shared tensor is updated with its values."""
     ids = torch.arange(3)
     before = call(torch.zeros(2, 4), 1, img_ids=ids).signature
     ids += 1
     assert call(torch.zeros(2, 4), 1, img_ids=ids).signature != before
 
 
-def test_what_cannot_be_compared_ties_a_call_to_its_job() -> None:
-    """Two generators are never taken for one."""
+def test_calls_with_values_that_cannot_be_compared_do_not_share() -> None:
+    """Two generators are never equal."""
     first, second = (call(torch.zeros(1, 4), 1, generator=torch.Generator()) for _ in range(2))
     assert first.signature != second.signature
 
 
 def test_each_row_gets_its_own_timestep() -> None:
-    """Timesteps are stacked with their rows, as float32."""
+    """Timesteps are batched with their rows, as float32."""
     calls = [call(torch.zeros(2, 4), torch.tensor(10)), call(torch.zeros(1, 4), 5.5)]
-    seen: list[torch.Tensor] = []
+    timesteps: list[torch.Tensor] = []
 
     def spy(sample: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
-        seen.append(timestep)
+        timesteps.append(timestep)
         return sample
 
     method = ModuleMethod.of("model.spy", "denoiser", spy)
     for one in calls:
         one.method = method
     rows.run(calls)
-    assert torch.equal(seen[0], torch.tensor([10.0, 10.0, 5.5]))
+    assert torch.equal(timesteps[0], torch.tensor([10.0, 10.0, 5.5]))
 
 
-def test_every_kind_of_result_is_cut_row_by_row() -> None:
-    """Tuples, dicts, model outputs with nested tuples and distributions go to their callers."""
+def test_every_kind_of_result_is_split_by_rows() -> None:
+    """Model outputs with nested tuples are split, and keep their type."""
 
     def module(sample: torch.Tensor) -> Any:
         return BaseModelOutput(last_hidden_state=sample, hidden_states=(sample + 1, sample + 2))
@@ -128,7 +128,7 @@ def test_every_kind_of_result_is_cut_row_by_row() -> None:
         assert result.attentions is None
 
 
-def test_a_distribution_is_cut_by_its_parameters() -> None:
+def test_a_distribution_is_split_by_its_parameters() -> None:
     """An encoder's distribution gives each caller its own mean."""
     parameters = torch.arange(24.0).reshape(3, 4, 1, 2)
 
@@ -143,14 +143,14 @@ def test_a_distribution_is_cut_by_its_parameters() -> None:
 
 
 def test_a_call_without_tensors_runs() -> None:
-    """Nothing to stack is one row."""
-    lone = call("text", None)
-    assert lone.rows == 1
-    assert rows.run([lone])[0][0] == "text"
+    """A call without tensors counts as one row."""
+    unbatched = call("text", None)
+    assert unbatched.rows == 1
+    assert rows.run([unbatched])[0][0] == "text"
 
 
-def test_splitting_and_joining_give_the_whole_again() -> None:
-    """Halves of a call, run apart and joined, equal the call run whole."""
+def test_split_and_join_are_inverse() -> None:
+    """The joined results of a call's halves equal the result of the whole call."""
     whole = call(torch.arange(10.0).reshape(5, 2), torch.arange(5), options=[torch.arange(5)])
     halves = whole.split()
     assert [half.rows for half in halves] == [2, 3]
@@ -162,31 +162,31 @@ def test_splitting_and_joining_give_the_whole_again() -> None:
 
 
 def test_other_mappings_keep_their_type() -> None:
-    """A tree is rebuilt of the same types."""
+    """A tree is rebuilt with the same types."""
     tree = OrderedDict(a=[torch.zeros(1)], b=("x", None))
-    built = rows.apply(lambda name, tensor: (name, tensor.shape), tree)
+    built = rows.map_tensors(lambda name, tensor: (name, tensor.shape), tree)
     assert built == OrderedDict(a=[("a", torch.Size([1]))], b=("x", None))
     assert type(built) is OrderedDict
 
 
-def test_what_wears_loras_is_not_filled_up() -> None:
-    """It is not compiled, so it would only be slower."""
-    seen: list[int] = []
+def test_calls_with_loras_are_not_padded() -> None:
+    """They are not compiled, so padding would only cost time."""
+    sizes: list[int] = []
 
-    def look(sample: torch.Tensor) -> torch.Tensor:
-        seen.append(len(sample))
+    def spy(sample: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(sample))
         return sample
 
-    method = ModuleMethod.of("model.unet", "denoiser", look, bucketed=True, activate=lambda _: None)
+    method = ModuleMethod.of("model.unet", "denoiser", spy, bucketed=True, activate=lambda _: None)
     for loras in ((), (("ink", 1.0),)):
         call = Call.bind(method, (torch.ones(5, 2),), {}, ForwardOptions(loras=loras))
         assert len(rows.run([call])[0]) == 5
         assert call.plain is not bool(loras)
-    assert seen == [8, 5]
+    assert sizes == [8, 5]
 
 
 @pytest.mark.parametrize(
-    ("options", "alike"),
+    ("options", "bucket"),
     [
         ({}, {5}),
         ({"captured": True}, {5}),
@@ -194,9 +194,9 @@ def test_what_wears_loras_is_not_filled_up() -> None:
         ({"bucketed": True, "unbatched": True}, {5}),
     ],
 )
-def test_sizes_are_alike_where_they_are_filled_up_to_the_same(
-    options: dict[str, bool], alike: set[int]
+def test_sizes_share_a_bucket_only_if_they_are_padded(
+    options: dict[str, bool], bucket: set[int]
 ) -> None:
-    """Only then has a forward of one of them compiled or recorded what another needs."""
+    """Only then does one compiled or captured forward serve all sizes of the bucket."""
     sizes = ModuleMethod.of("model.unet", "denoiser", echo, **options).same_bucket(5)
-    assert {rows for rows in range(1, 33) if rows in sizes} == alike
+    assert {rows for rows in range(1, 33) if rows in sizes} == bucket

@@ -1,4 +1,4 @@
-"""The sacred test: a batched result equals the same request alone through the stock pipeline."""
+"""The sacred test: a batched result equals the unbatched one of the stock pipeline."""
 
 from __future__ import annotations
 
@@ -7,19 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.unit.workers.engine.alone import (
+from tests.unit.workers.engine.reference import (
     distance,
     engine_of,
+    finished,
     picture,
     request,
     run_until_idle,
     stock_pixels,
 )
-from workers.engine.request import Finished, Request
 from workers.pipelines.schedulers import DIFFUSION, FLOW
 
 if TYPE_CHECKING:
     from workers.engine.engine import Engine
+    from workers.engine.request import Request
     from workers.pipelines.model import LoadedModel
 
 UNETS = ("sd", "sdxl")
@@ -43,8 +44,8 @@ TASKS: dict[str, dict[str, Any]] = {
 
 
 def render_joining(engine: Engine, asked: list[Request], ticks: int) -> dict[str, Any]:
-    """Add one request after another, some ticks apart, and render them all."""
-    outcomes = {}
+    """Add the requests `ticks` steps apart, and render them all."""
+    outcomes: dict[str, Any] = {}
     for late in asked:
         engine.add(late)
         for _ in range(ticks):
@@ -52,21 +53,19 @@ def render_joining(engine: Engine, asked: list[Request], ticks: int) -> dict[str
     return outcomes | run_until_idle(engine)
 
 
-def assert_as_alone(
+def assert_as_unbatched(
     asked: list[Request], outcomes: dict[str, Any], pipeline: Any, model: LoadedModel
 ) -> None:
-    """Compare each picture with the stock pipeline's."""
+    """Assert that each picture is within 1 of 255 of the stock pipeline's."""
     for one in asked:
-        finished = outcomes[one.id]
-        assert isinstance(finished, Finished), finished
-        assert distance(finished, stock_pixels(pipeline, model, one)) <= 1, one.id
+        assert distance(outcomes[one.id], stock_pixels(pipeline, model, one)) <= 1, one.id
 
 
 @pytest.mark.parametrize(("family", "scheduler"), MATRIX)
-def test_strangers_who_join_midway_change_no_picture(
+def test_jobs_that_join_midway_change_no_picture(
     family: str, scheduler: str, stock: dict[str, Any], models: dict[str, LoadedModel]
 ) -> None:
-    """Each picture is within 1 of 255 of the one made alone, whenever other jobs join."""
+    """Jobs join at any step, and each picture is within 1 of 255 of the unbatched one."""
     other = "euler" if family in UNETS else None
     asked = [
         request("a", family, scheduler=scheduler, num_inference_steps=4),
@@ -77,14 +76,14 @@ def test_strangers_who_join_midway_change_no_picture(
     engine = engine_of(models)
     outcomes = render_joining(engine, asked, ticks=3)
     assert engine.stats.mean_rows > 2
-    assert_as_alone(asked, outcomes, stock[family], models[family])
+    assert_as_unbatched(asked, outcomes, stock[family], models[family])
 
 
 @pytest.mark.parametrize(("family", "scheduler"), MIXED)
-def test_kinds_of_work_share_a_forward(
+def test_all_tasks_share_a_forward(
     family: str, scheduler: str, stock: dict[str, Any], models: dict[str, LoadedModel]
 ) -> None:
-    """Text-to-image, image-to-image and inpainting in one mixed run each equal the lone picture."""
+    """Text-to-image, image-to-image and inpainting in one batch equal the unbatched pictures."""
     same: dict[str, Any] = {"scheduler": scheduler, "num_inference_steps": 5}
     asked = [
         request("inpaint", family, num_images=2, **TASKS["inpaint"], **same),
@@ -94,25 +93,25 @@ def test_kinds_of_work_share_a_forward(
     engine = engine_of(models)
     outcomes = render_joining(engine, asked, ticks=0)
     assert engine.stats.mean_rows > (2 if family == "flux" else 4)
-    assert_as_alone(asked, outcomes, stock[family], models[family])
+    assert_as_unbatched(asked, outcomes, stock[family], models[family])
 
 
 @pytest.mark.parametrize(("family", "scheduler"), MATRIX)
-def test_every_kind_of_work_is_as_alone_among_strangers_who_come_at_any_tick(
+def test_every_task_is_as_unbatched_among_others_that_join_at_any_step(
     family: str, scheduler: str, stock: dict[str, Any], models: dict[str, LoadedModel]
 ) -> None:
-    """The full product of families, schedulers and tasks, with strangers at random ticks."""
-    draw = random.Random(f"{family} {scheduler}")  # noqa: S311 - drawn to be repeated, not to be secret
-    others = list(DIFFUSION if family in UNETS else FLOW)
+    """All families, schedulers and tasks, with other jobs that join at random steps."""
+    draw = random.Random(f"{family} {scheduler}")  # noqa: S311 - not a secret
+    names = list(DIFFUSION if family in UNETS else FLOW)
     asked = [
         request(task, family, scheduler=scheduler, seed=draw.randrange(99), **fields)
         for task, fields in TASKS.items()
     ]
-    strangers = [
+    others = [
         request(
-            f"stranger {number}",
+            f"other {number}",
             family,
-            scheduler=draw.choice(others),
+            scheduler=draw.choice(names),
             num_inference_steps=draw.randint(2, 6),
             guidance_scale=draw.choice([1.0, 3.0, 7.0]),
             prompt=draw.choice(["a blue dog", "zz top", "nine grey birds"]),
@@ -120,7 +119,7 @@ def test_every_kind_of_work_is_as_alone_among_strangers_who_come_at_any_tick(
         )
         for number in range(3)
     ]
-    queue = draw.sample([*asked, *strangers], 6)
+    queue = draw.sample([*asked, *others], 6)
     engine = engine_of(models, max_rows=16)
     outcomes: dict[str, Any] = {}
     for late in queue:
@@ -128,11 +127,11 @@ def test_every_kind_of_work_is_as_alone_among_strangers_who_come_at_any_tick(
         for _ in range(draw.randrange(4)):
             outcomes |= {outcome.id: outcome for outcome in engine.step()}
     outcomes |= run_until_idle(engine)
-    assert_as_alone(asked, outcomes, stock[family], models[family])
+    assert_as_unbatched(asked, outcomes, stock[family], models[family])
 
 
-def test_the_matrix_leaves_out_no_task(models: dict[str, LoadedModel]) -> None:
-    """Each family does all three tasks, with every scheduler that it is served with."""
+def test_the_matrix_is_complete(models: dict[str, LoadedModel]) -> None:
+    """Each family has all three tasks, and the matrix has all of its schedulers."""
     names = {
         "txt2img": "text-to-image", "img2img": "image-to-image", "inpaint": "inpainting"
     }  # fmt: skip
@@ -143,8 +142,8 @@ def test_the_matrix_leaves_out_no_task(models: dict[str, LoadedModel]) -> None:
         }
 
 
-def test_the_pictures_are_far_apart(models: dict[str, LoadedModel]) -> None:
-    """Another prompt, seed or guidance is another picture, so that a mix-up cannot go unseen."""
+def test_other_requests_give_other_pictures(models: dict[str, LoadedModel]) -> None:
+    """Another prompt, seed or guidance changes the picture, so the tests notice mixed-up rows."""
     for family in models:
         engine = engine_of(models)
         engine.add(request("a", family))
@@ -152,4 +151,4 @@ def test_the_pictures_are_far_apart(models: dict[str, LoadedModel]) -> None:
         engine.add(request("seed", family, seed=8))
         outcomes = run_until_idle(engine)
         for other in ("prompt", "seed"):
-            assert distance(outcomes["a"], outcomes[other].pixels) > 4, (family, other)
+            assert distance(outcomes["a"], finished(outcomes[other]).pixels) > 4, (family, other)

@@ -71,7 +71,7 @@ def test_a_decompression_bomb_is_refused_by_its_header(width: int, height: int) 
      url(b"GIF89a"), url(b"<svg/>"), url(encode(PIXELS, "png")[:60]), url(bomb(64, 64))],
 )  # fmt: skip
 def test_a_file_that_is_no_picture_is_refused(text: str) -> None:
-    """A text that is not a picture, or a truncated one, is `bad_image` and names the field."""
+    """A text that is no picture, or a truncated one, is `bad_image`; the error names the field."""
     with pytest.raises(RenderFailed, match="mask: ") as caught:
         decode(text, "mask", "L")
     assert caught.value.code == "bad_image"

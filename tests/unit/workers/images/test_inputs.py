@@ -132,10 +132,7 @@ def test_another_tenants_upload_does_not_exist(storage: MemoryStorage) -> None:
 def test_an_unusable_answer_fails_the_job(
     storage: MemoryStorage, web: str, path: str, message: str
 ) -> None:
-    """No picture, a 404, a redirect and too large a body are `bad_image`.
-
-    No redirect is followed.
-    """
+    """No picture, a 404, a redirect (not followed) and too large a body are `bad_image`."""
     with pytest.raises(RenderFailed, match=message) as caught:
         fetch(storage, web + path)
     assert caught.value.code == "bad_image"

@@ -50,7 +50,7 @@ def fields_of(picture: Image.Image) -> dict[str, Any]:
 
 @pytest.mark.parametrize("kind", CONTENT_TYPES)
 def test_a_file_contains_how_it_was_made(kind: str) -> None:
-    """It names revision, request and seed, but none of the customer's metadata."""
+    """It names the revision, the request and its seed, and none of the customer's metadata."""
     fields = fields_of(opened(kind))
     assert fields["prompt"] == PROMPT
     assert {name: str(fields[name]) for name in ("model", "model_revision", "seed")} == {

@@ -1,4 +1,4 @@
-"""The engine's fixtures: its tiny pipelines, built once more."""
+"""Fixtures of the engine's tests, shared with the tests of the pipelines."""
 
 from tests.unit.workers.engine.conftest import hook_denoiser, models, one_thread, stock
 

@@ -1,16 +1,22 @@
-"""A small decoder in place of a model's own."""
+"""SmallDecoder: it decodes instead of a model's own autoencoder."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 import diffusers
-import numpy as np
 import pytest
 import torch
 
-from tests.unit.workers.engine.alone import engine_of, picture, request, run_until_idle
-from tests.unit.workers.engine.families import FAMILIES
+from tests.unit.workers.engine.reference import (
+    distance,
+    engine_of,
+    finished,
+    picture,
+    request,
+    run_until_idle,
+)
+from tests.unit.workers.engine.tiny_pipelines import FAMILIES
 from workers.engine.request import EngineError, Finished
 from workers.pipelines import loading
 from workers.pipelines.model import wrap
@@ -20,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def tiny(channels: int, **settings: Any) -> diffusers.AutoencoderTiny:
-    """A small autoencoder of random weights, for latents of 2 x 2 pixels."""
+    """Return a small autoencoder with random weights and 2 x 2 pixels per latent."""
     torch.manual_seed(9)
     return diffusers.AutoencoderTiny(
         encoder_block_out_channels=(8, 8),
@@ -36,7 +42,7 @@ def tiny(channels: int, **settings: Any) -> diffusers.AutoencoderTiny:
 def test_pictures_are_those_of_the_small_decoder(
     family: str, channels: int, tmp_path: Path
 ) -> None:
-    """The stock pipeline's latents, decoded by the small one, from a folder and in a batch."""
+    """Loaded from a folder and batched, it decodes the latents of the stock pipeline."""
     stock, small = FAMILIES[family](), tiny(channels)
     stock.save_pretrained(tmp_path / "model")
     small.save_pretrained(tmp_path / "decoder")
@@ -59,35 +65,32 @@ def test_pictures_are_those_of_the_small_decoder(
         with torch.no_grad():
             pixels = small.decode(latents).sample[0].movedim(0, -1)
         expected = ((pixels / 2 + 0.5).clamp(0, 1) * 255).round().numpy()
-        finished = outcomes[one.id]
-        assert isinstance(finished, Finished), finished
-        assert np.abs(finished.pixels[0].astype(int) - expected).max() <= 1
+        assert distance(outcomes[one.id], [expected]) <= 1
 
 
-def test_pictures_to_start_from_are_still_encoded_by_the_models_own() -> None:
-    """Image-to-image takes the model's encoder and the small decoder."""
+def test_input_pictures_are_encoded_by_the_models_own_autoencoder() -> None:
+    """Image-to-image uses the model's encoder and the small decoder."""
     model = wrap(FAMILIES["sd"](), name="sd", decoder=tiny(4))
     engine = engine_of({"sd": model})
     engine.add(request("a", image=picture(1), strength=0.5))
-    finished = run_until_idle(engine)["a"]
-    assert isinstance(finished, Finished), finished
+    assert isinstance(run_until_idle(engine)["a"], Finished)
     assert engine.stats.rows["decoder"] == 1
-    assert model.unbatched_model().tasks["text-to-image"].vae._entries["decode"].run.__self__.module
+    assert model.unbatched_model().tasks["text-to-image"].vae._methods["decode"].run.__self__.module
 
 
 def test_a_decoder_for_other_latents_is_refused() -> None:
-    """What cannot fit is found when the model is loaded, by name."""
+    """Loading fails with the numbers of latent channels."""
     with pytest.raises(EngineError, match="16 latent channels"):
         wrap(FAMILIES["sd"](), name="sd", decoder=tiny(16))
 
 
-def test_its_own_scale_and_shift_are_heeded() -> None:
-    """A small autoencoder whose latents are scaled gets them as its config says."""
+def test_its_own_scale_and_shift_are_used() -> None:
+    """The latents are scaled by the small autoencoder's config."""
     plain = wrap(FAMILIES["sd"](), name="sd", decoder=tiny(4))
     scaled = wrap(FAMILIES["sd"](), name="sd", decoder=tiny(4, scaling_factor=2.0))
-    pictures = []
+    outcomes = []
     for model in (plain, scaled):
         engine = engine_of({"sd": model})
         engine.add(request("a"))
-        pictures.append(run_until_idle(engine)["a"].pixels[0].astype(int))
-    assert np.abs(pictures[0] - pictures[1]).max() > 4
+        outcomes.append(finished(run_until_idle(engine)["a"]))
+    assert distance(outcomes[0], outcomes[1].pixels) > 4

@@ -1,4 +1,4 @@
-"""The probe: models whose batches mix strangers up are found out and still served."""
+"""Probe: models that mix the rows of a batch are detected and served unbatched."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from tests.unit.workers.engine.alone import (
+from tests.unit.workers.engine.reference import (
     distance,
     engine_of,
     request,
     run_until_idle,
     stock_pixels,
 )
-from tests.unit.workers.engine.families import FAMILIES
+from tests.unit.workers.engine.tiny_pipelines import FAMILIES
 from workers.engine.request import Finished
 from workers.pipelines import probe
 from workers.pipelines.model import wrap
@@ -28,17 +28,17 @@ if TYPE_CHECKING:
     from workers.pipelines.model import LoadedModel
 
 
-class Mixing(diffusers.UNet2DConditionModel):
-    """A denoiser that looks at the whole batch, as one with batch norm in training mode would."""
+class Mixing(diffusers.UNet2DConditionModel):  # type: ignore[misc]  # no types
+    """A denoiser that depends on the whole batch, like batch norm in training mode."""
 
-    @functools.wraps(diffusers.UNet2DConditionModel.forward)  # whose arguments it takes
+    @functools.wraps(diffusers.UNet2DConditionModel.forward)  # pipelines inspect the signature
     def forward(self, sample: Any, *args: Any, **kwargs: Any) -> Any:
-        """Scale by how far its rows are apart."""
+        """Scale by the standard deviation of the rows."""
         return super().forward(sample / (1 + sample.std(dim=0)), *args, **kwargs)
 
 
 def mixing() -> Any:
-    """Build a pipeline around it."""
+    """Return a pipeline with this denoiser."""
     pipeline = FAMILIES["sd"]()
     pipeline.unet.__class__ = Mixing
     return pipeline
@@ -46,23 +46,20 @@ def mixing() -> Any:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_stock_pipelines_can_be_batched(family: str, models: dict[str, LoadedModel]) -> None:
-    """The probe finds nothing wrong with any of the families."""
+    """The probe accepts every family."""
     assert batches(models[family])
 
 
-def test_a_model_that_mixes_its_batch_up_is_found_out() -> None:
-    """Batched pictures that are not the lone ones tell."""
+def test_a_model_that_mixes_its_rows_is_detected() -> None:
+    """Its batched pictures differ from the unbatched ones."""
     assert not batches(wrap(mixing(), name="sd"))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_rounding_is_told_from_mixing_in_half_precision(
+def test_rounding_in_half_precision_is_accepted_and_mixing_is_not(
     dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A few pixels that rounding has moved far count in fp32 alone.
-
-    A batch mixed up always counts.
-    """
+    """A few pixels with large differences count in fp32 only; mixed rows always count."""
     model = wrap(FAMILIES["sd"]().to(dtype), name="sd")
     render = probe._render
 
@@ -79,7 +76,7 @@ def test_rounding_is_told_from_mixing_in_half_precision(
 
 
 def test_a_model_that_cannot_be_batched_is_served_one_at_a_time() -> None:
-    """Its jobs wait for each other, share no forward, and each gets the stock picture."""
+    """Its jobs run one after the other, share no forward, and get the stock picture."""
     pipeline = mixing()
     model = wrap(pipeline, name="sd", batched=False)
     engine = engine_of({"sd": model})
@@ -95,12 +92,12 @@ def test_a_model_that_cannot_be_batched_is_served_one_at_a_time() -> None:
     assert engine.stats.mean_rows == 2
 
 
-class Unknown(diffusers.StableDiffusionPipeline):
-    """A pipeline class that diffusers' Auto classes do not know."""
+class Unknown(diffusers.StableDiffusionPipeline):  # type: ignore[misc]  # no types
+    """A pipeline class that is not in diffusers' Auto classes."""
 
 
-def test_a_pipeline_of_no_known_family_serves_text_to_image() -> None:
-    """Any pipeline that takes a prompt works, and is batched if the probe allows it."""
+def test_a_pipeline_of_an_unknown_family_serves_text_to_image() -> None:
+    """Any pipeline that takes a prompt works, and is batched if the probe accepts it."""
     parts = FAMILIES["sd"]().components
     model = wrap(Unknown(**parts, requires_safety_checker=False), name="sd")
     assert set(model.tasks) == {"text-to-image"}

@@ -1,4 +1,4 @@
-"""Schedulers: by name, and one for each job that never waits for the device."""
+"""Schedulers: by name, and a copy for each job that never waits for the device."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ FLOW = diffusers.FlowMatchEulerDiscreteScheduler(shift=2.5)
 
 
 @pytest.mark.parametrize("name", schedulers.DIFFUSION)
-def test_each_name_takes_over_what_the_model_was_trained_for(name: str) -> None:
-    """A scheduler chosen by name keeps the model's prediction type and noise range."""
-    made = schedulers.build(DDIM)[name]
-    assert type(made) is schedulers.DIFFUSION[name]
+def test_each_scheduler_keeps_the_settings_of_the_training(name: str) -> None:
+    """A scheduler by name keeps the model's prediction type and noise range."""
+    scheduler = schedulers.build(DDIM)[name]
+    assert type(scheduler) is schedulers.DIFFUSION[name]
     for key in ("prediction_type", "beta_start", "beta_end", "beta_schedule"):
-        assert made.config[key] == DDIM.config[key], key
-    assert not made.config.get("clip_sample")
+        assert scheduler.config[key] == DDIM.config[key], key
+    assert not scheduler.config.get("clip_sample")
 
 
-def test_what_a_model_says_of_itself_wins() -> None:
-    """A setting that its own scheduler spells out is kept; one it leaves open suits latents."""
+def test_explicit_settings_of_a_model_are_kept() -> None:
+    """Explicit settings of its own scheduler are kept; missing ones get the values for latents."""
     clipped = schedulers.build(diffusers.DDIMScheduler(clip_sample=True))
     assert clipped["ddim"].config.clip_sample
     assert clipped["pndm"].config.skip_prk_steps
@@ -32,8 +32,8 @@ def test_what_a_model_says_of_itself_wins() -> None:
     assert not open_ended["ddim"].config.clip_sample
 
 
-def test_flow_models_have_flow_schedulers_alone() -> None:
-    """A name that would fail in the first step is not offered."""
+def test_flow_models_have_only_flow_schedulers() -> None:
+    """Schedulers that would fail in the first step are not offered."""
     offered = schedulers.build(FLOW)
     assert set(offered) == {None, "flow_euler"}
     assert offered["flow_euler"].config.shift == 2.5
@@ -41,7 +41,7 @@ def test_flow_models_have_flow_schedulers_alone() -> None:
 
 @pytest.mark.parametrize("name", [name for name in schedulers.DIFFUSION if name != "ddim"])
 def test_a_jobs_timesteps_stay_on_the_cpu(name: str) -> None:
-    """Asked to put its timesteps on a device, a job's copy keeps them and knows where it begins."""
+    """A job's copy ignores the device for its timesteps, and begins at step 0."""
     scheduler = schedulers.for_job(schedulers.build(DDIM)[name])
     scheduler.set_timesteps(5, device="meta")
     assert scheduler.timesteps.device.type == "cpu"
@@ -50,7 +50,7 @@ def test_a_jobs_timesteps_stay_on_the_cpu(name: str) -> None:
 
 
 def test_a_jobs_copy_is_its_own() -> None:
-    """What one job's scheduler does is not seen by another's."""
+    """The scheduler of one job does not affect that of another."""
     first, second = schedulers.for_job(DDIM), schedulers.for_job(DDIM)
     first.set_timesteps(3)
     second.set_timesteps(9)

@@ -45,7 +45,7 @@ class PausingEngine(Engine):
 
     @property
     def idle(self) -> bool:
-        """The device thread also waits for a message when the job has made its steps."""
+        """Also idle when the job has made its steps, so the device thread waits for a message."""
         if any(step < self._after for step, _ in self.progress().values()):
             return super().idle
         if self.progress():

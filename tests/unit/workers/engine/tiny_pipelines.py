@@ -1,4 +1,4 @@
-"""Tiny pipelines of random weights, one of each family, built by hand and without a hub."""
+"""Tiny pipelines with random weights, one per family, built without any download."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TOKENS = 12
 
 
 def stable_diffusion() -> diffusers.StableDiffusionPipeline:
-    """Build a UNet with text cross-attention."""
+    """Build Stable Diffusion: a UNet with text cross-attention."""
     torch.manual_seed(1)
     return diffusers.StableDiffusionPipeline(
         unet=_unet(cross_attention_dim=TEXT_DIM),
@@ -36,7 +36,7 @@ def stable_diffusion() -> diffusers.StableDiffusionPipeline:
 
 
 def sdxl() -> diffusers.StableDiffusionXLPipeline:
-    """Build a UNet with two text encoders and conditions on the size."""
+    """Build SDXL: a UNet with two text encoders and size conditions."""
     torch.manual_seed(2)
     return diffusers.StableDiffusionXLPipeline(
         unet=_unet(
@@ -58,7 +58,7 @@ def sdxl() -> diffusers.StableDiffusionXLPipeline:
 
 
 def stable_diffusion_3() -> diffusers.StableDiffusion3Pipeline:
-    """Build a transformer with flow matching, guidance and three text encoders."""
+    """Build SD3: a transformer with flow matching, guidance and three text encoders."""
     torch.manual_seed(3)
     return diffusers.StableDiffusion3Pipeline(
         transformer=diffusers.SD3Transformer2DModel(
@@ -85,7 +85,7 @@ def stable_diffusion_3() -> diffusers.StableDiffusion3Pipeline:
 
 
 def flux() -> diffusers.FluxPipeline:
-    """Build a transformer with packed latents and distilled guidance."""
+    """Build Flux: a transformer with packed latents and distilled guidance."""
     torch.manual_seed(4)
     return diffusers.FluxPipeline(
         transformer=diffusers.FluxTransformer2DModel(
@@ -179,7 +179,7 @@ def _t5(width: int) -> transformers.T5EncoderModel:
 
 
 def _randomised(module: Any) -> Any:
-    """Draw wide weights, so that two prompts give pictures that are far apart."""
+    """Draw weights with a wide spread, so that two prompts give very different pictures."""
     for parameter in module.parameters():
         torch.nn.init.normal_(parameter, std=0.5)
     return module.eval()

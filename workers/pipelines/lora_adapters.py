@@ -1,4 +1,4 @@
-"""Adapters of a model: LoRAs on a copy of its denoiser, and ControlNets."""
+"""LoraAdapters: the LoRAs of a model's denoiser, loaded on demand and activated per forward."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import copy
 import inspect
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
-
-from diffusers import ControlNetModel
 
 from workers.engine import faults
 from workers.engine.request import BadRequest
@@ -23,14 +21,12 @@ Loras = tuple[tuple[str, float], ...]
 
 
 class LoraAdapters:
-    """The LoRAs of one denoiser.
+    """The LoRAs of one denoiser; one set of them is active at a time, because they are its state.
 
-    They are state of a module, so a group has one active set at a time.
-
-    They are applied to `module`, a copy of the denoiser: the same weights, in its own modules. So
-    the denoiser itself never changes, and everything compiled or captured of it stays valid. Each
-    LoRA is read from its folder when a job first asks for it. When more than `kept` are in memory,
-    the least recently used inactive ones are dropped, and read again when a job needs them.
+    `module`, a copy of the denoiser with shared weights, holds them. So the denoiser itself never
+    changes, and its compiled code and CUDA graphs stay valid. A LoRA is loaded from its folder when
+    a job first needs it. If more than `kept` are loaded, the least recently used inactive ones are
+    unloaded, and loaded again when a job needs them.
     """
 
     def __init__(
@@ -47,20 +43,20 @@ class LoraAdapters:
 
     @property
     def names(self) -> list[str]:
-        """The LoRAs that a job may ask for."""
+        """The LoRAs that a job may use."""
         return sorted(self._folders)
 
     @property
     def loaded(self) -> list[str]:
-        """The LoRAs in memory, the least recently used first."""
+        """The LoRAs in memory, the least recently used one first."""
         return list(self._loaded)
 
-    def either(
+    def wrap_denoiser(
         self, plain: Callable[..., Any], on_out_of_memory: Callable[[], None]
     ) -> Callable[..., Any]:
-        """Return the denoiser's function: it calls `plain`, or the copy while LoRAs are active.
+        """Return a function that calls `plain`, or the copy while LoRAs are active.
 
-        `on_out_of_memory` is called when memory runs out in the copy.
+        It calls `on_out_of_memory` if the copy runs out of memory.
         """
 
         def run(*args: Any, **kwargs: Any) -> Any:
@@ -76,52 +72,49 @@ class LoraAdapters:
         run.__signature__ = inspect.signature(self.module.forward)  # type: ignore[attr-defined]
         return run
 
-    def fetch(self, names: list[str]) -> None:
-        """Read the LoRAs that are not in memory.
-
-        The active set stays, even if one cannot be read.
-        """
+    def load(self, names: list[str]) -> None:
+        """Load the LoRAs that are not in memory; the active ones stay active even if it fails."""
         for name in names:
             if name in self._loaded:
                 self._loaded.move_to_end(name)
                 continue
             try:
-                self._make_room({*names, *(name for name, _ in self._active)})
-                self._read(name)
-            finally:  # loading or deleting an adapter changes the active set
-                self._dress()
+                self._make_room({*names, *(active for active, _ in self._active)})
+                self._load_one(name)
+            finally:  # loading and unloading change which LoRAs are active
+                self._apply()
 
     def activate(self, loras: Loras) -> None:
-        """Activate these LoRAs in the copy, if they are not active already."""
+        """Make exactly these LoRAs active."""
         if loras == self._active:
             return
         self._active = ()
-        self._dress()
-        self.fetch([name for name, _ in loras])  # some may have been dropped since their job came
+        self._apply()
+        self.load([name for name, _ in loras])  # some may be unloaded by now
         self._active = loras
-        self._dress()
+        self._apply()
 
-    def _read(self, name: str) -> None:
+    def _load_one(self, name: str) -> None:
         self._pipeline.load_lora_weights(
             self._folders[name],
-            weight_name=LORA_FILE,  # otherwise PEFT guesses, if there are others
+            weight_name=LORA_FILE,  # else diffusers guesses if the folder has other files
             adapter_name=name,
             local_files_only=True,
         )
         if set(self._pipeline.get_list_adapters()) - {self._denoiser}:
             self._pipeline.delete_adapters(name)
-            message = f"the LoRA {name} changes text encoders, which are shared"
+            message = f"the LoRA {name} changes text encoders, which all jobs share"
             raise BadRequest("unusable_lora", "loras", message)
         self._loaded[name] = None
 
     def _make_room(self, needed: set[str]) -> None:
-        """Drop the least recently used LoRAs, so that one more stays within `kept`."""
+        """Unload the least recently used LoRAs, so that one more makes at most `kept`."""
         idle = [name for name in self._loaded if name not in needed]
         for name in idle[: max(0, len(self._loaded) + 1 - self._kept)]:
             self._pipeline.delete_adapters(name)
             del self._loaded[name]
 
-    def _dress(self) -> None:
+    def _apply(self) -> None:
         if self._active:
             self.module.enable_lora()
             self.module.set_adapters(
@@ -132,18 +125,13 @@ class LoraAdapters:
 
 
 def lora_copy(module: torch.nn.Module) -> Any:
-    """Return a copy: new modules around the same parameters and buffers; nothing of it is compiled.
+    """Copy the modules, but share their parameters and buffers; the copy is not compiled.
 
-    No parameter requires a gradient from now on. Reading a LoRA would set this anyway, and
-    everything compiled with gradients would then be compiled again.
+    All parameters stop requiring gradients: loading a LoRA would do that later, and code compiled
+    with gradients would be compiled again.
     """
     module.requires_grad_(requires_grad=False)
     shared: dict[int, Any] = {id(weight): weight for weight in module.parameters()}
-    # A move replaces a module's buffers, so their containers are shared, too.
+    # A move replaces the buffers in a module's own dictionary, so the dictionary is shared.
     shared |= {id(part._buffers): part._buffers for part in module.modules()}  # noqa: SLF001
     return copy.deepcopy(module, memo=shared)
-
-
-def load_controlnet(folder: Path, dtype: torch.dtype) -> Any:
-    """Load a ControlNet from a diffusers folder."""
-    return ControlNetModel.from_pretrained(folder, dtype=dtype, local_files_only=True)

@@ -1,4 +1,4 @@
-"""Requests for the tiny models, and the stock pipeline's own answer to them."""
+"""Requests for the tiny models, and reference pictures by the stock pipelines."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from PIL import Image
 
 from bench.engine.simulate import without_cap
 from workers.engine.engine import Engine
-from workers.engine.request import Request
+from workers.engine.request import Failed, Finished, Request
 
 if TYPE_CHECKING:
-    from workers.engine.request import Finished, Outcome
+    from workers.engine.request import Outcome
     from workers.pipelines.model import LoadedModel
 
 FAMILY_KEYS = {
@@ -32,7 +32,7 @@ FAMILY_KEYS = {
 
 
 def request(job: str, model: str = "sd", **fields: Any) -> Request:
-    """Ask for one small picture, with anything else in `fields`."""
+    """Return a request for one small picture; `fields` replace the defaults."""
     defaults: dict[str, Any] = {
         "prompt": "a red circle",
         "width": 16,
@@ -45,16 +45,16 @@ def request(job: str, model: str = "sd", **fields: Any) -> Request:
 
 
 def picture(seed: int, mode: str = "RGB", size: tuple[int, int] = (16, 16)) -> Image.Image:
-    """Draw a picture of random blocks."""
+    """Return a picture of random blocks."""
     shape = (4, 4, 3) if mode == "RGB" else (4, 4)
     blocks = np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
     return Image.fromarray(blocks).resize(size, Image.Resampling.NEAREST)
 
 
 def stock_pixels(pipeline: Any, model: LoadedModel, asked: Request) -> list[np.ndarray]:
-    """Render `asked` as the diffusers documentation would, without any code of the engine.
+    """Render `asked` as in the diffusers documentation, without any code of the engine.
 
-    Each picture is rendered by itself, from a generator of its own.
+    Each picture is rendered unbatched, from its own generator.
     """
     mapping = AUTO_TEXT2IMAGE_PIPELINES_MAPPING
     if asked.image is not None:
@@ -63,8 +63,8 @@ def stock_pixels(pipeline: Any, model: LoadedModel, asked: Request) -> list[np.n
     parts = {**pipeline.components}
     if asked.model == "sdxl":
         parts["force_zeros_for_empty_prompt"] = pipeline.config.force_zeros_for_empty_prompt
-    lone = mapping[FAMILY_KEYS[asked.model]](**parts)
-    lone.set_progress_bar_config(disable=True)
+    own_pipeline = mapping[FAMILY_KEYS[asked.model]](**parts)
+    own_pipeline.set_progress_bar_config(disable=True)
     arguments: dict[str, Any] = {
         "prompt": asked.prompt,
         "num_inference_steps": asked.num_inference_steps,
@@ -82,20 +82,22 @@ def stock_pixels(pipeline: Any, model: LoadedModel, asked: Request) -> list[np.n
         arguments["mask_image"] = asked.mask
     pixels = []
     for seed in range(asked.seed, asked.seed + asked.num_images):
-        lone.scheduler = copy.deepcopy(model.schedulers[asked.scheduler])
-        pictures = lone(**arguments, generator=torch.Generator("cpu").manual_seed(seed)).images
+        own_pipeline.scheduler = copy.deepcopy(model.schedulers[asked.scheduler])
+        pictures = own_pipeline(
+            **arguments, generator=torch.Generator("cpu").manual_seed(seed)
+        ).images
         pixels += [np.asarray(image) for image in pictures]
     return pixels
 
 
 def engine_of(models: dict[str, LoadedModel], max_rows: int = 8) -> Engine:
-    """Make an engine for which each forward takes one second, and which stacks all that fits."""
+    """Return an engine whose forwards take one second, and whose policy batches all that fits."""
     clock = itertools.count().__next__
     return Engine(models, max_rows=max_rows, clock=clock, choose=without_cap)
 
 
 def run_until_idle(engine: Engine) -> dict[str, Outcome]:
-    """Step until nothing is left; give the outcomes by job."""
+    """Step until the engine is idle; return the outcomes by job."""
     outcomes: list[Outcome] = []
     while not engine.idle:
         outcomes += engine.step()
@@ -103,10 +105,23 @@ def run_until_idle(engine: Engine) -> dict[str, Outcome]:
     return {outcome.id: outcome for outcome in outcomes}
 
 
-def distance(finished: Finished, expected: list[np.ndarray]) -> int:
-    """Return the largest difference of any pixel value, of 255."""
-    assert len(finished.pixels) == len(expected)
+def finished(outcome: Outcome) -> Finished:
+    """Assert that the job has its pictures."""
+    assert isinstance(outcome, Finished), outcome
+    return outcome
+
+
+def failed(outcome: Outcome) -> Failed:
+    """Assert that the job failed."""
+    assert isinstance(outcome, Failed), outcome
+    return outcome
+
+
+def distance(outcome: Outcome, expected: list[np.ndarray]) -> int:
+    """Return the largest difference of a pixel value, of 255, of a finished job."""
+    pixels = finished(outcome).pixels
+    assert len(pixels) == len(expected)
     return max(
         int(np.abs(ours.astype(int) - theirs.astype(int)).max())
-        for ours, theirs in zip(finished.pixels, expected, strict=True)
+        for ours, theirs in zip(pixels, expected, strict=True)
     )

@@ -1,4 +1,4 @@
-"""Models of full size with random weights, and miniatures to try the programs on a processor."""
+"""Full-size models with random weights, and miniatures to try the programs on a processor."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 TOKENIZER = REPOSITORY / "models" / "scenes" / "tokenizer"
-"""Any tokenizer will do: random weights read nothing."""
+"""Random weights work with any tokenizer."""
 CLIP_TOKENS, T5_TOKENS = 77, 512
 
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """The sizes of the models: SDXL's base and Flux' own, or a miniature."""
+    """The size of the models: that of SDXL base and FLUX.1, or a miniature."""
 
     channels: tuple[int, int, int]
     depth: tuple[int, int, int]
@@ -32,11 +32,11 @@ class Scale:
     """Width, layers and heads of the two text encoders."""
     decoder: tuple[int, ...]
     flux: tuple[tuple[str, Any], ...]
-    """The differences from the class' own defaults."""
+    """Parameters that differ from the defaults of the class."""
 
     @property
     def text_width(self) -> int:
-        """What the denoiser attends to: both encoders, concatenated."""
+        """The width of the denoiser's cross-attention: that of both encoders together."""
         return self.text[0][0] + self.text[1][0]
 
 
@@ -68,7 +68,7 @@ MINIATURE = Scale(
 
 
 def on(device: str, dtype: torch.dtype, build: Callable[[], Any]) -> Any:
-    """Build there and in that format from the start: nothing passes through host memory."""
+    """Build on the device in this format, without a copy in the host's memory."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
@@ -79,7 +79,7 @@ def on(device: str, dtype: torch.dtype, build: Callable[[], Any]) -> Any:
 
 
 def unet(scale: Scale) -> diffusers.UNet2DConditionModel:
-    """The denoiser of SDXL."""
+    """Build the denoiser of SDXL."""
     return diffusers.UNet2DConditionModel(
         sample_size=128,
         block_out_channels=scale.channels,
@@ -97,13 +97,13 @@ def unet(scale: Scale) -> diffusers.UNet2DConditionModel:
 
 
 def flux(scale: Scale) -> diffusers.FluxTransformer2DModel:
-    """The denoiser of Flux: 12 billion parameters in full size."""
+    """Build the denoiser of Flux: 12 billion parameters in full size."""
     return diffusers.FluxTransformer2DModel(**dict(scale.flux)).eval()
 
 
 @functools.cache
 def sdxl(device: str, dtype: torch.dtype, scale: Scale) -> diffusers.StableDiffusionXLPipeline:
-    """The whole pipeline of SDXL, built once."""
+    """Build the whole pipeline of SDXL, once."""
     tokenizer = CLIPTokenizer.from_pretrained(TOKENIZER, model_max_length=CLIP_TOKENS)
     first, second = (_clip_config(tokenizer, *size) for size in scale.text)
 
@@ -129,7 +129,7 @@ def sdxl(device: str, dtype: torch.dtype, scale: Scale) -> diffusers.StableDiffu
 
 
 def small_decoder(device: str, dtype: torch.dtype) -> diffusers.AutoencoderTiny:
-    """A decoder of TAESD's size."""
+    """Build a decoder of TAESD's size."""
     return on(device, dtype, lambda: diffusers.AutoencoderTiny().eval())
 
 

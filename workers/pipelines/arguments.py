@@ -1,4 +1,4 @@
-"""Calling: translates a request into the arguments of a pipeline call."""
+"""Arguments: from a request to the keyword arguments of a pipeline call."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ if TYPE_CHECKING:
 
     from workers.engine.request import Request
 
-# More than any model draws: a small file must not expand to gigabytes (decompression bomb).
+# More pixels than any model renders: a small file must not decompress into gigabytes.
 LIMIT_PIXELS = 8192 * 8192
 
 
 def task(request: Request) -> str:
-    """Return the task of a request, by its input pictures."""
+    """Return the task of a request, by the pictures that it starts from."""
     if request.image is None:
         return "text-to-image"
     return "image-to-image" if request.mask is None else "inpainting"
 
 
-def arguments(pipeline: Any, request: Request) -> dict[str, Any]:
-    """Return the keyword arguments of the pipeline call: only those that it knows."""
+def build(pipeline: Any, request: Request) -> dict[str, Any]:
+    """Return the keyword arguments of the pipeline call, without those that it does not take."""
     seeds = range(request.seed, request.seed + request.num_images)
     size = (request.width, request.height)
     wanted: dict[str, Any] = {
@@ -40,8 +40,7 @@ def arguments(pipeline: Any, request: Request) -> dict[str, Any]:
         "guidance_scale": request.guidance_scale,
         "num_images_per_prompt": request.num_images,
         "generator": [torch.Generator("cpu").manual_seed(seed) for seed in seeds],
-        # One generator per picture: from a single one, some pipelines draw all pictures with the
-        # first.
+        # One per picture: from a single image, some pipelines draw all with the first generator.
         "image": _scaled(request.image, "RGB", size, Resampling.LANCZOS, request.num_images),
         "mask_image": _scaled(request.mask, "L", size, Resampling.NEAREST, request.num_images),
         "strength": request.strength,
@@ -55,7 +54,7 @@ def arguments(pipeline: Any, request: Request) -> dict[str, Any]:
         wanted["strength"] = known["strength"].default
     if "strength" in known and request.num_inference_steps * wanted["strength"] < 1:
         raise BadRequest("out_of_range", "strength", "strength leaves no step to run")
-    if "true_cfg_scale" in known:  # guidance is distilled; a negative prompt would have no effect
+    if "true_cfg_scale" in known:  # guidance is distilled: a negative prompt would have no effect
         del wanted["negative_prompt"]
     return {key: value for key, value in wanted.items() if key in known and value is not None}
 
@@ -71,7 +70,7 @@ def _scaled(
         raise BadRequest("bad_image", field, message)
     try:
         image = image.convert(mode)
-    # A truncated, broken or expanding file.
+    # PIL decodes lazily: the file may be truncated, broken or a decompression bomb.
     except (OSError, SyntaxError, ValueError, DecompressionBombError) as error:
-        raise BadRequest("bad_image", field, f"the {field} cannot be read: {error}") from error
+        raise BadRequest("bad_image", field, f"cannot read the {field}: {error}") from error
     return [image if image.size == size else image.resize(size, resampling)] * count

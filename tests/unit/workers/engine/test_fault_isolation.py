@@ -1,4 +1,4 @@
-"""A request's fault ends that request: its mates keep every bit of their pictures."""
+"""Fault isolation: a request's fault ends that request; the others keep every bit."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from PIL import Image
 
-from tests.unit.workers.engine.alone import engine_of, picture, request, run_until_idle
+from tests.unit.workers.engine.reference import engine_of, picture, request, run_until_idle
 from tests.unit.workers.engine.test_reproducible import assert_same_bytes
 from workers.engine.request import BadRequest, Failed
 
@@ -26,8 +26,8 @@ FAULTS = {
 }
 
 
-def mates() -> list[Request]:
-    """Two jobs that share the bad one's forwards."""
+def others() -> list[Request]:
+    """Return two jobs that are rendered together with the faulty one."""
     return [
         request("one", reproducible=True, num_inference_steps=6, scheduler="euler"),
         request("two", reproducible=True, seed=3, scheduler="euler_a", num_images=2),
@@ -35,7 +35,7 @@ def mates() -> list[Request]:
 
 
 def render(models: dict[str, LoadedModel], *asked: Request) -> dict[str, Outcome]:
-    """Render them together."""
+    """Render the requests together."""
     engine = engine_of(models, max_rows=16)
     for one in asked:
         engine.add(one)
@@ -43,21 +43,19 @@ def render(models: dict[str, LoadedModel], *asked: Request) -> dict[str, Outcome
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_mates_of_a_faulty_job_keep_their_bits(
+def test_a_faulty_job_changes_no_bit_of_others(
     fault: str, models: dict[str, LoadedModel], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Values that are not finite, bad arguments and a callback that raises stay with their job."""
-    undisturbed = render(models, *mates())
+    """Infinite values, bad arguments and a raising callback affect only their own job."""
+    undisturbed = render(models, *others())
     bad, code = FAULTS[fault]
     if fault == "raising callback":
-        calls: list[int] = []
 
         def stumble(*_: Any, **__: Any) -> None:
-            calls.append(1)
             raise KeyError("a callback's own bug")
 
         monkeypatch.setattr(type(models["sd"].schedulers["ddim"]), "step", stumble)
-    outcomes = render(models, *mates(), bad)
+    outcomes = render(models, *others(), bad)
     ended = outcomes.pop("bad")
     assert isinstance(ended, Failed)
     assert ended.code == code
@@ -65,8 +63,8 @@ def test_mates_of_a_faulty_job_keep_their_bits(
         assert_same_bytes(undisturbed[name], outcome)
 
 
-def bomb(file: Path) -> Path:
-    """Write a PNG of a few bytes whose header says 60000 x 60000."""
+def decompression_bomb(file: Path) -> Path:
+    """Write a PNG of a few bytes whose header claims 60000 x 60000 pixels."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return (
@@ -83,18 +81,18 @@ def bomb(file: Path) -> Path:
     return file
 
 
-def test_broken_and_bloated_pictures_are_refused_at_the_door(
+def test_broken_and_huge_pictures_are_refused(
     models: dict[str, LoadedModel], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A corrupt init image and a decompression bomb are bad requests; those in flight go on."""
-    undisturbed = render(models, *mates())
-    cut = tmp_path / "cut.png"
-    picture(1, size=(256, 256)).save(cut)
-    cut.write_bytes(cut.read_bytes()[:-200])
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)  # so that it opens, and bursts later
-    images = [Image.open(cut), Image.open(bomb(tmp_path / "bomb.png"))]
+    """A truncated image and a decompression bomb are bad requests; jobs in flight continue."""
+    undisturbed = render(models, *others())
+    truncated = tmp_path / "truncated.png"
+    picture(1, size=(256, 256)).save(truncated)
+    truncated.write_bytes(truncated.read_bytes()[:-200])
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)  # so that opening it succeeds
+    images = [Image.open(truncated), Image.open(decompression_bomb(tmp_path / "bomb.png"))]
     engine = engine_of(models, max_rows=16)
-    for one in mates():
+    for one in others():
         engine.add(one)
     for image in images:
         engine.step()
