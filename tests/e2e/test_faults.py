@@ -13,8 +13,10 @@ from tests.e2e.farms import eventually, running
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from renderfarm import JobRequest
+
 PROMPT = "a red circle on a blue background"
-SMALL = {"prompt": PROMPT, "width": 64, "height": 64}
+SMALL: JobRequest = {"prompt": PROMPT, "width": 64, "height": 64}
 
 
 def test_a_killed_worker_loses_no_job(tmp_path: Path) -> None:

@@ -20,10 +20,11 @@ from renderfarm.types import ProgressEvent, StateEvent, Status
 from tests.e2e.farms import eventually
 
 if TYPE_CHECKING:
+    from renderfarm import JobRequest
     from tests.e2e.farms import Up
 
 PROMPT = "a red circle on a blue background"
-SMALL = {"prompt": PROMPT, "width": 64, "height": 64}
+SMALL: JobRequest = {"prompt": PROMPT, "width": 64, "height": 64}
 
 
 def denoiser(farm: Up, what: str) -> int:

@@ -48,7 +48,7 @@ class Subscription:
     ) -> list[types.ReceivedMessage]:
         """Deliver up to `limit` messages that are due, each for `deadline_s`."""
         self._expire(now)
-        taken = []
+        taken: list[types.ReceivedMessage] = []
         for entry in self._due(holder, now):
             if len(taken) == limit:
                 break

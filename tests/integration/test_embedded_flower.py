@@ -34,7 +34,7 @@ REQUEST = {
     "num_inference_steps": 20,
 }
 
-QUERY = {
+QUERY: dict[str, str | int] = {
     "draw": 1,
     "start": 0,
     "length": 10,

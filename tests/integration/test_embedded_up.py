@@ -129,7 +129,9 @@ def test_second_farm_in_a_folder_is_refused(farm_directory: Path) -> None:
         second = start(farm_directory)
         output, _ = second.communicate(timeout=PATIENCE_S)
         assert second.returncode == 1
-        assert output == f"renderfarm up: a farm already runs in {farm_directory} (pid {farm.pid})\n"
+        assert (
+            output == f"renderfarm up: a farm already runs in {farm_directory} (pid {farm.pid})\n"
+        )
 
 
 def test_taken_port_is_named(farm_directory: Path) -> None:

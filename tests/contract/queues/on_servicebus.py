@@ -61,7 +61,7 @@ class ServiceBusHarness:
             while batch := receiver.receive_messages(max_message_count=100, max_wait_time=0.5):
                 for each in batch:
                     properties = each.application_properties or {}
-                    texts = {name.decode(): value.decode() for name, value in properties.items()}
+                    texts = {_text(name): _text(value) for name, value in properties.items()}
                     found.append(
                         Dead(b"".join(each.body), each.dead_letter_error_description, texts)
                     )
@@ -84,3 +84,9 @@ class ServiceBusHarness:
         """Stop the emulator, and unset its address."""
         self._server.kill()
         self._environment.undo()
+
+
+def _text(value: object) -> str:
+    """Decode what the SDK gives as bytes."""
+    assert isinstance(value, bytes)
+    return value.decode()

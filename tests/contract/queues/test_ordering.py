@@ -22,7 +22,7 @@ def test_a_group_comes_in_order(place: Place) -> None:
     """Messages of one group are delivered in the order in which they were sent."""
     queue = place.queue(ordered=True)
     queue.put([Outgoing(str(n).encode(), group="g") for n in range(20)])
-    bodies = []
+    bodies: list[int] = []
     while len(bodies) < 20:
         (message,) = take(queue, 1)
         bodies.append(int(message.body))

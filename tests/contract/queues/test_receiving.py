@@ -45,7 +45,7 @@ def test_one_receive_goes_beyond_the_batch_of_the_service(place: Place) -> None:
     """One receive can return more messages than one call of the service."""
     queue = place.queue()
     queue.put([Outgoing(str(n).encode()) for n in range(40)])
-    sizes = []
+    sizes: list[int] = []
     while sum(sizes) < 40:
         sizes.append(len(queue.receive(limit=40, wait_s=1)))
     assert max(sizes) > 10
