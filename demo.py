@@ -17,15 +17,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from app.database import create_engine
 from app.dispatch import workers
-from models.scenes import sheet
+from models.scenes.sheet import contact_sheet
 from renderfarm import Farm
 from renderfarm.errors import RenderfarmError
 from renderfarm.types import ProgressEvent
@@ -115,7 +114,7 @@ def _wait_until_up(process: subprocess.Popen[bytes], before: int | None) -> dict
 
 
 def _written_at() -> int | None:
-    """Return when `farm.json` was written; it may belong to an earlier farm that was killed."""
+    """Return the time of `farm.json`, which tells a new file from one that a killed farm left."""
     try:
         return (VAR / "farm.json").stat().st_mtime_ns
     except FileNotFoundError:
@@ -132,20 +131,22 @@ def show(console: Console, access: dict[str, Any]) -> None:
         ]
         follow(console, jobs)
         took_s = time.monotonic() - began
-        pictures = [save(n, job) for n, job in enumerate(jobs)]
-        contact = contact_sheet(pictures)
+        pictures = [Image.open(save(n, job)) for n, job in enumerate(jobs)]
+    captions = [prompt for prompt, *_ in PROMPTS]
+    sheet = OUT / "contact-sheet.png"
+    contact_sheet(pictures, captions, columns=4, cell_px=256, font_px=13).save(sheet)
     console.print(latencies(jobs))
     stats = batching(access["database_url"])
     console.print(
         f"{len(jobs)} pictures in {took_s:.1f} s; "
-        f"{stats:.1f} rows per forward pass of the denoiser, over all the worker has done."
+        f"{stats:.1f} rows per forward pass of the denoiser, over all forward passes of the worker."
     )
     console.print(f"Pictures: demo/*.png   Contact sheet: [bold]{contact.relative_to(ROOT)}[/]")
     console.print(
         f"Console: {access['url']}/#{access['api_key']}\nAPI documentation: {access['url']}/docs\n"
         f"Flower: {access['flower_url']} "
         f"(user {access['flower_user']}, password {access['flower_password']})\n"
-        "They run while the farm does: [bold]KEEP=1 make demo[/] keeps it up. More: docs/"
+        "They run as long as the farm: [bold]KEEP=1 make demo[/] keeps it running. More: docs/"
     )
 
 
@@ -166,40 +167,25 @@ def follow(console: Console, jobs: list[Job]) -> None:
                     bars.update(bar, completed=event.progress.step, total=event.progress.steps)
             bars.update(bar, completed=steps)
 
-        watching = [
+        watchers = [
             pool.submit(watch, job, prompt, steps)
             for job, (prompt, _, _, steps) in zip(jobs, PROMPTS, strict=True)
         ]
-        for watched in watching:
-            watched.result()
+        for watcher in watchers:
+            watcher.result()
     for job in jobs:
         job.wait(timeout=60)
 
 
-def save(n: int, job: Job) -> tuple[Path, str]:
-    """Save the job's picture. Return its path and its caption."""
+def save(n: int, job: Job) -> Path:
+    """Save the job's picture under its number and the beginning of its prompt."""
     prompt = PROMPTS[n][0]
     path = OUT / f"{n + 1:02}-{prompt[:40].strip().replace(' ', '-')}.png"
-    job.images[0].save(path)
-    return path, prompt
-
-
-def contact_sheet(pictures: list[tuple[Path, str]]) -> Path:
-    """Write all pictures in one, in squares of 256 pixels, each with its prompt below."""
-    squares = []
-    for file, _ in pictures:
-        with Image.open(file) as picture:
-            square = ImageOps.pad(
-                picture.convert("RGB"), (256, 256), Image.Resampling.LANCZOS, color="white"
-            )
-        squares.append(np.asarray(square))
-    path = OUT / "contact-sheet.png"
-    sheet.contact_sheet(squares, [prompt for _, prompt in pictures], columns=4).save(path)
-    return path
+    return job.images[0].save(path)
 
 
 def latencies(jobs: list[Job]) -> Table:
-    """Print how long each job waited and took, in seconds."""
+    """Return a table of how long each job waited and rendered, in seconds."""
     table = Table(box=None)
     table.add_column("prompt", no_wrap=True, overflow="ellipsis", max_width=30)
     for name in ("size", "steps", "queue s", "render s", "device s"):

@@ -1,4 +1,4 @@
-"""Queues of four cloud services and one in memory, with one behaviour; to send and to receive.
+"""Queues: adapters for four services and one in memory that behave alike, to send and receive.
 
 >>> from renderfarm.queues import open_queue
 >>> with open_queue("sqs://eu-central-1/renders") as queue:

@@ -44,7 +44,7 @@ class Address:
         )
 
     def allow(self, *names: str) -> None:
-        """Raise `BadAddress` for an option that is not among `names`, so that no typo passes."""
+        """Raise `BadAddress` for an option that is not among `names`, a typo for example."""
         for name in self.options:
             if name not in names:
                 known = ", ".join(names) or "none"
@@ -74,7 +74,7 @@ class Address:
 
     @property
     def max_deliveries(self) -> int:
-        """Return how often a message is delivered before it is dead.
+        """Return how often a message is delivered before it becomes a dead letter.
 
         `?max_deliveries=`, default 5.
         """

@@ -1,6 +1,6 @@
-"""The port: what every queue does, independent of the service behind it.
+"""The port (Protocol) of every queue, with its promises.
 
-All adapters keep the promises below; `tests/contract/queues` checks each promise on each adapter.
+All adapters keep these promises; `tests/contract/queues` checks each promise on each adapter.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 REASON = "renderfarm-reason"
-"""The attribute with the reason of a dead letter, where the service has no field for it."""
+"""The attribute with the reason of a dead letter, if the service has no field for it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """A message to send. `id` is its deduplication id, where the service has one.
+    """A message to send. `id` is its deduplication id, if the service deduplicates.
 
-    Messages of one `group` are delivered in the order they were sent, where the service can do
-    this: SQS FIFO queues, Pub/Sub with message ordering, memory. Other services ignore the group.
+    Messages of one `group` are delivered in the order in which they were sent by SQS FIFO queues,
+    Pub/Sub with message ordering, and memory. The other services ignore the group.
     `attributes` are sent with the body; the farm reads `traceparent`.
     """
 
@@ -38,8 +38,8 @@ class Outgoing:
 class Message:
     """A received message: no other receiver gets it until its lease runs out.
 
-    `id` is the service's. `attempt` is 1 at the first delivery and grows with each; it stays 1
-    where the service does not count. `receipt` belongs to the adapter.
+    `id` is the service's. `attempt` is 1 at the first delivery and grows with each; it stays 1 if
+    the service does not count deliveries. Only the adapter uses `receipt`.
     """
 
     body: bytes
@@ -53,22 +53,22 @@ class Queue(Protocol):
     """One queue of one service. Any thread may call any verb at any time.
 
     **Delivery** is at least once. A message is delivered until it is settled by `ack` or `reject`,
-    or has been delivered as often as the queue allows; then the service moves it to the dead-letter
-    queue. It may be delivered twice, so its processing must be idempotent.
+    or until it has been delivered as often as the queue allows; then the service moves it to the
+    dead-letter queue. It may be delivered twice, so its processing must be idempotent.
 
     **Leases.** A received message belongs to its receiver for `lease_s` seconds (visibility
     timeout). Then it is delivered again, with a larger `attempt`. `extend` starts the lease again.
 
     **Settling.** `ack`, `retry`, `reject` and `extend` take messages that this object received, and
-    return those whose lease was lost: nothing was done with them, and they come again. SQS and
-    Pub/Sub do not always know; an empty answer from them is their best knowledge.
+    return those whose lease was lost: these are unchanged, and are delivered again. SQS and Pub/Sub
+    do not always know, so their empty answer is no proof.
 
     **Outages.** A verb that cannot reach the service raises `Unavailable`, mostly at once and at
-    the latest after half a minute, and works again when the service is back. A message that was
-    leased comes again.
+    the latest after half a minute, and works again when the service is back. Leased messages
+    are delivered again.
 
-    **Close** hands prefetched messages back at once. Received messages stay leased: `retry` them
-    first. No thread and no socket stays open.
+    **Close** hands prefetched messages back at once, and ends every thread and socket. Received
+    messages stay leased, so `retry` them first.
     """
 
     lease_s: float

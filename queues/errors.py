@@ -4,7 +4,7 @@ QueueError
 ├── BadAddress      the URL is not a queue's: change it
 ├── MissingExtra    the service's SDK is not installed; the text says what to install
 ├── Unavailable     the service does not answer, or is overloaded: try again later
-├── Refused         the service refused (no such queue, no permission): change its settings
+├── Refused         the service refused (no such queue, no permission): change the settings
 └── NotSent         some messages of a batch were refused; `refused` has the reasons
 """
 
@@ -21,7 +21,7 @@ class QueueError(Exception):
 
 
 class BadAddress(QueueError):
-    """The URL is not a queue's, or has an option that this kind of queue does not know."""
+    """The URL is not a queue's, or has an unknown option."""
 
 
 class MissingExtra(QueueError):
@@ -31,12 +31,12 @@ class MissingExtra(QueueError):
 class Unavailable(QueueError):
     """The service could not be reached or did not answer.
 
-    It may have done what was asked, or not.
+    The request may have been processed or not.
     """
 
 
 class Refused(QueueError):
-    """The service answered, and refused. Another try does not help until something is changed."""
+    """The service refused the request. A retry helps only after a change of settings."""
 
 
 class NotSent(QueueError):

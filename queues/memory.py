@@ -1,4 +1,4 @@
-"""`memory://NAME`: the reference adapter. One process shares it by name; it ends with the process.
+"""`memory://NAME`: the reference adapter, shared by name within one process, gone at its end.
 
 Use it in tests, and to learn how a queue of this package behaves; the other adapters behave alike.
 """
@@ -26,7 +26,7 @@ class _Entry:
 
     message: Outgoing
     due_at: float = 0.0
-    in_hand: bool = False
+    leased: bool = False
     deliveries: int = 0
 
 
@@ -59,7 +59,10 @@ class Store:
         self.dead.append(DeadLetter(entry.message, reason))
 
     def ready(self, now: float) -> Iterator[_Entry]:
-        """Return the entries that may be delivered, oldest first; a group waits for its first."""
+        """Yield the entries that may be delivered, oldest first.
+
+        A message that is not due yet delays all later ones of its group.
+        """
         waiting: set[str] = set()
         for entry in list(self.entries):
             group = entry.message.group
@@ -84,9 +87,9 @@ def store(name: str) -> Store:
 class MemoryQueue(Queue):
     """A queue on one `Store`."""
 
-    def __init__(self, held: Store, *, lease_s: float, max_deliveries: int) -> None:
+    def __init__(self, content: Store, *, lease_s: float, max_deliveries: int) -> None:
         self.lease_s = lease_s
-        self._store = held
+        self._store = content
         self._max_deliveries = max_deliveries
 
     def put(self, messages: Sequence[Outgoing]) -> None:
@@ -99,7 +102,7 @@ class MemoryQueue(Queue):
         refuse({each.id: f"larger than {LIMIT_BYTES} bytes" for each in large})
 
     def receive(self, limit: int = 10, wait_s: float = 0.0) -> list[Message]:
-        """Deliver due messages, oldest first; give up those that were delivered too often."""
+        """Deliver due messages, oldest first; bury those that were delivered too often."""
         deadline = time.monotonic() + wait_s
         with self._store.changed:
             while not (taken := self._take(limit)):
@@ -120,7 +123,7 @@ class MemoryQueue(Queue):
                 self._store.bury(entry, f"delivered {entry.deliveries} times")
                 continue
             entry.deliveries += 1
-            entry.in_hand, entry.due_at = True, now + self.lease_s
+            entry.leased, entry.due_at = True, now + self.lease_s
             taken.append(_message(entry))
         return taken
 
@@ -131,10 +134,10 @@ class MemoryQueue(Queue):
     def retry(self, messages: Sequence[Message], delay_s: float = 0.0) -> list[Message]:
         """Make messages due after `delay_s`."""
 
-        def hand_back(entry: _Entry) -> None:
-            entry.in_hand, entry.due_at = False, time.monotonic() + delay_s
+        def make_due(entry: _Entry) -> None:
+            entry.leased, entry.due_at = False, time.monotonic() + delay_s
 
-        return self._settle(messages, hand_back)
+        return self._settle(messages, make_due)
 
     def reject(self, messages: Sequence[Message], reason: str) -> list[Message]:
         """Move messages to `Store.dead`."""
@@ -143,10 +146,10 @@ class MemoryQueue(Queue):
     def extend(self, messages: Sequence[Message]) -> list[Message]:
         """Extend the lease by another `lease_s`, if the message is not settled."""
 
-        def start_anew(entry: _Entry) -> None:
+        def restart_lease(entry: _Entry) -> None:
             entry.due_at = time.monotonic() + self.lease_s
 
-        return self._settle(messages, start_anew)
+        return self._settle(messages, restart_lease)
 
     def _settle(
         self, messages: Sequence[Message], settle: Callable[[_Entry], None]
@@ -155,8 +158,8 @@ class MemoryQueue(Queue):
         with self._store.changed:
             for message in messages:
                 entry: _Entry = message.receipt
-                mine = entry.in_hand and entry.deliveries == message.attempt
-                if mine and entry.due_at > time.monotonic() and entry in self._store.entries:
+                current = entry.leased and entry.deliveries == message.attempt
+                if current and entry.due_at > time.monotonic() and entry in self._store.entries:
                     settle(entry)
                 else:
                     lost.append(message)
@@ -164,7 +167,7 @@ class MemoryQueue(Queue):
         return lost
 
     def close(self) -> None:
-        """Do nothing: the store stays for the next user of the name."""
+        """Do nothing: the next user of the name finds the messages."""
 
 
 def _message(entry: _Entry) -> Message:

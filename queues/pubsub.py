@@ -40,7 +40,7 @@ BATCH = 1000
 MAX_REASON_BYTES = 1024
 MAX_DELAY_S = 600
 CALL_TIMEOUT_S = 5.0
-OPENING_S = 1.0
+OPENING_WAIT_S = 1.0
 """How long a receive waits for a stream that was just opened, even with `wait_s=0`."""
 CONNECTION_ERRORS = (
     exceptions.ServerError,
@@ -51,7 +51,7 @@ CONNECTION_ERRORS = (
     exceptions.Unknown,
     TransportError,
 )
-AGAIN = Retry(
+RETRY = Retry(
     if_exception_type(exceptions.ServiceUnavailable, exceptions.Aborted),
     initial=0.1,
     maximum=1.0,
@@ -81,7 +81,7 @@ class PubSubQueue(Queue):
             self._publish(self._topic, batch)
         refuse(
             dict.fromkeys(large, f"larger than {LIMIT_BYTES} bytes")
-            | dict.fromkeys(empty, "Pub/Sub carries no empty message")
+            | dict.fromkeys(empty, "Pub/Sub cannot carry an empty message")
         )
 
     def _publish(self, topic: str, batch: Sequence[Outgoing]) -> None:
@@ -92,31 +92,28 @@ class PubSubQueue(Queue):
             for each in batch
         ]
         with _errors(topic):
-            self._publisher.publish(topic=topic, messages=raw, retry=AGAIN, timeout=CALL_TIMEOUT_S)
+            self._publisher.publish(topic=topic, messages=raw, retry=RETRY, timeout=CALL_TIMEOUT_S)
 
     def receive(self, limit: int = 10, wait_s: float = 0.0) -> list[Message]:
         """Return prefetched messages; open the stream first, and again after it has ended."""
         deadline = time.monotonic() + wait_s
         while True:
-            stream, fresh = self._open_stream()
-            left_s = max(OPENING_S if fresh else 0.0, deadline - time.monotonic())
-            if fetched := stream.take(limit, left_s):
+            stream, just_opened = self._open_stream()
+            remaining_s = max(OPENING_WAIT_S if just_opened else 0.0, deadline - time.monotonic())
+            if fetched := stream.take(limit, remaining_s):
                 return self._hand_out(fetched)
-            if stream.fault is not None and (
-                fresh or not isinstance(stream.fault, CONNECTION_ERRORS)
+            if stream.error is not None and (
+                just_opened or not isinstance(stream.error, CONNECTION_ERRORS)
             ):
                 with _errors(self._path):
-                    raise stream.fault
-            if not stream.ended or (fresh and stream.fault is None):
+                    raise stream.error
+            if not stream.ended or (just_opened and stream.error is None):
                 return []
 
     def _open_stream(self) -> tuple[Stream, bool]:
-        """Return the stream, and whether it was opened just now.
-
-        The service ends each one at times.
-        """
+        """Return the stream, and whether it was opened just now: the service sometimes ends it."""
         if self._name is None:
-            raise BadAddress("to receive, pubsub:// needs ?subscription=")
+            raise BadAddress("receiving from pubsub:// needs ?subscription=NAME")
         with self._lock, _errors(self._path):
             if self._stream is not None and not self._stream.ended:
                 return self._stream, False
@@ -126,10 +123,10 @@ class PubSubQueue(Queue):
             return self._stream, True
 
     def _hand_out(self, fetched: Sequence[tuple[float, ReceivedMessage]]) -> list[Message]:
-        """Give messages of the buffer a whole lease, and drop those that waited too long."""
-        good = [(age, raw) for age, raw in fetched if age < self.lease_s * 0.9]
-        messages = [_message(raw) for _, raw in good]
-        waited = (age > self.lease_s / 4 for age, _ in good)
+        """Give messages of the buffer a full lease, and drop those that waited too long."""
+        usable = [(age, raw) for age, raw in fetched if age < self.lease_s * 0.9]
+        messages = [_message(raw) for _, raw in usable]
+        waited = (age > self.lease_s / 4 for age, _ in usable)
         self.extend([each for each, old in zip(messages, waited, strict=True) if old])
         return messages
 
@@ -139,19 +136,19 @@ class PubSubQueue(Queue):
             ids = [each.receipt for each in messages[start : start + BATCH]]
             with _errors(self._path):
                 self._subscriber.acknowledge(
-                    subscription=self._path, ack_ids=ids, retry=AGAIN, timeout=CALL_TIMEOUT_S
+                    subscription=self._path, ack_ids=ids, retry=RETRY, timeout=CALL_TIMEOUT_S
                 )
         return []
 
     def retry(self, messages: Sequence[Message], delay_s: float = 0.0) -> list[Message]:
         """Let the deadline end after `delay_s`, at most ten minutes."""
-        return self._deadline(messages, min(MAX_DELAY_S, math.ceil(delay_s)))
+        return self._set_ack_deadline(messages, min(MAX_DELAY_S, math.ceil(delay_s)))
 
     def extend(self, messages: Sequence[Message]) -> list[Message]:
         """Let the deadline end after another `lease_s`."""
-        return self._deadline(messages, math.ceil(self.lease_s))
+        return self._set_ack_deadline(messages, math.ceil(self.lease_s))
 
-    def _deadline(self, messages: Sequence[Message], seconds: int) -> list[Message]:
+    def _set_ack_deadline(self, messages: Sequence[Message], seconds: int) -> list[Message]:
         for start in range(0, len(messages), BATCH):
             ids = [each.receipt for each in messages[start : start + BATCH]]
             with _errors(self._path):
@@ -159,7 +156,7 @@ class PubSubQueue(Queue):
                     subscription=self._path,
                     ack_ids=ids,
                     ack_deadline_seconds=seconds,
-                    retry=AGAIN,
+                    retry=RETRY,
                     timeout=CALL_TIMEOUT_S,
                 )
         return []
@@ -181,7 +178,7 @@ class PubSubQueue(Queue):
     def _dead_letter(self) -> str:
         with _errors(self._path):
             found = self._subscriber.get_subscription(
-                subscription=self._path, retry=AGAIN, timeout=CALL_TIMEOUT_S
+                subscription=self._path, retry=RETRY, timeout=CALL_TIMEOUT_S
             )
         topic = found.dead_letter_policy.dead_letter_topic
         if not topic:
@@ -216,17 +213,17 @@ def _batches(messages: Sequence[Outgoing]) -> Iterator[list[Outgoing]]:
     keys: dict[str | None, list[Outgoing]] = {}
     for message in messages:
         keys.setdefault(message.group, []).append(message)
-    for alike in keys.values():
-        run: list[Outgoing] = []
+    for ordered in keys.values():
+        batch: list[Outgoing] = []
         total = 0
-        for message in alike:
+        for message in ordered:
             size = len(message.body)
-            if run and (len(run) == BATCH or total + size > LIMIT_BYTES * 0.9):
-                yield run
-                run, total = [], 0
-            run.append(message)
+            if batch and (len(batch) == BATCH or total + size > LIMIT_BYTES * 0.9):
+                yield batch
+                batch, total = [], 0
+            batch.append(message)
             total += size
-        yield run
+        yield batch
 
 
 def _message(raw: ReceivedMessage) -> Message:
@@ -259,7 +256,7 @@ def _errors(name: str) -> Iterator[None]:
     try:
         yield
     except CONNECTION_ERRORS as error:
-        raise Unavailable(f"Pub/Sub does not answer for {name} now: {error}") from error
+        raise Unavailable(f"Pub/Sub is unavailable for {name}: {error}") from error
     except (exceptions.GoogleAPIError, GoogleAuthError) as error:
         raise Refused(f"Pub/Sub refused {name}: {error}") from error
 

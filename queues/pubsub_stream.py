@@ -1,4 +1,4 @@
-"""One open streaming pull, read by its own thread into a buffer."""
+"""Prefetch: one open streaming pull, which its own thread reads into a buffer."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ CALL_TIMEOUT_S = 5.0
 class Stream:
     """Prefetches at most `ahead` messages that are not settled, each leased for `lease_s`.
 
-    `fault` is the reason of its end, if not by `close`. When the stream ends, prefetched messages
-    are handed back. It ends by itself if nobody receives for half a lease, so that no message grows
-    old in the buffer. The dispatch of the SDK's own `subscribe` is not used: it renews leases
-    whether the consumer still works or not.
+    `error` is the reason of its end, unless `close` ended it. At the end of the stream, prefetched
+    messages are handed back. The stream ends by itself if nobody receives for half a lease, so that
+    no message grows old in the buffer. The SDK's own `subscribe` is not used, because it renews
+    leases even if the consumer hangs.
     """
 
     def __init__(
         self, client: SubscriberClient, subscription: str, lease_s: int, ahead: int
     ) -> None:
-        self.fault: GoogleAPICallError | None = None
+        self.error: GoogleAPICallError | None = None
         self.ended = False
         self._client = client
         self._first = StreamingPullRequest(
@@ -46,7 +46,7 @@ class Stream:
         self._changed = threading.Condition()
         self._closing = threading.Event()
         self._fetched: deque[tuple[float, ReceivedMessage]] = deque()
-        self._taken_at = time.monotonic()
+        self._last_take = time.monotonic()
         self._call: Any = None
         self._thread = threading.Thread(target=self._read, name="pubsub-stream", daemon=True)
         self._thread.start()
@@ -58,7 +58,7 @@ class Stream:
         """
         with self._changed:
             self._changed.wait_for(lambda: self._fetched or self.ended, wait_s)
-            now = self._taken_at = time.monotonic()
+            now = self._last_take = time.monotonic()
             count = min(limit, len(self._fetched))
             fetched = [self._fetched.popleft() for _ in range(count)]
         return [(now - at, message) for at, message in fetched]
@@ -77,15 +77,15 @@ class Stream:
                 requests=self._requests(), retry=None, timeout=None
             )
             for response in self._call:
-                self._keep(response.received_messages)
+                self._store(response.received_messages)
         except GoogleAPICallError as error:
             if not self._closing.is_set():
-                self.fault = error
+                self.error = error
         finally:
             self._end()
 
     def _requests(self) -> Iterator[StreamingPullRequest]:
-        """Open the stream and keep it alive; returning asks the service to end it."""
+        """Yield the request that opens the stream, then heartbeats. The stream ends on return."""
         yield self._first
         while not self._closing.wait(min(HEARTBEAT_S, self._lease_s / 4)):
             if self._idle:
@@ -97,9 +97,9 @@ class Stream:
     @property
     def _idle(self) -> bool:
         with self._changed:
-            return bool(self._fetched) and time.monotonic() - self._taken_at > self._lease_s / 2
+            return bool(self._fetched) and time.monotonic() - self._last_take > self._lease_s / 2
 
-    def _keep(self, messages: Any) -> None:
+    def _store(self, messages: Any) -> None:
         with self._changed:
             now = time.monotonic()
             self._fetched.extend((now, message) for message in messages)
@@ -108,15 +108,17 @@ class Stream:
     def _end(self) -> None:
         self._closing.set()  # otherwise the thread that sends heartbeats would keep sleeping
         with self._changed:
-            left = [message.ack_id for _, message in self._fetched]
+            unused = [message.ack_id for _, message in self._fetched]
             self._fetched.clear()
             self.ended = True
             self._changed.notify_all()
-        if left:
-            with suppress(GoogleAPICallError):  # then they come again when their leases end
+        if unused:
+            with suppress(
+                GoogleAPICallError
+            ):  # then they are delivered again when their leases end
                 self._client.modify_ack_deadline(
                     subscription=self._first.subscription,
-                    ack_ids=left,
+                    ack_ids=unused,
                     ack_deadline_seconds=0,
                     retry=None,
                     timeout=CALL_TIMEOUT_S,

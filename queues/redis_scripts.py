@@ -50,12 +50,12 @@ RECEIVE = (
     + """
 -- ARGV: group, consumer, limit, lease_ms, max_deliveries
 -- Returns the last id that the group has seen, then {id, deliveries of this entry, fields}.
-local limit, lease_ms, most = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
+local limit, lease_ms, max_deliveries = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local taken = {}
 
 local function take(id, fields, deliveries)
   local attempts = (tonumber(get(fields, 'attempts')) or 0) + deliveries
-  if attempts > most then
+  if attempts > max_deliveries then
     bury(id, fields, 'delivered ' .. (attempts - 1) .. ' times')
   else
     taken[#taken + 1] = {id, deliveries, fields}
@@ -103,17 +103,17 @@ SETTLE = (
     _SHARED
     + """
 -- ARGV: group, consumer, verb, reason or delay_ms, then id and deliveries of each entry.
--- Returns the ids of those that this consumer no longer holds.
-local verb, how = ARGV[3], ARGV[4]
+-- Returns the ids whose lease this consumer has lost.
+local verb, argument = ARGV[3], ARGV[4]
 local lost = {}
 
 local function hand_back(id, fields, deliveries)
   remove(id)
   set(fields, 'id', get(fields, 'id') or id)
   set(fields, 'attempts', (tonumber(get(fields, 'attempts')) or 0) + deliveries)
-  if tonumber(how) > 0 then
+  if tonumber(argument) > 0 then
     set(fields, 'was', id)  -- members of a set must differ
-    redis.call('ZADD', delayed, now_ms() + tonumber(how), cmsgpack.pack(fields))
+    redis.call('ZADD', delayed, now_ms() + tonumber(argument), cmsgpack.pack(fields))
   else
     redis.call('XADD', stream, '*', unpack(fields))
   end
@@ -122,16 +122,16 @@ end
 for i = 5, #ARGV, 2 do
   local id, deliveries = ARGV[i], tonumber(ARGV[i + 1])
   local pending = redis.pcall('XPENDING', stream, group, id, id, 1)
-  local held = not pending.err and pending[1]
-  local entry = held and redis.call('XRANGE', stream, id, id)[1]
-  if not entry or held[2] ~= consumer or held[4] ~= deliveries then
+  local lease = not pending.err and pending[1]
+  local entry = lease and redis.call('XRANGE', stream, id, id)[1]
+  if not entry or lease[2] ~= consumer or lease[4] ~= deliveries then
     lost[#lost + 1] = id
   elseif verb == 'ack' then
     remove(id)
   elseif verb == 'retry' then
     hand_back(id, entry[2], deliveries)
   elseif verb == 'reject' then
-    bury(id, entry[2], how)
+    bury(id, entry[2], argument)
   else
     redis.call('XCLAIM', stream, group, consumer, 0, id, 'JUSTID')
   end

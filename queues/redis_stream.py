@@ -31,6 +31,13 @@ MAX_REASON_CHARS = 1000
 MAX_WAIT_S = 1.0
 SOCKET_TIMEOUT_S = 3.0
 CONNECT_TIMEOUT_S = 2.0
+CONNECTION_ERRORS = (
+    exceptions.ConnectionError,
+    exceptions.TimeoutError,
+    exceptions.OutOfMemoryError,
+    exceptions.ReadOnlyError,
+)
+"""Errors that pass when the server is back, has memory again, or has become the primary."""
 
 
 class RedisStream(Queue):
@@ -44,8 +51,8 @@ class RedisStream(Queue):
         self._keys = (stream, f"{{{stream}}}:delayed", f"{{{stream}}}:dead")
         self._max_deliveries = max_deliveries
         self._consumer = secrets.token_hex(8)
-        self._receive = client.register_script(RECEIVE)
-        self._settle_held = client.register_script(SETTLE)
+        self._receive_script = client.register_script(RECEIVE)
+        self._settle_script = client.register_script(SETTLE)
 
     def put(self, messages: Sequence[Outgoing]) -> None:
         """Append to the stream in one transaction; a body above `LIMIT_BYTES` is refused."""
@@ -63,15 +70,15 @@ class RedisStream(Queue):
         with _errors():
             while True:
                 seen, taken = self._take(limit)
-                left_s = deadline - time.monotonic()
-                if taken or left_s <= 0:
+                remaining_s = deadline - time.monotonic()
+                if taken or remaining_s <= 0:
                     return taken
                 # Redis does not signal delays and leases that end in the meantime.
-                pause_s = min(left_s, self.lease_s, MAX_WAIT_S)
+                pause_s = min(remaining_s, self.lease_s, MAX_WAIT_S)
                 self._client.xread({self._stream: seen}, count=1, block=max(1, int(pause_s * 1000)))
 
     def _take(self, limit: int) -> tuple[bytes, list[Message]]:
-        seen, taken = self._receive(
+        seen, taken = self._receive_script(
             keys=self._keys,
             args=[GROUP, self._consumer, limit, int(self.lease_s * 1000), self._max_deliveries],
         )
@@ -93,13 +100,13 @@ class RedisStream(Queue):
         """Claim the entries again, which restarts their idle time."""
         return self._settle(messages, "extend", "")
 
-    def _settle(self, messages: Sequence[Message], verb: str, how: str | int) -> list[Message]:
-        held = [part for message in messages for part in message.receipt]
-        if not held:
+    def _settle(self, messages: Sequence[Message], verb: str, argument: str | int) -> list[Message]:
+        receipts = [part for message in messages for part in message.receipt]
+        if not receipts:
             return []
         with _errors():
-            lost = self._settle_held(
-                keys=self._keys, args=[GROUP, self._consumer, verb, how, *held]
+            lost = self._settle_script(
+                keys=self._keys, args=[GROUP, self._consumer, verb, argument, *receipts]
             )
         return [message for message in messages if message.receipt[0] in lost]
 
@@ -146,16 +153,11 @@ def _errors() -> Iterator[None]:
     try:
         yield
     except (exceptions.AuthenticationError, exceptions.NoPermissionError) as error:
-        raise Refused(f"Redis refused: {error}") from error
-    except (
-        exceptions.ConnectionError,
-        exceptions.TimeoutError,
-        exceptions.OutOfMemoryError,
-        exceptions.ReadOnlyError,
-    ) as error:
-        raise Unavailable(f"Redis is not ready: {error}") from error
+        raise Refused(f"Redis refused the request: {error}") from error
+    except CONNECTION_ERRORS as error:
+        raise Unavailable(f"Redis is unavailable: {error}") from error
     except exceptions.RedisError as error:
-        raise Refused(f"Redis refused: {error}") from error
+        raise Refused(f"Redis refused the request: {error}") from error
 
 
 def open_address(address: Address) -> RedisStream:

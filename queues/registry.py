@@ -1,4 +1,4 @@
-"""The registry of adapters: from a URL to a queue. A service's SDK is imported at first use."""
+"""Registry of adapters: opens the queue of a URL, and imports a service's SDK at first use."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def open_queue(url: str) -> Queue:
     module = MODULES.get(scheme)
     if module is None:
         known = ", ".join(f"{name}://" for name in MODULES)
-        raise BadAddress(f"a queue's URL starts with one of {known}; not with {scheme!r}")
+        raise BadAddress(f"a queue's URL starts with one of {known}, not with {scheme!r}")
     try:
         adapter = import_module(module)
     except ModuleNotFoundError as error:

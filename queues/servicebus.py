@@ -32,19 +32,18 @@ if TYPE_CHECKING:
 
     from renderfarm.queues.address import Address
 
-LEAST_WAIT_S = 0.2
+MIN_WAIT_S = 0.2
 MAX_WAIT_S = 1.0
-"""The wait of one call. The SDK's objects serve one thread at a time: others get turns in between.
-"""
+"""The longest wait of one call: the SDK's objects serve one thread at a time."""
 MAX_REASON_CHARS = 1000
 REJECTED = "rejected"
 RETRIES: dict[str, Any] = {"retry_total": 1, "retry_backoff_factor": 0.1, "retry_backoff_max": 1}
-LOST = (
+LOST_LEASE_ERRORS = (
     exceptions.MessageLockLostError,
     exceptions.MessageNotFoundError,
     exceptions.MessageAlreadySettled,
 )
-REFUSED = (
+REFUSAL_ERRORS = (
     exceptions.MessagingEntityNotFoundError,
     exceptions.MessagingEntityDisabledError,
     exceptions.ServiceBusAuthenticationError,
@@ -70,7 +69,7 @@ class ServiceBusQueue(Queue):
         """Send in batches as large as the link allows."""
         refused = {}
         with self._ready():
-            sender = self._sending()
+            sender = self._opened_sender()
             batch, count = sender.create_message_batch(), 0
             for message in messages:
                 if _fits(batch, message):
@@ -91,10 +90,10 @@ class ServiceBusQueue(Queue):
         """Receive under lock; messages that arrive after their lock has ended are left out."""
         deadline = time.monotonic() + wait_s
         while True:
-            left_s = min(MAX_WAIT_S, max(LEAST_WAIT_S, deadline - time.monotonic()))
+            remaining_s = min(MAX_WAIT_S, max(MIN_WAIT_S, deadline - time.monotonic()))
             with self._ready():
-                raw = self._receiving().receive_messages(
-                    max_message_count=limit, max_wait_time=left_s
+                raw = self._opened_receiver().receive_messages(
+                    max_message_count=limit, max_wait_time=remaining_s
                 )
             taken = [convert.message(each) for each in raw if not convert.expired(each)]
             if taken or time.monotonic() >= deadline:
@@ -112,14 +111,13 @@ class ServiceBusQueue(Queue):
         """
         if delay_s <= 0:
             return self._settle(messages, lambda receiver, raw: receiver.abandon_message(raw))
-        lost = self.extend(
-            messages
-        )  # a copy of a message that another receiver has by now would be a duplicate
-        held = [each for each in messages if each not in lost]
+        # Only of messages that are still leased: a copy of another one would be a duplicate.
+        lost = self.extend(messages)
+        leased = [each for each in messages if each not in lost]
         with self._ready():
-            for message in held:
-                self._sending().send_messages(convert.later(message, delay_s))
-        return lost + self.ack(held)
+            for message in leased:
+                self._opened_sender().send_messages(convert.later(message, delay_s))
+        return lost + self.ack(leased)
 
     def reject(self, messages: Sequence[Message], reason: str) -> list[Message]:
         """Dead-letter the messages, with the reason as the description."""
@@ -144,39 +142,39 @@ class ServiceBusQueue(Queue):
         for message in messages:
             with self._ready():
                 try:
-                    settle(self._receiving(), message.receipt)
-                except LOST:
+                    settle(self._opened_receiver(), message.receipt)
+                except LOST_LEASE_ERRORS:
                     lost.append(message)
         return lost
 
     @contextmanager
     def _ready(self) -> Iterator[None]:
-        """Hold one thread's turn. After an outage everything is opened again."""
+        """Give one thread its turn. An error closes everything; the next call opens it again."""
         with self._lock:
             try:
                 yield
-            except REFUSED as error:
+            except REFUSAL_ERRORS as error:
                 raise Refused(f"Service Bus refused {self._name}: {error}") from error
             except exceptions.ServiceBusError as error:
                 self.close()
                 raise Unavailable(
-                    f"Service Bus does not answer for {self._name}: {error}"
+                    f"Service Bus is unavailable for {self._name}: {error}"
                 ) from error
 
-    def _serving(self) -> ServiceBusClient:
+    def _opened_client(self) -> ServiceBusClient:
         if self._client is None:
             self._client = self._open_client()
         return self._client
 
-    def _sending(self) -> ServiceBusSender:
+    def _opened_sender(self) -> ServiceBusSender:
         if self._sender is None:
-            self._sender = self._serving().get_queue_sender(self._name)
+            self._sender = self._opened_client().get_queue_sender(self._name)
         return self._sender
 
-    def _receiving(self) -> ServiceBusReceiver:
+    def _opened_receiver(self) -> ServiceBusReceiver:
         """Return the receiver, attached: attaching takes longer than a short wait."""
         if self._receiver is None:
-            self._receiver = self._serving().get_queue_receiver(self._name).__enter__()
+            self._receiver = self._opened_client().get_queue_receiver(self._name).__enter__()
         return self._receiver
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Messages in Azure Service Bus's form, and in ours."""
+"""Conversion of messages to and from those of Azure Service Bus."""
 
 from __future__ import annotations
 
@@ -42,24 +42,24 @@ def message(raw: ServiceBusReceivedMessage) -> Message:
     )
 
 
-def later(held: Message, delay_s: float) -> ServiceBusMessage:
+def later(original: Message, delay_s: float) -> ServiceBusMessage:
     """Return a copy that is delivered after `delay_s`.
 
     Its `message_id` is new, or duplicate detection would drop it; the visible id and the attempts
     so far are sent as properties.
     """
     return ServiceBusMessage(
-        held.body,
-        message_id=f"{held.id}/{held.attempt}",
+        original.body,
+        message_id=f"{original.id}/{original.attempt}",
         application_properties=_properties(
-            {**held.attributes, ID: held.id, ATTEMPTS: held.attempt}
+            {**original.attributes, ID: original.id, ATTEMPTS: original.attempt}
         ),
         scheduled_enqueue_time_utc=datetime.now(UTC) + timedelta(seconds=delay_s),
     )
 
 
 def expired(raw: ServiceBusReceivedMessage) -> bool:
-    """Whether the lock ended while the SDK held the message."""
+    """Whether the lock ended before the SDK returned the message."""
     until = raw.locked_until_utc
     return until is not None and until <= datetime.now(UTC)
 

@@ -14,12 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    HTTPClientError,
-)
-from botocore.exceptions import ConnectionError as NoConnection
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+from botocore.exceptions import ConnectionError as BotoConnectionError
 
 from renderfarm.queues import sqs_entries as entries
 from renderfarm.queues.base import REASON, Message, Outgoing, Queue, refuse
@@ -34,6 +30,7 @@ MAX_WAIT_S = 20
 MAX_DELAY_S = 43_200
 MAX_REASON_CHARS = 1000
 ANSWER_TIMEOUT_S = MAX_WAIT_S + 5
+CONNECTION_ERRORS = (BotoConnectionError, HTTPClientError)
 
 
 class SqsQueue(Queue):
@@ -48,15 +45,15 @@ class SqsQueue(Queue):
         """Send in batches; on a FIFO queue the id is the deduplication id."""
         faults = {each.id: entries.fault(each) for each in messages}
         refused = {job_id: reason for job_id, reason in faults.items() if reason}
-        sound = [each for each in messages if each.id not in refused]
-        refuse(refused | self._send(self._url, sound))
+        valid = [each for each in messages if each.id not in refused]
+        refuse(refused | self._send(self._url, valid))
 
     def _send(self, url: str, messages: Sequence[Outgoing]) -> dict[str, str]:
-        """Send the valid messages; return why the queue refused some of them, by id."""
+        """Send the messages; return the reasons of the refused ones, by id."""
         refused = {}
         for batch in entries.batches(messages):
-            made = [entries.entry(n, each, fifo=self._fifo) for n, each in enumerate(batch)]
-            for failed in self._call("send_message_batch", url, made):
+            prepared = [entries.entry(n, each, fifo=self._fifo) for n, each in enumerate(batch)]
+            for failed in self._call("send_message_batch", url, prepared):
                 refused[batch[int(failed["Id"])].id] = failed.get("Message") or failed["Code"]
         return refused
 
@@ -65,8 +62,8 @@ class SqsQueue(Queue):
         deadline = time.monotonic() + wait_s
         taken: list[Message] = []
         while len(taken) < limit:
-            left_s = 0.0 if taken else max(0.0, deadline - time.monotonic())
-            batch = self._poll(min(entries.BATCH, limit - len(taken)), left_s)
+            remaining_s = 0.0 if taken else max(0.0, deadline - time.monotonic())
+            batch = self._poll(min(entries.BATCH, limit - len(taken)), remaining_s)
             taken += batch
             if not batch and (taken or time.monotonic() >= deadline):
                 break
@@ -90,13 +87,13 @@ class SqsQueue(Queue):
 
     def retry(self, messages: Sequence[Message], delay_s: float = 0.0) -> list[Message]:
         """Let the visibility timeout end after `delay_s`, at most twelve hours."""
-        return self._show_after(messages, min(MAX_DELAY_S, math.ceil(delay_s)))
+        return self._set_visibility(messages, min(MAX_DELAY_S, math.ceil(delay_s)))
 
     def extend(self, messages: Sequence[Message]) -> list[Message]:
         """Let the visibility timeout end after another `lease_s`."""
-        return self._show_after(messages, math.ceil(self.lease_s))
+        return self._set_visibility(messages, math.ceil(self.lease_s))
 
-    def _show_after(self, messages: Sequence[Message], seconds: int) -> list[Message]:
+    def _set_visibility(self, messages: Sequence[Message], seconds: int) -> list[Message]:
         return self._settle("change_message_visibility_batch", messages, VisibilityTimeout=seconds)
 
     def reject(self, messages: Sequence[Message], reason: str) -> list[Message]:
@@ -114,20 +111,20 @@ class SqsQueue(Queue):
         lost = []
         for start in range(0, len(messages), entries.BATCH):
             batch = messages[start : start + entries.BATCH]
-            made = [
+            prepared = [
                 {"Id": str(n), "ReceiptHandle": each.receipt, **options}
                 for n, each in enumerate(batch)
             ]
-            lost += [batch[int(each["Id"])] for each in self._call(verb, self._url, made)]
+            lost += [batch[int(each["Id"])] for each in self._call(verb, self._url, prepared)]
         return lost
 
-    def _call(self, verb: str, url: str, made: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Make one batch call; return the entries that failed by our fault."""
+    def _call(self, verb: str, url: str, prepared: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Make one batch call; return the entries that failed because of their content."""
         with _errors(self._name):
-            answer = getattr(self._client, verb)(QueueUrl=url, Entries=made)
+            answer = getattr(self._client, verb)(QueueUrl=url, Entries=prepared)
         failed: list[dict[str, Any]] = answer.get("Failed", [])
-        if theirs := [each for each in failed if not each["SenderFault"]]:
-            raise Unavailable(f"SQS failed to serve {self._name}: {theirs[0]['Code']}")
+        if server_faults := [each for each in failed if not each["SenderFault"]]:
+            raise Unavailable(f"SQS failed for {self._name}: {server_faults[0]['Code']}")
         return failed
 
     @property
@@ -165,9 +162,9 @@ def _errors(name: str) -> Iterator[None]:
         status = error.response["ResponseMetadata"]["HTTPStatusCode"]
         code = error.response["Error"]["Code"]
         if status >= 500 or "Throttl" in code or code == "RequestThrottled":
-            raise Unavailable(f"SQS does not answer for {name} now: {error}") from error
+            raise Unavailable(f"SQS is unavailable for {name}: {error}") from error
         raise Refused(f"SQS refused {name}: {error}") from error
-    except (NoConnection, HTTPClientError) as error:
+    except CONNECTION_ERRORS as error:
         raise Unavailable(f"SQS cannot be reached: {error}") from error
     except BotoCoreError as error:
         raise Refused(f"the request to SQS failed: {error}") from error

@@ -1,4 +1,4 @@
-"""Messages in SQS's form: entries of batches, at most ten and 1 MiB together."""
+"""Conversion of messages to and from those of SQS: batches of at most ten and 1 MiB together."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ def fault(message: Outgoing) -> str | None:
     try:
         text = message.body.decode()
     except UnicodeDecodeError:
-        return "SQS carries text only; this body is not UTF-8"
+        return "SQS can carry only text, and this body is not UTF-8"
     if not text:
-        return "SQS carries no empty body"
+        return "SQS cannot carry an empty body"
     if _FORBIDDEN.search(text):
-        return "SQS carries no control characters"
+        return "SQS cannot carry control characters"
     if size_bytes(message) > LIMIT_BYTES:
         return f"larger than {LIMIT_BYTES} bytes"
     return None
@@ -39,23 +39,23 @@ def size_bytes(message: Outgoing) -> int:
 
 
 def batches(messages: Sequence[Outgoing]) -> Iterator[list[Outgoing]]:
-    """Split into runs that one call may hold."""
-    run: list[Outgoing] = []
+    """Split into batches that fit into one call."""
+    batch: list[Outgoing] = []
     total = 0
     for message in messages:
         size = size_bytes(message)
-        if run and (len(run) == BATCH or total + size > LIMIT_BYTES):
-            yield run
-            run, total = [], 0
-        run.append(message)
+        if batch and (len(batch) == BATCH or total + size > LIMIT_BYTES):
+            yield batch
+            batch, total = [], 0
+        batch.append(message)
         total += size
-    if run:
-        yield run
+    if batch:
+        yield batch
 
 
 def entry(number: int, message: Outgoing, *, fifo: bool) -> dict[str, Any]:
     """Return one entry of a batch. On a FIFO queue a message without a group is its own group."""
-    made: dict[str, Any] = {
+    prepared: dict[str, Any] = {
         "Id": str(number),
         "MessageBody": message.body.decode(),
         "MessageAttributes": {
@@ -63,9 +63,9 @@ def entry(number: int, message: Outgoing, *, fifo: bool) -> dict[str, Any]:
         },
     }
     if fifo:
-        made["MessageGroupId"] = message.group or message.id
-        made["MessageDeduplicationId"] = message.id
-    return made
+        prepared["MessageGroupId"] = message.group or message.id
+        prepared["MessageDeduplicationId"] = message.id
+    return prepared
 
 
 def _pairs(message: Outgoing) -> list[tuple[str, str]]:

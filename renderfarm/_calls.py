@@ -63,8 +63,10 @@ class Call(Generic[T]):
     def read(self, answer: Answer) -> T:
         """Return the value of a 2xx answer. Raises BadAnswer for a body that no farm sends."""
         if not 200 <= answer.status < 300:
-            where = answer.headers.get("location", "elsewhere")
-            raise errors.BadAnswer(f"HTTP {answer.status} points to {where}: is the URL right?")
+            location = answer.headers.get("location", "no location")
+            raise errors.BadAnswer(
+                f"HTTP {answer.status} points to {location}: check the farm's URL"
+            )
         try:
             return self.parse(answer.body)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -88,21 +90,21 @@ class Listing:
         # An unknown status is an error of the caller, and not an empty list.
         self._status = Status(status).value if status else None
         self._model = model
-        self._left = float("inf") if limit is None else limit
+        self._remaining = float("inf") if limit is None else limit
         self._cursor: str | None = None
         self._ended = False
 
     def next_call(self) -> Call[Page] | None:
         """Return the call for the next page; None at the end."""
-        if self._ended or self._left <= 0:
+        if self._ended or self._remaining <= 0:
             return None
-        limit = int(min(PAGE_JOBS, self._left))
+        limit = int(min(PAGE_JOBS, self._remaining))
         return list_jobs(limit=limit, status=self._status, model=self._model, cursor=self._cursor)
 
     def take(self, page: Page) -> tuple[Job, ...]:
-        """Take a page's jobs, and remember where it ended."""
-        jobs = page.jobs[: int(min(len(page.jobs), self._left))]
-        self._left -= len(jobs)
+        """Return a page's jobs, at most `limit` in all, and remember the cursor."""
+        jobs = page.jobs[: int(min(len(page.jobs), self._remaining))]
+        self._remaining -= len(jobs)
         self._cursor = page.cursor
         self._ended = page.cursor is None
         return jobs
@@ -150,32 +152,32 @@ def models() -> Call[tuple[Model, ...]]:
 
 
 def download(url: str) -> Call[bytes]:
-    """Fetch a presigned URL, which needs no key."""
+    """Download from a presigned URL, which needs no API key."""
     return Call(Request("GET", url, public=True), bytes)
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """The place of an upload, and the key by which requests name it."""
+class UploadTarget:
+    """Where to PUT an upload (a presigned URL), and the key by which requests name it."""
 
     key: str
     url: str
     headers: Mapping[str, str]
 
 
-def place_upload() -> Call[Place]:
+def create_upload() -> Call[UploadTarget]:
     """`POST /v1/uploads`."""
 
-    def parse(body: bytes) -> Place:
+    def parse(body: bytes) -> UploadTarget:
         answer = json.loads(body)
-        return Place(answer["key"], answer["url"], dict(answer["headers"]))
+        return UploadTarget(answer["key"], answer["url"], dict(answer["headers"]))
 
     return Call(Request("POST", "/v1/uploads"), parse)
 
 
-def put_upload(place: Place, data: bytes) -> Call[None]:
-    """PUT an upload to its place, by a presigned URL that needs no key."""
-    request = Request("PUT", place.url, headers=place.headers, content=data, public=True)
+def put_upload(target: UploadTarget, data: bytes) -> Call[None]:
+    """PUT an upload to its presigned URL, which needs no API key."""
+    request = Request("PUT", target.url, headers=target.headers, content=data, public=True)
     return Call(request, lambda _: None)
 
 
@@ -192,7 +194,9 @@ def encode(body: Mapping[str, Any]) -> bytes:
     Raises InvalidRequest naming each field that JSON cannot represent.
     """
     bad = tuple(
-        errors.FieldError(name, reason) for name, value in body.items() if (reason := _fault(value))
+        errors.FieldError(name, reason)
+        for name, value in body.items()
+        if (reason := _json_error(value))
     )
     if bad:
         raise errors.InvalidRequest(422, "invalid_request", "the request is not JSON", bad)
@@ -207,11 +211,11 @@ def problem(answer: Answer, now: datetime) -> errors.ApiError:
         members = None
     if not isinstance(members, dict):
         members = {"detail": answer.body[:200].decode(errors="replace").strip()}
-    otherwise = errors.ServerError if answer.status >= 500 else errors.ApiError
-    return errors.BY_STATUS.get(answer.status, otherwise)(
+    default = errors.ServerError if answer.status >= 500 else errors.ApiError
+    return errors.BY_STATUS.get(answer.status, default)(
         answer.status,
         str(members.get("code") or "unknown"),
-        str(members.get("detail") or members.get("title") or "the farm refused"),
+        str(members.get("detail") or members.get("title") or "the farm refused the request"),
         _fields(members.get("fields")),
         retry_after_s(answer.headers, now),
     )
@@ -250,7 +254,7 @@ def _fields(named: object) -> tuple[errors.FieldError, ...]:
     )
 
 
-def _fault(value: object) -> str | None:
+def _json_error(value: object) -> str | None:
     try:
         json.dumps(value, allow_nan=False)
     except (ValueError, TypeError) as error:

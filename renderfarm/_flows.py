@@ -26,26 +26,26 @@ SLICE_S = 20
 EARLY_S = 0.25
 """An answer sooner than this was not held."""
 APPEAR_S = 10.0
-"""How long a job that was just sent to a queue is looked for, every `APPEAR_PAUSE_S`."""
+"""For how long `find` repeats its request for a job that was just sent to a queue."""
 APPEAR_PAUSE_S = 0.25
 FRESH_S = 60.0
 """An id that was made within this time may still be on its way through a queue."""
 LONGEST_PAUSE_S = 8.0
 LONGEST_RETRY_AFTER_S = 60.0
-"""A farm that asks for a longer wait is not waited for: the caller should know."""
+"""If the farm asks for a longer pause, the call fails at once and the caller decides."""
 RETRIED = frozenset({429, 500, 502, 503, 504})
 
 
 @dataclass(frozen=True, slots=True)
 class Sleep:
-    """Wait this many seconds."""
+    """Pause the flow for this many seconds."""
 
     seconds: float
 
 
 Action = Request | Sleep
 Reply = Answer | errors.TransportError | None
-Script = Generator[Action, Reply, T]
+Flow = Generator[Action, Reply, T]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +59,12 @@ class Policy:
 
     def pause_s(self, error: errors.RenderfarmError, tried: int) -> float | None:
         """Return the pause before the next try after `tried` earlier ones; None to give up."""
-        asked_s = None
+        retry_after_s = None
         if isinstance(error, errors.ApiError):
-            asked_s = error.retry_after_s
-            if error.status not in RETRIED or (asked_s or 0) > LONGEST_RETRY_AFTER_S:
+            retry_after_s = error.retry_after_s
+            if error.status not in RETRIED or (retry_after_s or 0) > LONGEST_RETRY_AFTER_S:
                 return None
-        pause_s = self.backoff_s(tried) if asked_s is None else asked_s
+        pause_s = self.backoff_s(tried) if retry_after_s is None else retry_after_s
         if self.until is not None:
             return pause_s if self.clock() + pause_s < self.until else None
         return pause_s if tried < self.max_retries else None
@@ -78,14 +78,14 @@ class Policy:
         return full_s * (0.5 + 0.5 * self.random())
 
 
-def upload(data: bytes, policy: Policy) -> Script[str]:
-    """Get a place for an upload and PUT it there. Return its key."""
-    place = yield from ask(_calls.place_upload(), policy)
-    yield from ask(_calls.put_upload(place, data), policy)
-    return place.key
+def upload(data: bytes, policy: Policy) -> Flow[str]:
+    """Get a presigned URL, PUT the file there, and return its key."""
+    target = yield from ask(_calls.create_upload(), policy)
+    yield from ask(_calls.put_upload(target, data), policy)
+    return target.key
 
 
-def ask(call: Call[T], policy: Policy) -> Script[T]:
+def ask(call: Call[T], policy: Policy) -> Flow[T]:
     """Send a call until it has a final answer. Raises its ApiError, TransportError, BadAnswer."""
     tried = 0
     while True:
@@ -108,10 +108,10 @@ def failure(reply: Reply) -> errors.RenderfarmError:
     return reply
 
 
-def find(job_id: str, appear_s: float, policy: Policy) -> Script[Job]:
-    """Read the job; a missing one is looked for again for `appear_s` seconds. Raises NotFound.
+def find(job_id: str, appear_s: float, policy: Policy) -> Flow[Job]:
+    """Read the job. Repeat this for `appear_s` seconds if there is none. Raises NotFound.
 
-    A job that was sent to a queue is known to the farm once its intake has read the message.
+    The farm knows a job that was sent to a queue only after intake has read the message.
     """
     deadline = policy.clock() + appear_s
     while True:
@@ -129,36 +129,38 @@ def appearance_s(job_id: str, now_s: float) -> float:
     Ids of version 7 begin with their time in milliseconds (RFC 9562, section 5.7).
     """
     try:
-        made = UUID(job_id)
+        parsed = UUID(job_id)
     except ValueError:
         return 0.0
-    fresh = made.version == 7 and abs(now_s - (made.int >> 80) / 1000) < FRESH_S
+    fresh = parsed.version == 7 and abs(now_s - (parsed.int >> 80) / 1000) < FRESH_S
     return APPEAR_S if fresh else 0.0
 
 
-def look(job_id: str, until: float, policy: Policy) -> Script[Job]:
+def poll(job_id: str, until: float, policy: Policy) -> Flow[Job]:
     """Read the job once; the farm holds its answer until the job is final, or `until` is near."""
-    asked_at = policy.clock()
-    hold_s = max(0, min(SLICE_S, round(until - asked_at)))
+    sent_at = policy.clock()
+    hold_s = max(0, min(SLICE_S, round(until - sent_at)))
     job = yield from ask(_calls.job(job_id, hold_s), policy)
     now = policy.clock()
-    if not job.done and now < min(until, asked_at + EARLY_S):
+    if not job.done and now < min(until, sent_at + EARLY_S):
         # The farm did not hold the answer, for example because it is about to stop: pause before
         # the next request.
         yield Sleep(min(EARLY_S, until - now))
     return job
 
 
-def wait(job_id: str, timeout_s: float, see: Callable[[Job], None], policy: Policy) -> Script[Job]:
-    """Wait until the job is final, over restarts of the farm. `see` is called with each state.
+def wait(
+    job_id: str, timeout_s: float, on_state: Callable[[Job], None], policy: Policy
+) -> Flow[Job]:
+    """Wait until the job is final, over restarts of the farm. `on_state` is called with each state.
 
     Raises WaitTimeout if it is not final after `timeout_s`.
     """
     deadline = policy.clock() + timeout_s
-    patient = replace(policy, until=deadline)
+    until_deadline = replace(policy, until=deadline)
     while True:
-        job = yield from look(job_id, deadline, patient)
-        see(job)
+        job = yield from poll(job_id, deadline, until_deadline)
+        on_state(job)
         if job.done:
             return job
         if policy.clock() >= deadline:
@@ -172,13 +174,13 @@ def succeeded(job: Job) -> Job:
     return job
 
 
-def one_image(fields: Mapping[str, object]) -> None:
+def check_one_image(fields: Mapping[str, object]) -> None:
     """Check that a call which returns one image asks for one. Raises ValueError."""
     if fields.get("num_images", 1) != 1:
         raise ValueError("render() gives one image: use submit(...).wait().images for more")
 
 
-def cancel(job_id: str, policy: Policy) -> Script[Job]:
+def cancel(job_id: str, policy: Policy) -> Flow[Job]:
     """Cancel a job, also one that is already cancelled.
 
     Raises Conflict if it has ended otherwise.
@@ -186,28 +188,28 @@ def cancel(job_id: str, policy: Policy) -> Script[Job]:
     try:
         return (yield from ask(_calls.cancel(job_id), policy))
     except errors.Conflict:
-        # Perhaps this very call cancelled it, and its first answer was lost.
+        # Perhaps an earlier try of this call cancelled it, and the answer was lost.
         job = yield from ask(_calls.job(job_id), policy)
         if job.status is Status.CANCELLED:
             return job
         raise
 
 
-def download(job_id: str, index: int, image: Image, policy: Policy) -> Script[bytes]:
+def download(job_id: str, index: int, image: Image, policy: Policy) -> Flow[bytes]:
     """Fetch an image and check its SHA-256; an expired URL is renewed by reading the job."""
-    trouble: errors.RenderfarmError | None = None
+    last_error: errors.RenderfarmError | None = None
     for last in (False, False, True):
         try:
             body = yield from ask(_calls.download(image.url), policy)
         except errors.ApiError as error:
-            trouble = error
+            last_error = error
         else:
             if hashlib.sha256(body).hexdigest() == image.sha256:
                 return body
-            trouble = errors.DownloadError(f"{len(body)} bytes arrived with another SHA-256")
+            last_error = errors.DownloadError(f"{len(body)} bytes arrived with another SHA-256")
         if not last:
             image = (yield from ask(_calls.job(job_id), policy)).images[index]
-    raise errors.DownloadError(f"image {index} of job {job_id}: {trouble}") from trouble
+    raise errors.DownloadError(f"image {index} of job {job_id}: {last_error}") from last_error
 
 
 class Race:
@@ -219,13 +221,13 @@ class Race:
         self._deadline = policy.clock() + timeout_s
         self._policy = replace(policy, until=self._deadline)
 
-    def round(self) -> Script[list[Job]]:
+    def round(self) -> Flow[list[Job]]:
         """Return the jobs that ended since the last round.
 
         Raises WaitTimeout when the time is over.
 
-        The newest jobs are read page by page. If none of them has ended, one pending job is waited
-        for, each in its turn, so that one too old for those pages is not missed.
+        The newest jobs are read page by page. If none of them has ended, the flow waits for one
+        pending job, each in its turn, so that it misses no job that is too old for those pages.
         """
         ended = yield from self._sweep()
         if not ended:
@@ -234,7 +236,7 @@ class Race:
             del self.pending[job.id]
         return ended
 
-    def _sweep(self) -> Script[list[Job]]:
+    def _sweep(self) -> Flow[list[Job]]:
         ended: list[Job] = []
         cursor: str | None = None
         for _ in range(1 + len(self.pending) // _calls.PAGE_JOBS):
@@ -245,11 +247,11 @@ class Race:
                 break
         return list({job.id: job for job in ended}.values())
 
-    def _wait_for_one(self) -> Script[list[Job]]:
+    def _wait_for_one(self) -> Flow[list[Job]]:
         job_id = next(iter(self.pending))
         self.pending[job_id] = self.pending.pop(job_id)
-        soon = min(self._deadline, self._policy.clock() + 1)
-        job = yield from look(job_id, soon, self._policy)
+        poll_until = min(self._deadline, self._policy.clock() + 1)
+        job = yield from poll(job_id, poll_until, self._policy)
         if not job.done and self._policy.clock() >= self._deadline:
             raise errors.WaitTimeout(job, self._timeout_s)
         return [job] if job.done else []

@@ -9,7 +9,7 @@ import httpx
 
 from renderfarm import errors
 from renderfarm._calls import Answer, Request
-from renderfarm._flows import Policy, Script, Sleep
+from renderfarm._flows import Flow, Policy, Sleep
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -48,7 +48,7 @@ class Transport:
         self._http = httpx.Client(transport=transport, headers={"User-Agent": "renderfarm-python"})
         self._sleep = sleep
 
-    def run(self, flow: Script[T]) -> T:
+    def run(self, flow: Flow[T]) -> T:
         """Run a flow to its end and return its value."""
         reply: Reply = None
         while True:
@@ -111,7 +111,7 @@ class AsyncTransport:
         self._http = httpx.AsyncClient(transport=transport, headers=headers)
         self._sleep = sleep
 
-    async def run(self, flow: Script[T]) -> T:
+    async def run(self, flow: Flow[T]) -> T:
         """Run a flow to its end and return its value."""
         reply: Reply = None
         while True:

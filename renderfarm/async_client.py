@@ -27,9 +27,11 @@ if TYPE_CHECKING:
 class AsyncImage(_views.ImageView):
     """One image of a finished job, in the farm's storage."""
 
-    def __init__(self, wire: AsyncTransport, job_id: str, index: int, info: types.Image) -> None:
+    def __init__(
+        self, transport: AsyncTransport, job_id: str, index: int, info: types.Image
+    ) -> None:
         self.info = info
-        self._transport = wire
+        self._transport = transport
         self._job_id = job_id
         self._index = index
 
@@ -53,12 +55,12 @@ class AsyncImage(_views.ImageView):
 class AsyncJob(_views.JobView):
     """A handle on one job.
 
-    It shows the farm's last answer, and makes requests only when told to.
+    Its properties show the farm's last answer. Only its methods make requests.
     """
 
-    def __init__(self, wire: AsyncTransport, snapshot: types.Job) -> None:
+    def __init__(self, transport: AsyncTransport, snapshot: types.Job) -> None:
         self.snapshot = snapshot
-        self._transport = wire
+        self._transport = transport
 
     @property
     def images(self) -> tuple[AsyncImage, ...]:
@@ -68,7 +70,7 @@ class AsyncJob(_views.JobView):
 
     async def refresh(self) -> Self:
         """Read the job's current state from the farm."""
-        self._see(
+        self._update(
             await self._transport.run(
                 _flows.ask(_calls.job(self.id), self._transport.limits.policy)
             )
@@ -79,17 +81,21 @@ class AsyncJob(_views.JobView):
         """Wait until the job succeeded, at most `timeout` seconds (None: the farm's `wait_s`).
 
         Raises JobFailed, JobCancelled or JobExpired if it ended otherwise, WaitTimeout if it
-        continues. An unavailable farm is waited for, too.
+        continues. While the farm is unavailable, the wait goes on.
         """
         limits = self._transport.limits
         timeout_s = limits.wait_s if timeout is None else timeout
-        job = await self._transport.run(_flows.wait(self.id, timeout_s, self._see, limits.policy))
+        job = await self._transport.run(
+            _flows.wait(self.id, timeout_s, self._update, limits.policy)
+        )
         _flows.succeeded(job)
         return self
 
     async def cancel(self) -> Self:
         """Cancel the job. Raises Conflict if it has ended otherwise."""
-        self._see(await self._transport.run(_flows.cancel(self.id, self._transport.limits.policy)))
+        self._update(
+            await self._transport.run(_flows.cancel(self.id, self._transport.limits.policy))
+        )
         return self
 
     async def events(self, timeout_s: float | None = None) -> AsyncIterator[types.Event]:
@@ -102,10 +108,10 @@ class AsyncJob(_views.JobView):
         follow = _events.Follow(self.snapshot, timeout_s, limits.policy)
         async for event in self._transport.stream(follow):
             if isinstance(event, StateEvent):
-                self._see(event.job)
+                self._update(event.job)
             yield event
 
-    def _see(self, snapshot: types.Job) -> None:
+    def _update(self, snapshot: types.Job) -> None:
         self.snapshot = snapshot
 
 
@@ -113,9 +119,9 @@ class AsyncFarm:
     """A farm to send prompts to, with `await`. Use it in one event loop, in an `async with`.
 
     `url` and `api_key` default to RENDERFARM_URL and RENDERFARM_API_KEY, then to the farm that
-    `renderfarm up` runs in this folder. `timeout_s` limits one answer, `wait_s` a wait without a
-    time of its own, `max_retries` how often a call without an answer, or refused with 429 or 5xx,
-    is sent again (6 cover about 12 s, a farm's restart). `transport` is httpx's;
+    `renderfarm up` runs in this folder. `timeout_s` is the longest time for one answer, `wait_s`
+    for a wait that names no time. A call without an answer, or refused with 429 or 5xx, is retried
+    `max_retries` times (6 last about 12 s, a farm's restart). `transport` is httpx's;
     `renderfarm.testing.FakeFarm` is one. `clock`, `sleep` and `jitter` are for tests. Raises
     FarmNotFound.
     """
@@ -159,7 +165,7 @@ class AsyncFarm:
         return await self._ask(_calls.submit({"prompt": prompt, **fields}, idempotency_key))
 
     async def submit_many(self, requests: Iterable[str | JobRequest]) -> tuple[AsyncJob, ...]:
-        """Submit many prompts or whole requests; every 1,000 are accepted all or none."""
+        """Submit many prompts or whole requests, in batches of 1,000 that are all or nothing."""
         calls = _calls.submit_many(requests)
         accepted = [await self._transport.run(_flows.ask(call, self._policy)) for call in calls]
         return tuple(
@@ -179,12 +185,16 @@ class AsyncFarm:
 
         For several at once: `(await (await farm.submit(prompt, num_images=4)).wait()).images`.
         """
-        _flows.one_image(fields)
+        _flows.check_one_image(fields)
         job = await self.submit(prompt, **fields)
         return (await job.wait(timeout_s)).images[0]
 
     async def job(self, job_id: str, *, appear_s: float | None = None) -> AsyncJob:
-        """Find a job by its id, like `Farm.job`. Raises NotFound."""
+        """Find a job by its id. Raises NotFound.
+
+        A job that was just sent to a queue may take a moment to appear: the request is repeated for
+        `appear_s` seconds (None: 10 if the id was made in the last minute, otherwise 0).
+        """
         wait_s = _flows.appearance_s(job_id, time.time()) if appear_s is None else appear_s
         return AsyncJob(
             self._transport, await self._transport.run(_flows.find(job_id, wait_s, self._policy))
@@ -222,7 +232,7 @@ class AsyncFarm:
     async def as_completed(
         self, jobs: Iterable[AsyncJob], *, timeout_s: float | None = None
     ) -> AsyncIterator[AsyncJob]:
-        """Yield each job when it ends, in any state: look at its `status` or `error`.
+        """Yield each job when it ends, in whatever state: see its `status` or `error`.
 
         Raises WaitTimeout if some continue after `timeout_s` (None: the farm's `wait_s`).
         """

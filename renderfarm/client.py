@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 class Image(_views.ImageView):
     """One image of a finished job, in the farm's storage."""
 
-    def __init__(self, wire: Transport, job_id: str, index: int, info: types.Image) -> None:
+    def __init__(self, transport: Transport, job_id: str, index: int, info: types.Image) -> None:
         self.info = info
-        self._transport = wire
+        self._transport = transport
         self._job_id = job_id
         self._index = index
 
@@ -49,12 +49,12 @@ class Image(_views.ImageView):
 class Job(_views.JobView):
     """A handle on one job.
 
-    It shows the farm's last answer, and makes requests only when told to.
+    Its properties show the farm's last answer. Only its methods make requests.
     """
 
-    def __init__(self, wire: Transport, snapshot: types.Job) -> None:
+    def __init__(self, transport: Transport, snapshot: types.Job) -> None:
         self.snapshot = snapshot
-        self._transport = wire
+        self._transport = transport
 
     @property
     def images(self) -> tuple[Image, ...]:
@@ -64,7 +64,7 @@ class Job(_views.JobView):
 
     def refresh(self) -> Self:
         """Read the job's current state from the farm."""
-        self._see(
+        self._update(
             self._transport.run(_flows.ask(_calls.job(self.id), self._transport.limits.policy))
         )
         return self
@@ -73,17 +73,17 @@ class Job(_views.JobView):
         """Wait until the job succeeded, at most `timeout` seconds (None: the farm's `wait_s`).
 
         Raises JobFailed, JobCancelled or JobExpired if it ended otherwise, WaitTimeout if it
-        continues. An unavailable farm is waited for, too.
+        continues. While the farm is unavailable, the wait goes on.
         """
         limits = self._transport.limits
         timeout_s = limits.wait_s if timeout is None else timeout
-        job = self._transport.run(_flows.wait(self.id, timeout_s, self._see, limits.policy))
+        job = self._transport.run(_flows.wait(self.id, timeout_s, self._update, limits.policy))
         _flows.succeeded(job)
         return self
 
     def cancel(self) -> Self:
         """Cancel the job. Raises Conflict if it has ended otherwise."""
-        self._see(self._transport.run(_flows.cancel(self.id, self._transport.limits.policy)))
+        self._update(self._transport.run(_flows.cancel(self.id, self._transport.limits.policy)))
         return self
 
     def events(self, timeout_s: float | None = None) -> Iterator[types.Event]:
@@ -97,10 +97,10 @@ class Job(_views.JobView):
             _events.Follow(self.snapshot, timeout_s, limits.policy)
         ):
             if isinstance(event, StateEvent):
-                self._see(event.job)
+                self._update(event.job)
             yield event
 
-    def _see(self, snapshot: types.Job) -> None:
+    def _update(self, snapshot: types.Job) -> None:
         self.snapshot = snapshot
 
 
@@ -108,9 +108,9 @@ class Farm:
     """A farm to send prompts to. Threads may share it. Close it, or use it in a `with`.
 
     `url` and `api_key` default to RENDERFARM_URL and RENDERFARM_API_KEY, then to the farm that
-    `renderfarm up` runs in this folder. `timeout_s` limits one answer, `wait_s` a wait without a
-    time of its own, `max_retries` how often a call without an answer, or refused with 429 or 5xx,
-    is sent again (6 cover about 12 s, a farm's restart). `transport` is httpx's;
+    `renderfarm up` runs in this folder. `timeout_s` is the longest time for one answer, `wait_s`
+    for a wait that names no time. A call without an answer, or refused with 429 or 5xx, is retried
+    `max_retries` times (6 last about 12 s, a farm's restart). `transport` is httpx's;
     `renderfarm.testing.FakeFarm` is one. `clock`, `sleep` and `jitter` are for tests. Raises
     FarmNotFound.
     """
@@ -154,7 +154,7 @@ class Farm:
         return self._ask(_calls.submit({"prompt": prompt, **fields}, idempotency_key))
 
     def submit_many(self, requests: Iterable[str | JobRequest]) -> tuple[Job, ...]:
-        """Submit many prompts or whole requests; every 1,000 are accepted all or none."""
+        """Submit many prompts or whole requests, in batches of 1,000 that are all or nothing."""
         calls = _calls.submit_many(requests)
         accepted = [self._transport.run(_flows.ask(call, self._policy)) for call in calls]
         return tuple(Job(self._transport, snapshot) for batch in accepted for snapshot in batch)
@@ -166,18 +166,20 @@ class Farm:
         timeout_s: float | None = None,
         **fields: Unpack[JobFields],
     ) -> Image:
-        """Submit, wait, and return the one image. Raises the errors of `submit` and `Job.wait`.
+        """Submit, wait, and return the one image.
+
+        Raises the errors of `submit` and `Job.wait`.
 
         For several at once: `farm.submit(prompt, num_images=4).wait().images`.
         """
-        _flows.one_image(fields)
+        _flows.check_one_image(fields)
         return self.submit(prompt, **fields).wait(timeout_s).images[0]
 
     def job(self, job_id: str, *, appear_s: float | None = None) -> Job:
         """Find a job by its id. Raises NotFound.
 
-        A job that was just sent to a queue may take a moment to appear: it is looked for during
-        `appear_s` (None: 10 seconds if the id was made in the last minute).
+        A job that was just sent to a queue may take a moment to appear: the request is repeated for
+        `appear_s` seconds (None: 10 if the id was made in the last minute, otherwise 0).
         """
         wait_s = _flows.appearance_s(job_id, time.time()) if appear_s is None else appear_s
         return Job(self._transport, self._transport.run(_flows.find(job_id, wait_s, self._policy)))
@@ -209,7 +211,7 @@ class Farm:
         return self._known(job).events(timeout_s)
 
     def as_completed(self, jobs: Iterable[Job], *, timeout_s: float | None = None) -> Iterator[Job]:
-        """Yield each job when it ends, in any state: look at its `status` or `error`.
+        """Yield each job when it ends, in whatever state: see its `status` or `error`.
 
         Raises WaitTimeout if some continue after `timeout_s` (None: the farm's `wait_s`).
         """

@@ -84,8 +84,8 @@ class ApiError(RenderfarmError):
 
     def __str__(self) -> str:
         """Describe the refusal, each bad field on its own line, and the code to look up."""
-        unsaid = [each for each in self.fields if each.message not in self.detail]
-        lines = [f"  {each.field}: {each.message}" for each in unsaid]
+        unexplained = [each for each in self.fields if each.message not in self.detail]
+        lines = [f"  {each.field}: {each.message}" for each in unexplained]
         return "\n".join([f"{self.detail} ({self.status} {self.code})", *lines])
 
 

@@ -44,7 +44,7 @@ FINAL: frozenset[Status] = frozenset(
 )
 
 
-class _Said:
+class _FromJson:
     """A value whose fields are those of the farm's JSON."""
 
     __slots__ = ()
@@ -56,7 +56,7 @@ class _Said:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress(_Said):
+class Progress(_FromJson):
     """Denoising steps done, of how many."""
 
     step: int = 0
@@ -64,7 +64,7 @@ class Progress(_Said):
 
 
 @dataclass(frozen=True, slots=True)
-class Timings(_Said):
+class Timings(_FromJson):
     """Seconds of waiting, rendering and storing; None for what has not happened yet."""
 
     queued_s: float | None = None
@@ -73,7 +73,7 @@ class Timings(_Said):
 
 
 @dataclass(frozen=True, slots=True)
-class JobError(_Said):
+class JobError(_FromJson):
     """Why a job did not succeed: a stable `code` for programs, a `message` for people."""
 
     code: str
@@ -81,7 +81,7 @@ class JobError(_Said):
 
 
 @dataclass(frozen=True, slots=True)
-class Image(_Said):
+class Image(_FromJson):
     """One stored image. `url` is presigned and expires; reading the job again gives a new one."""
 
     url: str
@@ -141,7 +141,7 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits(_Said):
+class Limits(_FromJson):
     """The limits of a model. Width and height are pixels and multiples of `multiple_of`."""
 
     min_width: int

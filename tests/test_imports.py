@@ -1,4 +1,4 @@
-"""Imports go one way, and what customers install stays small."""
+"""Import directions, and what an import loads."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_every_contract_of_pyproject_holds(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def loaded_by(module: str) -> set[str]:
-    """The top-level packages that a fresh interpreter has loaded after importing the module."""
+    """The top-level packages that a new interpreter has loaded after importing the module."""
     run = subprocess.run(
         [sys.executable, "-c", LOADED.format(module)],
         cwd=ROOT, capture_output=True, text=True, check=True,
@@ -36,16 +36,16 @@ def loaded_by(module: str) -> set[str]:
 
 @pytest.mark.parametrize("module", ["renderfarm", "renderfarm.queues", "renderfarm.testing"])
 def test_what_customers_install_loads_nothing_of_the_farms(module: str) -> None:
-    """The SDK and the queue adapters pull in neither `app` nor torch nor any server's library."""
+    """The SDK and the queue adapters load neither `app` nor torch nor a server's library."""
     assert not loaded_by(module) & (HEAVY | {"app", "workers", "boto3", "redis"})
 
 
 def test_the_control_plane_never_loads_torch() -> None:
-    """A role without a device starts without torch."""
+    """A role that needs no device starts without torch."""
     roles = "app.api.application, app.dispatch.dispatcher, app.webhooks.courier, app.intake.role"
     assert not loaded_by(roles) & {"torch", "diffusers", "transformers", "workers"}
 
 
 def test_a_null_worker_never_loads_torch() -> None:
-    """The worker's glue leaves torch to the engine, which is loaded with the first real model."""
+    """A worker loads torch only with its first real model."""
     assert not loaded_by("workers.__main__") & {"torch", "diffusers", "transformers"}

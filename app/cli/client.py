@@ -1,10 +1,8 @@
-"""Client commands: submit, jobs, job, cancel, models. They use only the SDK."""
+"""Client commands: submit, jobs, job, cancel, models. They talk to the farm only by the SDK."""
 
 from __future__ import annotations
 
 import functools
-import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,14 +10,12 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
-from rich.text import Text
 
+from app.cli.output import moment, print_rows, to_json
 from renderfarm import Farm, InvalidRequest, ProgressEvent, RenderfarmError, Status
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-    from datetime import datetime
+    from collections.abc import Callable, Iterable
 
     from renderfarm import Job, Model
     from renderfarm.types import Job as Snapshot
@@ -107,7 +103,7 @@ def submit(
     _check_folder(output)
     job = farm.submit(prompt, **fields)
     if no_wait:
-        click.echo(_json(job.snapshot) if as_json else job.id)
+        click.echo(to_json(job.snapshot) if as_json else job.id)
         return
     _wait_and_save(job, output, timeout_s, as_json=as_json)
 
@@ -122,9 +118,11 @@ def jobs(farm: Farm, *, status: str | None, model: str | None, limit: int, as_js
     """List jobs, newest first."""
     found = [each.snapshot for each in farm.list(status=status, model=model, limit=limit)]
     if as_json:
-        click.echo(_json(found))
+        click.echo(to_json(found))
         return
-    _show(("id", "status", "model", "size", "steps", "created", "prompt"), map(_job_row, found))
+    print_rows(
+        ("id", "status", "model", "size", "steps", "created", "prompt"), map(_job_row, found)
+    )
 
 
 @click.command()
@@ -140,9 +138,9 @@ def job(farm: Farm, job_id: str, *, output: Path | None, timeout_s: float, as_js
         _check_folder(output)
         _wait_and_save(found, output, timeout_s, as_json=as_json)
     elif as_json:
-        click.echo(_json(found.snapshot))
+        click.echo(to_json(found.snapshot))
     else:
-        _show(("", ""), _job_lines(found.snapshot), header=False)
+        print_rows(("", ""), _job_lines(found.snapshot), header=False)
 
 
 @click.command()
@@ -160,10 +158,10 @@ def models(farm: Farm, *, as_json: bool) -> None:
     """List the models that the farm serves."""
     served = farm.models()
     if as_json:
-        click.echo(_json(served))
+        click.echo(to_json(served))
         return
     columns = ("model", "width", "height", "multiple of", "steps", "images", "schedulers", "about")
-    _show(columns, map(_model_row, served))
+    print_rows(columns, map(_model_row, served))
 
 
 def _wait_and_save(job: Job, output: Path | None, timeout_s: float, *, as_json: bool) -> None:
@@ -180,7 +178,7 @@ def _wait_and_save(job: Job, output: Path | None, timeout_s: float, *, as_json: 
         )
         raise click.exceptions.Exit(130) from None
     if as_json:
-        click.echo(_json(job.snapshot))
+        click.echo(to_json(job.snapshot))
     else:
         click.echo("\n".join(map(str, paths) if paths else (each.url for each in job.images)))
 
@@ -215,10 +213,10 @@ def _save(job: Job, output: Path) -> list[Path]:
 
 
 def _job_row(job: Snapshot) -> tuple[object, ...]:
-    asked = job.request
-    size = f"{asked.get('width')}x{asked.get('height')}"
-    last = (asked.get("num_inference_steps"), _moment(job.created_at), asked.get("prompt"))
-    return job.id, job.status, asked.get("model"), size, *last
+    request = job.request
+    size = f"{request.get('width')}x{request.get('height')}"
+    last = (request.get("num_inference_steps"), moment(job.created_at), request.get("prompt"))
+    return job.id, job.status, request.get("model"), size, *last
 
 
 def _job_lines(job: Snapshot) -> Iterable[tuple[object, object]]:
@@ -230,7 +228,7 @@ def _job_lines(job: Snapshot) -> Iterable[tuple[object, object]]:
         yield "error", f"{job.error.message} ({job.error.code})"
     yield "attempt", job.attempt
     for name in ("created_at", "started_at", "finished_at"):
-        yield name, _moment(getattr(job, name))
+        yield name, moment(getattr(job, name))
     for name, seconds in asdict(job.timings).items():
         if seconds is not None:
             yield name, f"{seconds:.3f}"
@@ -239,42 +237,11 @@ def _job_lines(job: Snapshot) -> Iterable[tuple[object, object]]:
         yield "image", image.url
 
 
-def _moment(at: datetime | None) -> str:
-    return f"{at:%Y-%m-%d %H:%M:%S}" if at else ""
-
-
 def _model_row(model: Model) -> tuple[object, ...]:
-    at = model.limits
-    width, height = f"{at.min_width}-{at.max_width}", f"{at.min_height}-{at.max_height}"
-    most = (at.multiple_of, f"1-{at.max_steps}", f"1-{at.max_images}")
+    limits = model.limits
+    width, height = (
+        f"{limits.min_width}-{limits.max_width}",
+        f"{limits.min_height}-{limits.max_height}",
+    )
+    most = (limits.multiple_of, f"1-{limits.max_steps}", f"1-{limits.max_images}")
     return model.name, width, height, *most, " ".join(model.schedulers), model.description
-
-
-def _show(
-    columns: Sequence[str],
-    rows: Iterable[Sequence[object]],
-    *,
-    header: bool = True,
-) -> None:
-    """Draw a table on a terminal; for programs, write lines with tabs between the fields."""
-    console = Console()
-    if not console.is_terminal:
-        for row in [columns, *rows] if header else rows:
-            click.echo("\t".join(map(_plain, row)))
-        return
-    table = Table(*columns, box=None, show_header=header, header_style="bold")
-    for row in rows:
-        table.add_row(*(Text(_plain(each)) for each in row))
-    console.print(table)
-
-
-def _plain(value: object) -> str:
-    """Return a value without control characters, which a prompt could send to the terminal."""
-    text = "" if value is None else str(value)
-    return "".join(each if each.isprintable() else " " for each in text)
-
-
-def _json(value: Any) -> str:
-    plain = [asdict(each) for each in value] if isinstance(value, list | tuple) else asdict(value)
-    indent = 2 if sys.stdout.isatty() else None
-    return json.dumps(plain, default=lambda moment: moment.isoformat(), indent=indent)

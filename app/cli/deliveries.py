@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from datetime import UTC
+from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from app.cli.operate import reach
-from app.tenants.tenants import DEFAULT_TENANT, find_by_name
+from app.cli.options import TENANT
+from app.cli.output import moment, print_table
+from app.tenants.tenants import find_by_name
 from app.webhooks.history import Filter, History
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
     from uuid import UUID
-
-TENANT = click.option(
-    "--tenant", default=DEFAULT_TENANT, show_default=True, help="Name of the tenant."
-)
 
 
 @click.group()
@@ -40,15 +37,10 @@ def list_deliveries(
 ) -> None:
     """List deliveries, newest first."""
     engine = reach()
-    which = Filter(job_id, endpoint_id, state)
-    table = Table("id", "at", "type", "job", "url", "state", "tries", "last")
-    for row in History(engine).page(find_by_name(engine, tenant).id, which, limit=limit):
-        last = row["last_error"] or str(row["last_status"] or "")
-        table.add_row(
-            str(row["id"]), shown(row["created_at"]), row["type"], str(row["job_id"]),
-            escape(row["url"]), row["state"], str(row["tries"]), escape(last),
-        )  # fmt: skip
-    Console().print(table)
+    wanted = Filter(job_id, endpoint_id, state)
+    rows = History(engine).page(find_by_name(engine, tenant).id, wanted, limit=limit)
+    columns = ("id", "at", "type", "job", "url", "state", "tries", "last")
+    print_table(columns, map(_cells, rows))
 
 
 @deliveries.command("show")
@@ -60,18 +52,18 @@ def show(delivery_id: UUID, tenant: str) -> None:
     row, tries = History(engine).find(find_by_name(engine, tenant).id, delivery_id)
     click.echo(f"{row['type']} of job {row['job_id']} to {row['url']}: {row['state']}")
     if row["state"] == "pending":
-        click.echo(f"next try {shown(row['next_try_at'])}")
-    table = Table("at", "took", "status", "error", "answer")
-    for each in tries:
-        status = "" if each["status"] is None else str(each["status"])
-        table.add_row(
-            shown(each["at"]),
+        click.echo(f"next try {moment(row['next_try_at'])}")
+    cells = (
+        (
+            moment(each["at"]),
             f"{each['took_s']:.3f} s",
-            status,
-            escape(each["error"] or ""),
-            escape(each["answer"]),
+            each["status"],
+            each["error"],
+            each["answer"],
         )
-    Console().print(table)
+        for each in tries
+    )
+    print_table(("at", "took", "status", "error", "answer"), cells)
 
 
 @deliveries.command("replay")
@@ -105,13 +97,14 @@ def replay(
     engine = reach()
     history, tenant_id = History(engine), find_by_name(engine, tenant).id
     if since:
-        which = Filter(None, endpoint_id, state)
-        count = history.replay_since(tenant_id, since.replace(tzinfo=UTC), which)
+        wanted = Filter(None, endpoint_id, state)
+        count = history.replay_since(tenant_id, since.replace(tzinfo=UTC), wanted)
     else:
         count = sum(history.replay(tenant_id, each) for each in delivery_ids)
     click.echo(f"{count} will be sent again")
 
 
-def shown(at: datetime | None) -> str:
-    """Format a time for a table; no time is an empty cell."""
-    return f"{at:%Y-%m-%d %H:%M:%S}" if at else ""
+def _cells(row: Mapping[str, Any]) -> tuple[object, ...]:
+    last = row["last_error"] or row["last_status"]
+    about = (row["type"], row["job_id"], row["url"], row["state"], row["tries"])
+    return row["id"], moment(row["created_at"]), *about, last

@@ -7,24 +7,16 @@ import os
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
-from app.cli.deliveries import TENANT, shown
 from app.cli.operate import reach
+from app.cli.options import GRACE, TENANT
+from app.cli.output import moment, print_table
 from app.config.settings import Settings
 from app.tenants.tenants import find_by_name
-from app.webhooks.endpoints import (
-    MAX_GRACE_S,
-    EndpointChange,
-    EndpointRequest,
-    Endpoints,
-    Form,
-    parse,
-)
+from app.webhooks.endpoints import EndpointChange, EndpointRequest, Endpoints, Form, parse
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from uuid import UUID
 
 ENDPOINT = click.argument("endpoint_id", type=click.UUID)
@@ -50,8 +42,8 @@ def add(url: str, tenant: str, events: tuple[str, ...], description: str) -> Non
     """Add an endpoint; print its id and the secret that signs its deliveries."""
     engine = reach()
     fields = {"url": url, "events": list(events), "description": description}
-    asked = _asked(EndpointRequest, fields)
-    row, secret = Endpoints(engine).add(find_by_name(engine, tenant).id, asked)
+    form = _validated(EndpointRequest, fields)
+    row, secret = Endpoints(engine).add(find_by_name(engine, tenant).id, form)
     click.echo(f"{row['id']} {secret}")
 
 
@@ -60,20 +52,15 @@ def add(url: str, tenant: str, events: tuple[str, ...], description: str) -> Non
 def list_all(tenant: str) -> None:
     """List a tenant's endpoints, and since when one has been failing."""
     engine = reach()
-    table = Table("id", "url", "events", "state", "failing since", "description")
-    for row in Endpoints(engine).of(find_by_name(engine, tenant).id):
-        state = row["state"] + (f": {row['disabled_reason']}" if row["disabled_reason"] else "")
-        table.add_row(
-            str(row["id"]), escape(row["url"]), ", ".join(row["events"]) or "all final", state,
-            shown(row["failing_since"]), escape(row["description"]),
-        )  # fmt: skip
-    Console().print(table)
+    rows = Endpoints(engine).of(find_by_name(engine, tenant).id)
+    columns = ("id", "url", "events", "state", "failing since", "description")
+    print_table(columns, map(_cells, rows))
 
 
 @endpoints.command("secret")
 @ENDPOINT
 @TENANT
-def secret(endpoint_id: UUID, tenant: str) -> None:
+def show_secret(endpoint_id: UUID, tenant: str) -> None:
     """Print the secret that signs its deliveries now."""
     engine = reach()
     click.echo(Endpoints(engine).secret(find_by_name(engine, tenant).id, endpoint_id))
@@ -82,15 +69,12 @@ def secret(endpoint_id: UUID, tenant: str) -> None:
 @endpoints.command("rotate")
 @ENDPOINT
 @TENANT
-@click.option(
-    "--grace", "grace_s", type=click.FloatRange(0, MAX_GRACE_S), default=86_400,
-    show_default=True, help="Seconds for which the old secret also signs.",
-)  # fmt: skip
+@GRACE
 def rotate(endpoint_id: UUID, tenant: str, grace_s: float) -> None:
     """Make a new secret and print it."""
     engine = reach()
-    _, made = Endpoints(engine).rotate(find_by_name(engine, tenant).id, endpoint_id, grace_s)
-    click.echo(made)
+    _, secret = Endpoints(engine).rotate(find_by_name(engine, tenant).id, endpoint_id, grace_s)
+    click.echo(secret)
 
 
 @endpoints.command("change")
@@ -115,20 +99,26 @@ def change(
     if events or all_final:
         fields["events"] = list(events)
     if not fields:
-        raise click.UsageError("give at least one thing to change")
+        raise click.UsageError("give at least one option to change")
     engine = reach()
-    asked = _asked(EndpointChange, fields)
-    Endpoints(engine).change(find_by_name(engine, tenant).id, endpoint_id, asked)
+    form = _validated(EndpointChange, fields)
+    Endpoints(engine).change(find_by_name(engine, tenant).id, endpoint_id, form)
     click.echo("changed")
 
 
-def _asked(form: type[Form], fields: dict[str, Any]) -> Form:
+def _cells(row: Mapping[str, Any]) -> tuple[object, ...]:
+    state = row["state"] + (f": {row['disabled_reason']}" if row["disabled_reason"] else "")
+    events = ", ".join(row["events"]) or "all final"
+    return row["id"], row["url"], events, state, moment(row["failing_since"]), row["description"]
+
+
+def _validated(kind: type[Form], fields: dict[str, Any]) -> Form:
     allow = Settings.from_environment(os.environ, needs=()).webhook_allow_private
-    return parse(json.dumps(fields).encode(), form, allow_private=allow)
+    return parse(json.dumps(fields).encode(), kind, allow_private=allow)
 
 
-def _switch(verb: str, says: str, *, enabled: bool) -> None:
-    @endpoints.command(verb, help=says)
+def _switch(verb: str, about: str, *, enabled: bool) -> None:
+    @endpoints.command(verb, help=about)
     @ENDPOINT
     @TENANT
     def switch(endpoint_id: UUID, tenant: str) -> None:

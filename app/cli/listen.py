@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from app.cli.operate import reach
+from app.cli.options import TENANT
 from app.config.settings import Settings
-from app.tenants.tenants import DEFAULT_TENANT, find_by_name
+from app.tenants.tenants import find_by_name
 from app.webhooks.endpoints import EndpointRequest, Endpoints, parse
 from renderfarm.errors import WebhookError
 from renderfarm.webhooks import verify
@@ -27,18 +28,23 @@ LIMIT_BYTES = 1_048_576
 class Receiver(ThreadingHTTPServer):
     """Answers 204 to a verified webhook and 400 to others, and prints one line for each.
 
-    `say` prints the line; with `whole` the event's JSON follows. With `secret` None nothing is
+    `print_line` prints it. With `whole` the event's JSON follows. With `secret` None nothing is
     verified.
     """
 
     daemon_threads = True
 
     def __init__(
-        self, port: int, secret: str | None, say: Callable[[str], None], *, whole: bool = False
+        self,
+        port: int,
+        secret: str | None,
+        print_line: Callable[[str], None],
+        *,
+        whole: bool = False,
     ) -> None:
         super().__init__(("127.0.0.1", port), _Handler)
         self.secret = secret
-        self.say = say
+        self.print_line = print_line
         self.whole = whole
 
     @property
@@ -54,26 +60,26 @@ class _Handler(BaseHTTPRequestHandler):
         """Receive one delivery."""
         try:
             length = int(self.headers.get("content-length", 0))
-            self._tell(self.rfile.read(max(0, min(length, LIMIT_BYTES))))
+            self._receive(self.rfile.read(max(0, min(length, LIMIT_BYTES))))
         except (WebhookError, ValueError) as error:
-            self.server.say(f"REFUSED  {error}")
+            self.server.print_line(f"REFUSED  {error}")
             self._answer(400)
         except (KeyError, TypeError, AttributeError):
-            self.server.say("REFUSED  the body is not an event")
+            self.server.print_line("REFUSED  the body is not an event")
             self._answer(400)
         else:
             self._answer(204)
 
-    def _tell(self, body: bytes) -> None:
+    def _receive(self, body: bytes) -> None:
         if self.server.secret is not None:
             verify(body, dict(self.headers), self.server.secret)
         event = json.loads(body)
         data = event["data"]
         verdict = "verified" if self.server.secret is not None else "NOT VERIFIED"
         status = data.get("status") or data.get("reason", "")
-        self.server.say(f"{verdict}  {event['type']}  {data.get('id')}  {status}")
+        self.server.print_line(f"{verdict}  {event['type']}  {data.get('id')}  {status}")
         if self.server.whole:
-            self.server.say(json.dumps(event, indent=2, ensure_ascii=False))
+            self.server.print_line(json.dumps(event, indent=2, ensure_ascii=False))
 
     def _answer(self, status: int) -> None:
         self.send_response(status)
@@ -81,12 +87,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, *_: Any) -> None:
-        """Print nothing but `say`."""
+        """Print no line of its own for a request."""
 
 
 @click.command()
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="0: any free port.")
-@click.option("--tenant", default=DEFAULT_TENANT, show_default=True, help="Name of the tenant.")
+@TENANT
 @click.option(
     "--event",
     "events",
@@ -117,12 +123,11 @@ def listen(
                 "this farm posts to public addresses only: set RENDERFARM_WEBHOOK_ALLOW_PRIVATE=1 "
                 "for it and here"
             )
-        asked = parse(json.dumps(fields).encode(), EndpointRequest, allow_private=True)
-        row, server.secret = Endpoints(engine).add(tenant_id, asked)
+        form = parse(json.dumps(fields).encode(), EndpointRequest, allow_private=True)
+        row, server.secret = Endpoints(engine).add(tenant_id, form)
         click.echo(f"listening on {server.url} as endpoint {row['id']}", err=True)
-        signal.signal(
-            signal.SIGTERM, signal.default_int_handler
-        )  # otherwise the endpoint would stay
+        # Without this the endpoint would stay in the farm after SIGTERM.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
             _serve(server)
         finally:

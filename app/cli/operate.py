@@ -7,13 +7,12 @@ import sys
 from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
-from rich.table import Table
 from sqlalchemy.exc import OperationalError
 
+from app.cli.output import print_table
 from app.config.settings import Settings
 from app.database import create_engine
-from app.dispatch import workers as records
+from app.dispatch import workers as registry
 from app.errors import first_line
 from app.jobs.audit import INVARIANTS
 from app.jobs.audit import audit as find_breaches
@@ -21,11 +20,13 @@ from app.tenants import keys as key_store
 from app.tenants import tenants
 
 if TYPE_CHECKING:
+    from datetime import datetime
     from uuid import UUID
 
-    from sqlalchemy import Engine
+    from sqlalchemy import Engine, RowMapping
 
-SHOWN = 10
+SHOWN_JOBS = 10
+"""How many job ids `audit` prints for each breach."""
 
 
 def _settings() -> Settings:
@@ -66,17 +67,8 @@ def keys_create(name: str, tenant: str) -> None:
 @keys.command("list")
 def keys_list() -> None:
     """List the keys, without the secret part."""
-    table = Table("id", "tenant", "name", "made", "revoked")
-    for row in key_store.list_keys(reach()):
-        revoked = f"{row['revoked_at']:%Y-%m-%d %H:%M}" if row["revoked_at"] else ""
-        table.add_row(
-            str(row["id"]),
-            row["tenant"],
-            row["name"],
-            f"{row['created_at']:%Y-%m-%d %H:%M}",
-            revoked,
-        )
-    Console().print(table)
+    rows = key_store.list_keys(reach())
+    print_table(("id", "tenant", "name", "made", "revoked"), map(_key_cells, rows))
 
 
 @keys.command("revoke")
@@ -91,14 +83,8 @@ def keys_revoke(key_id: UUID) -> None:
 @click.command()
 def workers() -> None:
     """List the workers that are alive."""
-    table = Table("id", "device", "models", "slots", "since", "done")
-    for row in records.living(reach()):
-        done = ", ".join(f"{name} {value}" for name, value in row["stats"].items())
-        table.add_row(
-            row["id"], row["device"], ", ".join(row["models"]), str(row["slots"]),
-            f"{row['started_at']:%H:%M:%S}", done,
-        )  # fmt: skip
-    Console().print(table)
+    rows = registry.living(reach())
+    print_table(("id", "device", "models", "slots", "since", "done"), map(_worker_cells, rows))
 
 
 @click.command()
@@ -106,8 +92,12 @@ def audit() -> None:
     """Check every invariant of the database; exit 1 on a breach."""
     breaches = find_breaches(reach())
     for breach in breaches:
-        shown = ", ".join(breach.job_ids[:SHOWN])
-        more = f" and {len(breach.job_ids) - SHOWN} more" if len(breach.job_ids) > SHOWN else ""
+        shown = ", ".join(breach.job_ids[:SHOWN_JOBS])
+        more = (
+            f" and {len(breach.job_ids) - SHOWN_JOBS} more"
+            if len(breach.job_ids) > SHOWN_JOBS
+            else ""
+        )
         click.echo(f"breached: {breach.invariant}: {shown}{more}")
     count = sum(len(breach.job_ids) for breach in breaches)
     click.echo(f"{count} problems ({len(INVARIANTS)} invariants checked)")
@@ -121,3 +111,18 @@ def migrate() -> None:
 
     upgrade(_settings().database_url)
     click.echo("the database is at the newest schema")
+
+
+def _minute(at: datetime | None) -> str:
+    return f"{at:%Y-%m-%d %H:%M}" if at else ""
+
+
+def _key_cells(row: RowMapping) -> tuple[object, ...]:
+    created, revoked = _minute(row["created_at"]), _minute(row["revoked_at"])
+    return row["id"], row["tenant"], row["name"], created, revoked
+
+
+def _worker_cells(row: RowMapping) -> tuple[object, ...]:
+    models = ", ".join(row["models"])
+    done = ", ".join(f"{name} {value}" for name, value in row["stats"].items())
+    return row["id"], row["device"], models, row["slots"], f"{row['started_at']:%H:%M:%S}", done

@@ -6,11 +6,10 @@ import os
 from typing import IO, TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
-from rich.table import Table
 
 from app.catalog.load import load_catalog
 from app.cli.operate import reach
+from app.cli.output import moment, print_table
 from app.config.settings import Settings
 from app.config.sources import Source
 from app.errors import Refused
@@ -20,11 +19,12 @@ from app.intake.role import accept_context_of
 from app.tenants.tenants import find_by_name
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from uuid import UUID
 
     from sqlalchemy import Engine
 
-MOST = 10_000
+MAX_ROWS = 10_000
 
 
 @click.group()
@@ -36,25 +36,19 @@ def rejects() -> None:
 @click.option("--code", help="Only messages with this code, such as unknown_model.")
 @click.option("--source", help="Only messages of this source, by its name in the list.")
 @click.option("--all", "everything", is_flag=True, help="Include messages that were replayed.")
-@click.option("--limit", type=click.IntRange(1, MOST), default=50, show_default=True)
+@click.option("--limit", type=click.IntRange(1, MAX_ROWS), default=50, show_default=True)
 def rejects_list(*, code: str | None, source: str | None, everything: bool, limit: int) -> None:
     """List rejected messages, newest first."""
-    found = Rejects(reach()).page(code=code, source=source, unmended=not everything, limit=limit)
-    table = Table("id", "at", "tenant", "source", "code", "detail", "job")
-    for row in found:
-        job = str(row["job_id"] or "")
-        at = f"{row['at']:%Y-%m-%d %H:%M:%S}"
-        table.add_row(
-            str(row["id"]), at, row["tenant"], row["source"], row["code"], row["detail"], job
-        )
-    Console().print(table)
+    rows = Rejects(reach()).page(code=code, source=source, unmended=not everything, limit=limit)
+    columns = ("id", "at", "tenant", "source", "code", "detail", "job")
+    print_table(columns, map(_cells, rows))
 
 
 @rejects.command("show")
 @click.argument("reject_id", type=click.UUID)
 @click.option("--body", "only_body", is_flag=True, help="Print only the body, unchanged.")
 def rejects_show(reject_id: UUID, *, only_body: bool) -> None:
-    """Show one rejected message with its body: `show ID --body > mended.json`."""
+    """Show one rejected message with its body: `show ID --body > corrected.json`."""
     row = Rejects(reach()).find(reject_id)
     if not only_body:
         for name in ("id", "at", "tenant", "source", "message_id", "code", "detail", "trace"):
@@ -81,26 +75,31 @@ def rejects_replay(
     if bool(reject_ids) == bool(code) or (body and len(reject_ids) != 1):
         raise click.UsageError("give message ids or a --code; with --body exactly one id")
     engine = reach()
-    records = Rejects(engine)
+    rejected = Rejects(engine)
     rows = (
-        records.page(code=code, unmended=True, limit=MOST)
+        rejected.page(code=code, unmended=True, limit=MAX_ROWS)
         if code
-        else [records.find(each) for each in reject_ids]
+        else [rejected.find(each) for each in reject_ids]
     )
-    mended = body.read() if body else None
-    desk = _Desk(Settings.from_environment(os.environ, needs=()), engine, records)
-    refused = sum(not desk.replay(row, mended) for row in rows)
+    corrected = body.read() if body else None
+    replayer = _Replayer(Settings.from_environment(os.environ, needs=()), engine, rejected)
+    refused = sum(not replayer.replay(row, corrected) for row in rows)
     if refused:
         raise click.ClickException(f"{refused} of {len(rows)} are still rejected")
 
 
-class _Desk:
+def _cells(row: Mapping[str, Any]) -> tuple[object, ...]:
+    about = (row["tenant"], row["source"], row["code"], row["detail"], row["job_id"])
+    return row["id"], moment(row["at"]), *about
+
+
+class _Replayer:
     """Replays messages, each with the accept context of its source."""
 
-    def __init__(self, settings: Settings, engine: Engine, records: Rejects) -> None:
+    def __init__(self, settings: Settings, engine: Engine, rejected: Rejects) -> None:
         self._settings = settings
         self._engine = engine
-        self._records = records
+        self._rejected = rejected
         self._catalog = load_catalog(settings.models_file, settings.serve)
         self._sources = {source.name: source for source in settings.sources}
 
@@ -109,9 +108,9 @@ class _Desk:
         # A source that is not configured any more has no defaults.
         source = self._sources.get(row["source"], Source("", row["tenant"]))
         try:
-            door = accept_context_of(self._settings, self._engine, self._catalog, source)
+            context = door_of(self._settings, self._engine, self._catalog, source)
             tenant = find_by_name(self._engine, row["tenant"])
-            click.echo(f"{row['id']} {replay(self._records, door, tenant, row, body)}")
+            click.echo(f"{row['id']} {replay(self._rejected, context, tenant, row, body)}")
         except Refused as error:
             click.echo(f"{row['id']} {error}", err=True)
             return False

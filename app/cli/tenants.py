@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
-from rich.table import Table
 
 from app.cli.operate import reach
-from app.tenants import tenants as records
-from app.tenants import usage as used
+from app.cli.options import GRACE
+from app.cli.output import print_table
+from app.tenants import tenants as tenant_store
+from app.tenants import usage as usage_report
 from app.tenants.usage import FIGURES, Span, groups_of
 from app.tenants.webhook_secrets import rotate_secret, webhook_secret
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 DAY_S = 86_400
-MAX_GRACE_S = 7 * DAY_S
 DAY = click.DateTime(["%Y-%m-%d"])
 
 
@@ -34,7 +33,7 @@ class Limit(click.ParamType[Any]):
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
         """Return the number; NO_LIMIT for `none`."""
         if value == "none":
-            return records.NO_LIMIT
+            return tenant_store.NO_LIMIT
         try:
             number = self._kind(value)
         except (ValueError, TypeError):
@@ -50,11 +49,9 @@ def tenants(context: click.Context) -> None:
     """List the tenants; `set` changes a tenant's limits."""
     if context.invoked_subcommand is not None:
         return
-    rows = records.list_tenants(reach())
-    table = Table(*(name.replace("_", " ") for name in rows[0])) if rows else Table("name")
-    for row in rows:
-        table.add_row(*("" if value is None else str(value) for value in row.values()))
-    Console().print(table)
+    rows = tenant_store.list_tenants(reach())
+    columns = [name.replace("_", " ") for name in rows[0]] if rows else ["name"]
+    print_table(columns, (list(row.values()) for row in rows))
 
 
 @tenants.command("set")
@@ -82,17 +79,17 @@ def tenants(context: click.Context) -> None:
     default=None,
     help="Whether image files may contain the prompt.",
 )
-def tenants_set(name: str, **wanted: Any) -> None:
+def tenants_set(name: str, **options: Any) -> None:
     """Set a tenant's limits; options that are not given stay. `none` removes a limit."""
-    changes = {key: value for key, value in wanted.items() if value is not None}
-    for kept in ("jobs", "images"):
-        days = changes.pop(f"keep_{kept}_days", None)
+    changes = {key: value for key, value in options.items() if value is not None}
+    for what in ("jobs", "images"):
+        days = changes.pop(f"keep_{what}_days", None)
         if days is not None:
-            no_limit = days is records.NO_LIMIT
-            changes[f"keep_{kept}_s"] = days if no_limit else days * DAY_S
+            no_limit = days is tenant_store.NO_LIMIT
+            changes[f"keep_{what}_s"] = days if no_limit else days * DAY_S
     if not changes:
-        raise click.UsageError("give at least one thing to set")
-    records.change(reach(), name, changes)
+        raise click.UsageError("give at least one option to set")
+    tenant_store.change(reach(), name, changes)
     click.echo(f"{name}: {', '.join(sorted(changes))} set")
 
 
@@ -101,19 +98,16 @@ def tenants_set(name: str, **wanted: Any) -> None:
 def secret(name: str) -> None:
     """Print the secret that signs webhooks to URLs in the tenant's own jobs."""
     engine = reach()
-    click.echo(webhook_secret(engine, records.find_by_name(engine, name).id))
+    click.echo(webhook_secret(engine, tenant_store.find_by_name(engine, name).id))
 
 
 @tenants.command("rotate")
 @click.argument("name")
-@click.option(
-    "--grace", "grace_s", type=click.FloatRange(0, MAX_GRACE_S), default=86_400,
-    show_default=True, help="Seconds for which the old secret also signs.",
-)  # fmt: skip
+@GRACE
 def rotate(name: str, grace_s: float) -> None:
     """Make a new secret and print it."""
     engine = reach()
-    click.echo(rotate_secret(engine, records.find_by_name(engine, name).id, grace_s))
+    click.echo(rotate_secret(engine, tenant_store.find_by_name(engine, name).id, grace_s))
 
 
 @click.command()
@@ -124,11 +118,10 @@ def usage(since: datetime | None, until: datetime | None, by: str) -> None:
     """Show usage: images, GPU-seconds and cost by tenant, model and day (UTC)."""
     groups = groups_of(by)
     span = Span(since.date() if since else None, until.date() if until else None)
-    table = Table(*groups, *(name.replace("_", " ") for name in FIGURES))
-    for row in used.report(reach(), groups, span):
-        figures = (row["jobs"], row["images"], row["cached"])
-        table.add_row(
-            *(str(row[name]) for name in groups), *map(str, figures),
-            f"{row['gpu_seconds']:.1f}", f"{row['cost_usd']:.4f}",
-        )  # fmt: skip
-    Console().print(table)
+    columns = (*groups, *(name.replace("_", " ") for name in FIGURES))
+    cells = []
+    for row in usage_report.report(reach(), groups, span):
+        counts = (row["jobs"], row["images"], row["cached"])
+        costs = (f"{row['gpu_seconds']:.1f}", f"{row['cost_usd']:.4f}")
+        cells.append((*(row[name] for name in groups), *counts, *costs))
+    print_table(columns, cells)

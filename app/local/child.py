@@ -18,11 +18,11 @@ POLL_S = 0.02
 
 
 class Child:
-    """A running program with its output in a file. It ends with this process at the latest."""
+    """A program with its output in a file, which ends at the latest with this process."""
 
     def __init__(self, program: Program, log: Path) -> None:
         self.program, self.log = program, log
-        self._begin = 0  # where the output of the latest start begins
+        self._log_start = 0  # position in the log at which the output of the latest start begins
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -36,7 +36,7 @@ class Child:
         if self.program.before is not None:
             self.program.before()
         with self.log.open("ab") as output:
-            self._begin = output.tell()
+            self._log_start = output.tell()
             self._process = subprocess.Popen(
                 self.program.guarded_argv,
                 env=self.program.variables,
@@ -72,7 +72,7 @@ class Child:
 
     def _reason(self) -> str:
         with self.log.open("rb") as file:
-            file.seek(self._begin)
+            file.seek(self._log_start)
             return reason(file.read().decode(errors="replace").splitlines())
 
 
@@ -109,6 +109,6 @@ class Server(ABC):
 
 
 def reason(lines: list[str]) -> str:
-    """Return the best explanation in a dead program's output: the last fatal line, or the last."""
+    """Return the reason in an ended program's output: the last FATAL line, or the last line."""
     fatal = [line for line in lines if "FATAL" in line]
     return (fatal or [line for line in lines if line.strip()] or ["it wrote no output"])[-1]

@@ -15,7 +15,7 @@ import os
 import sys
 
 PR_SET_PDEATHSIG = 1
-PARENT_IS_GONE = 1
+EXIT_PARENT_ENDED = 1
 
 
 def main(argv: list[str]) -> None:
@@ -24,7 +24,7 @@ def main(argv: list[str]) -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(number), 0, 0, 0)
     if os.getppid() != int(parent):  # the parent ended before the signal was set
-        sys.exit(PARENT_IS_GONE)
+        sys.exit(EXIT_PARENT_ENDED)
     os.execvp(program[0], program)  # noqa: S606 - a list from our own supervisor, no shell
 
 

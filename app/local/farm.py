@@ -12,7 +12,7 @@ from app.local import ports
 from app.local.postgres import Postgres
 from app.local.redis import Redis
 from app.local.roles import Roles
-from app.local.secret import kept, private_json
+from app.local.secret import load_or_create, private_json
 from app.local.supervisor import Supervisor
 from app.tenants.keys import ensure_default
 
@@ -52,7 +52,7 @@ class Access:
 
 
 class LocalFarm:
-    """The parts of one embedded farm. The constructor picks ports and secrets; `run` starts it."""
+    """One embedded farm. The constructor chooses ports and secrets; `run` starts the processes."""
 
     def __init__(self, options: Options) -> None:
         self.options = options
@@ -62,7 +62,7 @@ class LocalFarm:
         self._redis = Redis(options.directory / "redis")
         self._port = ports.claim(options.port, option="--port")
         self._flower_port = _flower_port(options.flower_port)
-        secret = functools.partial(kept, options.directory / "secrets.json")
+        secret = functools.partial(load_or_create, options.directory / "secrets.json")
         self._signing_secret = secret("secret")
         self.access = Access(
             url=f"http://{ports.LOOPBACK}:{self._port}",
@@ -76,7 +76,7 @@ class LocalFarm:
 
     def environment(self) -> dict[str, str]:
         """Return the settings of the roles as environment variables."""
-        chosen = {"RENDERFARM_SERVE": self.options.models} if self.options.models else {}
+        serve = {"RENDERFARM_SERVE": self.options.models} if self.options.models else {}
         return {
             "RENDERFARM_DIR": str(self.options.directory),
             "RENDERFARM_LOG_TIMES": "0",
@@ -90,22 +90,22 @@ class LocalFarm:
             "RENDERFARM_FLOWER_PORT": str(self._flower_port),
             "RENDERFARM_FLOWER_USER": self.access.flower_user,
             "RENDERFARM_FLOWER_PASSWORD": self.access.flower_password,
-            **chosen,
+            **serve,
         }
 
     async def run(self, output: Output, announce: Callable[[Access], None]) -> None:
         """Start everything in order, run until a signal, stop everything in reverse."""
-        self._file.unlink(missing_ok=True)  # of a farm that was killed
+        self._file.unlink(missing_ok=True)  # a killed farm leaves its file
         supervisor = Supervisor(output, changed=lambda: self._publish(supervisor))
         try:
-            await supervisor.run(lambda: self._begin(supervisor, announce))
+            await supervisor.run(lambda: self._start(supervisor, announce))
         finally:
             self._file.unlink(missing_ok=True)
 
-    async def _begin(self, supervisor: Supervisor, announce: Callable[[Access], None]) -> None:
+    async def _start(self, supervisor: Supervisor, announce: Callable[[Access], None]) -> None:
         await supervisor.start(self._postgres.program())
         await supervisor.start(self._redis.program())
-        await asyncio.to_thread(_prepare_records, self.access)
+        await asyncio.to_thread(_prepare_database, self.access)
         roles = Roles(
             environment=self.environment(),
             api_port=self._port,
@@ -130,7 +130,7 @@ def _flower_port(wanted: int | None) -> int:
     return ports.claim(wanted, option="--flower-port")
 
 
-def _prepare_records(access: Access) -> None:
+def _prepare_database(access: Access) -> None:
     """Migrate the database, and create the first tenant with its key."""
     migrate(access.database_url)
     engine = create_engine(access.database_url, pool_size=1)

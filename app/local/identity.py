@@ -1,10 +1,10 @@
-"""The operating system user of Postgres, which refuses to run as root.
+"""The user of the Postgres processes, because Postgres refuses to run as root.
 
 - Not root: the current user.
-- Root: in its own user namespace. The server sees uid 1000 while its files stay root's. So no
-  system user is created, and a home with mode 0700 is no obstacle.
-- Root where user namespaces are forbidden (most containers): as `nobody`, which must then be able
-  to reach the data directory. Server programs that it cannot read are copied next to the data.
+- Root: in its own user namespace. The server sees uid 1000, but its files stay root's. So no
+  system user is needed, and the data may be in a home with mode 0700.
+- Root where user namespaces are forbidden (most containers): as `nobody`, which must be able to
+  enter the data directory. Server programs that it cannot read are copied next to the data.
 
 Existing data stay with the user for whom they were created.
 """
@@ -24,17 +24,14 @@ if TYPE_CHECKING:
 
 NAMESPACE = ("unshare", "--user", "--map-user=1000", "--map-group=1000")
 NOBODY = ("setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups")
-DIES_WITH_US = (
-    "--pdeathsig",
-    "INT",
-)  # a change of user clears the parent-death signal: set it again
+PARENT_DEATH_SIGNAL = ("--pdeathsig", "INT")  # again, because a change of user clears it
 NOBODY_UID = 65534
 
 
 class Identity(StrEnum):
     """The user of the server process."""
 
-    OURSELVES = "ourselves"
+    CURRENT_USER = "current user"
     NAMESPACE = "namespace"
     NOBODY = "nobody"
 
@@ -42,16 +39,16 @@ class Identity(StrEnum):
     def prefix(self) -> tuple[str, ...]:
         """The command line prefix that runs a program as this user."""
         return {
-            Identity.OURSELVES: (),
+            Identity.CURRENT_USER: (),
             Identity.NAMESPACE: NAMESPACE,
-            Identity.NOBODY: (*NOBODY, *DIES_WITH_US),
+            Identity.NOBODY: (*NOBODY, *PARENT_DEATH_SIGNAL),
         }[self]
 
 
 def choose(uid: int, *, namespaces: bool, reachable: bool) -> Identity:
     """Decide, by whether the kernel allows `namespaces` and whether nobody has access."""
     if uid != 0:
-        return Identity.OURSELVES
+        return Identity.CURRENT_USER
     if namespaces:
         return Identity.NAMESPACE
     if reachable:
@@ -70,7 +67,7 @@ def detect(directory: Path) -> Identity:
     if owner != uid:
         raise LocalError(f"{directory} belongs to user {owner}, not to {uid}: start as its owner")
     if uid != 0:
-        return Identity.OURSELVES
+        return Identity.CURRENT_USER
     namespaces = _works((*NAMESPACE, "test", "-r", str(directory)))
     reachable = not namespaces and _works((*NOBODY, "test", "-x", str(directory)))
     return choose(0, namespaces=namespaces, reachable=reachable)

@@ -65,10 +65,10 @@ class Output:
     def line(self, name: str, text: str, *, quiet: bool = False) -> None:
         """Store one line, and show it if it is not blank.
 
-        Of quiet processes only alarms are shown.
+        The screen shows only the alarms of a `quiet` process.
         """
         now = datetime.now().astimezone()
-        self._keep(name, f"{now.isoformat(timespec='milliseconds')} {text}\n")
+        self._store(name, f"{now.isoformat(timespec='milliseconds')} {text}\n")
         if text.strip() and (not quiet or ALARM.search(text)):
             self._show(self._format(now.strftime("%H:%M:%S"), name, text))
 
@@ -86,12 +86,10 @@ class Output:
         try:
             self._screen.write(text)
             self._screen.flush()
-        except (
-            OSError
-        ):  # the reader has closed, as in `renderfarm up | head`: the farm keeps running
+        except OSError:  # a closed reader, as in `renderfarm up | head`, must not stop the farm
             self._screen = None
 
-    def _keep(self, name: str, text: str) -> None:
+    def _store(self, name: str, text: str) -> None:
         path = self._folder / f"{name}.log"
         try:
             with path.open("a", encoding="utf-8") as file:

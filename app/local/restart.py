@@ -16,7 +16,7 @@ class State(StrEnum):
     """The state of a process. Any state changes to `stopped` when the farm ends.
 
     `starting` -> `ready` when its own check says so; both -> `pausing` when it ends by itself;
-    `pausing` -> `starting` after the pause; `starting` -> `failed` when it never became ready in
+    `pausing` -> `starting` after the pause; `starting` -> `failed` if it was not ready in any of
     `FIRST_TRIES` starts, which ends the farm's start.
     """
 
@@ -28,31 +28,31 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Life:
-    """What is remembered of one process over its starts."""
+class RestartHistory:
+    """The starts and exits of one process so far."""
 
     ever_ready: bool = False
-    deaths: int = 0
+    exits: int = 0
     pause_s: float = 0.0
 
-    def after_death(self, lived_s: float) -> Life:
-        """Return the record after one more death.
+    def after_exit(self, lived_s: float) -> RestartHistory:
+        """Return the history after one more exit.
 
         The pause doubles unless the process was steady.
         """
         steady = lived_s >= STEADY_S
-        grown = FIRST_PAUSE_S if steady or not self.pause_s else 2 * self.pause_s
-        return Life(self.ever_ready, self.deaths + 1, min(grown, LONGEST_PAUSE_S))
+        pause_s = FIRST_PAUSE_S if steady or not self.pause_s else 2 * self.pause_s
+        return RestartHistory(self.ever_ready, self.exits + 1, min(pause_s, LONGEST_PAUSE_S))
 
-    def after_ready(self) -> Life:
-        """Return the record of a process that was ready: from now on it is always restarted."""
-        return Life(True, self.deaths, self.pause_s)
+    def after_ready(self) -> RestartHistory:
+        """Return the history of a process that was ready: from now on it is always restarted."""
+        return RestartHistory(True, self.exits, self.pause_s)
 
     @property
     def next_state(self) -> State:
-        """Return the next state of a process that has just died."""
-        hopeless = not self.ever_ready and self.deaths >= FIRST_TRIES
-        return State.FAILED if hopeless else State.PAUSING
+        """The next state of a process that has just ended."""
+        failed = not self.ever_ready and self.exits >= FIRST_TRIES
+        return State.FAILED if failed else State.PAUSING
 
 
 def describe_exit(code: int) -> str:

@@ -36,9 +36,9 @@ class Roles:
         """Return every role, in the order of the log and of `farm.json`."""
         return [
             self._role("api", ready=answers(self.api_port, "/readyz")),
-            *([self._role("intake", says="started")] if os.environ.get(VARIABLE) else []),
-            self._role("dispatcher", says="started"),
-            self._role("courier", says="started"),
+            *([self._role("intake", ready_text="started")] if os.environ.get(VARIABLE) else []),
+            self._role("dispatcher", ready_text="started"),
+            self._role("courier", ready_text="started"),
             *(self._worker(number + 1) for number in range(self.workers)),
             self._role("flower", ready=answers(self.flower_port, "/healthcheck")),
         ]
@@ -48,7 +48,7 @@ class Roles:
         return self._role(
             "worker",
             name=f"worker-{number}",
-            says="worker_ready models=",
+            ready_text="worker_ready models=",
             start_timeout_s=WORKER_START_TIMEOUT_S,
             stop_timeout_s=WORKER_STOP_TIMEOUT_S,
         )
@@ -58,7 +58,7 @@ class Roles:
         role: str,
         *,
         name: str = "",
-        says: str = "",
+        ready_text: str = "",
         ready: Callable[[], bool] | None = None,
         start_timeout_s: float = 60.0,
         stop_timeout_s: float = 10.0,
@@ -69,7 +69,7 @@ class Roles:
             name=name or role,
             argv=(*COMMAND, role),
             environment={**base, **self.environment},
-            says=says,
+            ready_text=ready_text,
             ready=ready,
             start_timeout_s=start_timeout_s,
             stop_timeout_s=stop_timeout_s,

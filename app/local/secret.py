@@ -1,4 +1,4 @@
-"""Passwords and keys that a farm creates once and stores in a file that only its owner can read."""
+"""Secrets: passwords and keys that a farm creates once, in a file for its owner only."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-def kept(path: Path, name: str, *, prefix: str = "") -> str:
+def load_or_create(path: Path, name: str, *, prefix: str = "") -> str:
     """Return the secret `name` from the file `path`; create it if it is missing."""
-    known = _read(path)
-    if name not in known:
-        known[name] = prefix + secrets.token_urlsafe(32)
-        private_json(path, known)
-    return known[name]
+    stored = _read(path)
+    if name not in stored:
+        stored[name] = prefix + secrets.token_urlsafe(32)
+        private_json(path, stored)
+    return stored[name]
 
 
 def private_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -35,9 +35,7 @@ def private_file(path: Path, text: str) -> None:
     A reader sees the old or the new file, never a part.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(
-        dir=path.parent, prefix=f".{path.name}."
-    )  # created with mode 0600
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 0600
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
@@ -58,7 +56,9 @@ def _read(path: Path) -> dict[str, str]:
     try:
         content = json.loads(text)
     except ValueError as error:
-        raise LocalError(f"{path} is damaged: {error}; restore it, or remove the farm") from error
+        raise LocalError(
+            f"{path} is damaged: {error}; restore it, or remove the farm's directory"
+        ) from error
     if not isinstance(content, dict):
         raise LocalError(f"{path} is damaged: it does not hold a JSON object")
     return content

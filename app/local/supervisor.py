@@ -10,7 +10,7 @@ import asyncio
 import signal
 from typing import TYPE_CHECKING
 
-from app.local.process import SPEAKER, Process
+from app.local.process import SUPERVISOR_NAME, Process
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -28,8 +28,8 @@ class Supervisor:
     def __init__(self, output: Output, changed: Callable[[], None] = lambda: None) -> None:
         self._output, self._changed = output, changed
         self._tiers: list[list[Process]] = []
-        self._asked_to_stop = asyncio.Event()
-        self._asked_at = 0.0
+        self._stop_requested = asyncio.Event()
+        self._stop_requested_at = 0.0
 
     @property
     def pids(self) -> dict[str, int]:
@@ -58,30 +58,30 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self.interrupt)
-        beginning = asyncio.ensure_future(begin())
-        asked = asyncio.ensure_future(self._asked_to_stop.wait())
+        start = asyncio.ensure_future(begin())
+        stop_request = asyncio.ensure_future(self._stop_requested.wait())
         try:
-            await asyncio.wait({beginning, asked}, return_when=asyncio.FIRST_COMPLETED)
-            if beginning.done():
-                beginning.result()
-            await asked
+            await asyncio.wait({start, stop_request}, return_when=asyncio.FIRST_COMPLETED)
+            if start.done():
+                start.result()
+            await stop_request
         finally:
-            beginning.cancel()
-            asked.cancel()
+            start.cancel()
+            stop_request.cancel()
             await self.stop()
 
     def interrupt(self) -> None:
-        """Ask the farm to stop. A second request kills it.
+        """Request the stop of the farm. A second request kills it.
 
-        A second signal within `SAME_SIGNAL_S` counts as the same request: some tools signal a
-        process and its group at once.
+        A signal within `SAME_SIGNAL_S` of the first is the same request, because some tools signal
+        a process and its group at once.
         """
         now = asyncio.get_running_loop().time()
-        if not self._asked_to_stop.is_set():
-            self._output.line(SPEAKER, "stopping (Ctrl-C again to kill)")
-            self._asked_to_stop.set()
-            self._asked_at = now
-        elif now - self._asked_at > SAME_SIGNAL_S:
+        if not self._stop_requested.is_set():
+            self._output.line(SUPERVISOR_NAME, "stopping (Ctrl-C again to kill)")
+            self._stop_requested.set()
+            self._stop_requested_at = now
+        elif now - self._stop_requested_at > SAME_SIGNAL_S:
             self.kill()
 
     async def stop(self) -> None:

@@ -1,4 +1,4 @@
-"""The fake API: takes each call of the contract, keeps the jobs, answers."""
+"""The fake API: stores the jobs and answers each call of the HTTP contract."""
 
 from __future__ import annotations
 
@@ -60,14 +60,14 @@ class Refusal(Exception):
 
 
 class FakeApi:
-    """Holds the jobs and answers calls. Raises Refusal."""
+    """Stores the jobs and answers calls. Raises Refusal."""
 
     def __init__(self, models: Iterable[str], *, held: bool) -> None:
         self.held = held
         self.jobs: dict[str, FakeJob] = {}
         self.requests: list[dict[str, Any]] = []
         self.uploads: dict[str, bytes] = {}
-        self.fates: list[dict[str, str]] = []
+        self.planned_errors: list[dict[str, str]] = []
         self._models = {name: _model(name) for name in models}
         self._keys: dict[str, tuple[bytes, list[str]]] = {}
         self._time = datetime(2026, 1, 1, tzinfo=UTC)
@@ -100,17 +100,17 @@ class FakeApi:
         return httpx.Response(status, json=self._json(request, job_id))
 
     def _submit_batch(self, request: httpx.Request, body: bytes) -> httpx.Response:
-        asked = _read(body)["jobs"]
-        if not 0 < len(asked) <= 1_000:
+        bodies = _read(body)["jobs"]
+        if not 0 < len(bodies) <= 1_000:
             raise Refusal(422, "invalid_request", "a batch holds 1 to 1,000 jobs")
-        status, job_ids = self._accept(request, body, asked)
+        status, job_ids = self._accept(request, body, bodies)
         return httpx.Response(status, json={"jobs": [self._json(request, it) for it in job_ids]})
 
     def _accept(
         self,
         request: httpx.Request,
         body: bytes,
-        asked: list[dict[str, Any]],
+        bodies: list[dict[str, Any]],
     ) -> tuple[int, list[str]]:
         key = request.headers.get("idempotency-key") or str(uuid.uuid4())
         if key in self._keys:
@@ -118,28 +118,28 @@ class FakeApi:
             if before != body:
                 raise Refusal(409, "idempotency_conflict", "this key was used with another request")
             return 200, job_ids
-        self._check(asked)
-        job_ids = [self._make(each) for each in asked]
+        self._check(bodies)
+        job_ids = [self._make(each) for each in bodies]
         self._keys[key] = (body, job_ids)
         return 202, job_ids
 
-    def _check(self, asked: list[dict[str, Any]]) -> None:
+    def _check(self, bodies: list[dict[str, Any]]) -> None:
         bad = [
-            {"field": name if len(asked) == 1 else f"jobs.{index}.{name}", "message": message}
-            for index, each in enumerate(asked)
+            {"field": name if len(bodies) == 1 else f"jobs.{index}.{name}", "message": message}
+            for index, each in enumerate(bodies)
             for name, message in faults(each, self._models).items()
         ]
         if bad:
             raise Refusal(422, "invalid_request", "the request is invalid", fields=bad)
 
-    def _make(self, asked: dict[str, Any]) -> str:
-        self.requests.append(asked)
+    def _make(self, body: dict[str, Any]) -> str:
+        self.requests.append(body)
         number = len(self.requests)
-        given = {name: value for name, value in asked.items() if value is not None}
+        given = {name: value for name, value in body.items() if value is not None}
         whole = {"model": next(iter(self._models)), "seed": number} | DEFAULTS | given
         job_id = str(uuid.UUID(int=number))
-        fate = self.fates.pop(0) if self.fates else None
-        self.jobs[job_id] = FakeJob(job_id, whole, fate, self._now)
+        planned_error = self.planned_errors.pop(0) if self.planned_errors else None
+        self.jobs[job_id] = FakeJob(job_id, whole, planned_error, self._now)
         return job_id
 
     def _get(self, request: httpx.Request, _: bytes, job_id: str) -> httpx.Response:
@@ -149,17 +149,17 @@ class FakeApi:
         return httpx.Response(200, json=self._json(request, job_id))
 
     def _list(self, request: httpx.Request, _: bytes) -> httpx.Response:
-        asked = request.url.params
+        params = request.url.params
         if not self.held:
             for job in self.jobs.values():
                 job.advance()
         wanted = [
             job
             for job in reversed(self.jobs.values())
-            if asked.get("status") in (None, job.status)
-            and asked.get("model") in (None, job.request["model"])
+            if params.get("status") in (None, job.status)
+            and params.get("model") in (None, job.request["model"])
         ]
-        start, limit = int(asked.get("cursor", 0)), int(asked.get("limit", 50))
+        start, limit = int(params.get("cursor", 0)), int(params.get("limit", 50))
         page = [self._json(request, job.id) for job in wanted[start : start + limit]]
         cursor = str(start + limit) if start + limit < len(wanted) else None
         return httpx.Response(200, json={"jobs": page, "cursor": cursor})

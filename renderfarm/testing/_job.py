@@ -29,7 +29,7 @@ class FakeJob:
         self.status = Status.QUEUED
         self.step = 0
         self.attempt = 0
-        self._fate = error
+        self._planned_error = error
         self._error: dict[str, str] | None = None
         self._now = now
         self._times: dict[str, str] = {"created_at": now().isoformat()}
@@ -47,8 +47,8 @@ class FakeJob:
         elif self.status is Status.RUNNING and self.step < self.steps:
             self.step = min(self.steps, self.step + max(1, self.steps // 4))
         elif self.status is Status.RUNNING:
-            self._error = self._fate
-            self.end(Status.FAILED if self._fate else Status.SUCCEEDED)
+            self._error = self._planned_error
+            self.end(Status.FAILED if self._planned_error else Status.SUCCEEDED)
 
     def finish(self) -> None:
         """Advance to the end."""
@@ -62,8 +62,8 @@ class FakeJob:
 
     def picture(self, index: int) -> bytes:
         """Return the file of image `index`."""
-        asked = self.request
-        return png(asked["width"], asked["height"], asked["prompt"], asked["seed"] + index)
+        request = self.request
+        return png(request["width"], request["height"], request["prompt"], request["seed"] + index)
 
     def _preview(self) -> str:
         """Return a small picture as a data URL."""

@@ -23,63 +23,65 @@ class FakeFarm(httpx.BaseTransport, httpx.AsyncBaseTransport):
     """
 
     def __init__(self, *, models: Iterable[str] = ("scenes",), held: bool = False) -> None:
-        self._desk = FakeApi(models, held=held)
-        self._troubles: list[Callable[[], None]] = []
-        self._lost_answers = 0
+        self._api = FakeApi(models, held=held)
+        self._planned_failures: list[Callable[[], None]] = []
+        self._answers_to_lose = 0
 
     @property
     def requests(self) -> tuple[dict[str, Any], ...]:
         """The accepted requests, unchanged."""
-        return tuple(self._desk.requests)
+        return tuple(self._api.requests)
 
     @property
     def uploads(self) -> Mapping[str, bytes]:
         """The uploads, by key."""
-        return dict(self._desk.uploads)
+        return dict(self._api.uploads)
 
     @property
     def job_ids(self) -> tuple[str, ...]:
-        """The jobs of these requests, in the same order."""
-        return tuple(self._desk.jobs)
+        """The ids of the jobs, in the order of `requests`."""
+        return tuple(self._api.jobs)
 
     def advance(self, job_id: str) -> None:
         """Advance a held job one stage."""
-        self._desk.jobs[job_id].advance()
+        self._api.jobs[job_id].advance()
 
     def finish(self, job_id: str) -> None:
         """Advance a held job to its end."""
-        self._desk.jobs[job_id].finish()
+        self._api.jobs[job_id].finish()
 
     def expire(self, job_id: str) -> None:
         """Let a job's deadline pass."""
-        self._desk.jobs[job_id].end(Status.EXPIRED)
+        self._api.jobs[job_id].end(Status.EXPIRED)
 
-    def fail_next(self, code: str = "render_failed", message: str = "asked to fail") -> None:
+    def fail_next(
+        self, code: str = "render_failed", message: str = "the test made this job fail"
+    ) -> None:
         """Let the next accepted job end as failed."""
-        self._desk.fates.append({"code": code, "message": message})
+        self._api.planned_errors.append({"code": code, "message": message})
 
     def refuse_next(self, status: int, code: str, *, retry_after_s: int | None = None) -> None:
         """Answer the next call with this status, 429 or 503 for example."""
 
         def refuse() -> None:
-            refusal = Refusal(status, code, f"asked to answer {status}")
+            refusal = Refusal(status, code, f"the test refused with {status}")
             if retry_after_s is not None:
                 refusal.headers["Retry-After"] = str(retry_after_s)
             raise refusal
 
-        self._troubles.append(refuse)
+        self._planned_failures.append(refuse)
 
     def disconnect_next(self) -> None:
         """Break the connection of the next call before the farm receives it."""
 
         def disconnect() -> None:
-            raise httpx.ConnectError("asked to be away")
+            raise httpx.ConnectError("the test broke this connection")
 
-        self._troubles.append(disconnect)
+        self._planned_failures.append(disconnect)
 
     def lose_next_answer(self) -> None:
-        """Do what the next call asks, but lose the answer: only a correct retry handles this."""
-        self._lost_answers += 1
+        """Process the next call, but lose its answer: only a correct retry handles this."""
+        self._answers_to_lose += 1
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Answer a call of `Farm`."""
@@ -90,16 +92,16 @@ class FakeFarm(httpx.BaseTransport, httpx.AsyncBaseTransport):
         return self._answer(request, await request.aread())
 
     def _answer(self, request: httpx.Request, body: bytes) -> httpx.Response:
-        if self._troubles:
+        if self._planned_failures:
             try:
-                self._troubles.pop(0)()
+                self._planned_failures.pop(0)()
             except Refusal as refusal:
                 return refusal.response
         try:
-            response = self._desk.answer(request, body)
+            response = self._api.answer(request, body)
         except Refusal as refusal:
             response = refusal.response
-        if self._lost_answers:
-            self._lost_answers -= 1
-            raise httpx.ReadError("asked to lose the answer")
+        if self._answers_to_lose:
+            self._answers_to_lose -= 1
+            raise httpx.ReadError("the test lost this answer")
         return response

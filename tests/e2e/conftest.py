@@ -1,4 +1,4 @@
-"""One farm for the tests that only use it."""
+"""Fixture: one farm for the tests that only use it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
-    """A farm that serves the shipped model and `null`, up for the whole test run."""
+    """A farm with the models `scenes` and `null`, for the whole test run."""
     directory = tmp_path_factory.mktemp("farm")
     with running(directory, "--models=scenes,null", "--slots=32") as started:
         yield started

@@ -1,4 +1,4 @@
-"""A whole farm, started like a user starts it: `renderfarm up`, on free ports."""
+"""A whole farm, started like a user starts it, by `renderfarm up` on free ports."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ class Up:
 
     @property
     def access(self) -> dict[str, Any]:
-        """What `farm.json` says now."""
+        """The current content of `farm.json`."""
         found: dict[str, Any] = json.loads((self.directory / "farm.json").read_text())
         return found
 
     def sdk(self) -> Farm:
-        """A client of this farm."""
+        """Return a client of this farm."""
         return Farm(self.access["url"], self.access["api_key"])
 
     def engine(self) -> sqlalchemy.Engine:
-        """The farm's records."""
+        """Return an engine for the farm's database."""
         return create_engine(self.access["database_url"], pool_size=2)
 
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -54,7 +54,7 @@ class Up:
         )
 
     def stop(self) -> int:
-        """Press Ctrl-C; the exit code."""
+        """Press Ctrl-C. Return the exit code."""
         self.process.send_signal(signal.SIGINT)
         return self.process.wait(timeout=60)
 
@@ -74,7 +74,7 @@ def eventually(condition: Callable[[], Any], within_s: float, what: str) -> Any:
 
 @contextlib.contextmanager
 def running(directory: Path, *options: str, **environment: str) -> Iterator[Up]:
-    """A farm that is up; stopped at the end if the test did not."""
+    """Yield a running farm, and stop it at the end if the test did not."""
     log = (directory / "up.log").open("ab")
     process = subprocess.Popen(
         [COMMAND, "up", "--dir", directory / "var", "--port=0", "--flower-port=0", *options],

@@ -1,4 +1,4 @@
-"""A farm whose parts are killed, stopped and started again."""
+"""Faults: a farm whose parts are killed, stopped and started again."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ SMALL: JobRequest = {"prompt": PROMPT, "width": 64, "height": 64}
 
 
 def test_a_killed_worker_loses_no_job(tmp_path: Path) -> None:
-    """200 jobs survive a worker killed in the middle.
+    """200 jobs survive a worker that is killed while it renders.
 
-    Each ends once, and no lease is left behind.
+    Each ends once, and no lease remains.
     """
     with (
         running(
@@ -51,7 +51,7 @@ def test_a_killed_worker_loses_no_job(tmp_path: Path) -> None:
 
 
 def test_a_stopped_farm_finds_its_jobs_again(tmp_path: Path) -> None:
-    """Ctrl-C stops the farm cleanly; the next start knows jobs, pictures and key."""
+    """Ctrl-C stops the farm cleanly; the next start has the same jobs, pictures and key."""
     with running(tmp_path, "--models=null") as farm:
         access = farm.access
         with farm.sdk() as sdk:

@@ -20,6 +20,7 @@ from renderfarm.types import ProgressEvent, StateEvent, Status
 from tests.e2e.farms import eventually
 
 if TYPE_CHECKING:
+    from renderfarm import JobRequest
     from tests.e2e.farms import Up
 
 PROMPT = "a red circle on a blue background"
@@ -27,12 +28,12 @@ SMALL: JobRequest = {"prompt": PROMPT, "width": 64, "height": 64}
 
 
 def denoiser(farm: Up, what: str) -> int:
-    """The worker's count of denoiser `rows` or `forwards`."""
+    """Return the worker's count of the denoiser's `rows` or `forwards`."""
     return sum(w["stats"].get(what, {}).get("denoiser", 0) for w in workers.living(farm.engine()))
 
 
 def test_a_picture_equals_the_stock_pipelines(farm: Up) -> None:
-    """A job's picture is the one that the stock pipeline makes alone from the same seed."""
+    """A job's picture equals the stock pipeline's picture of the same seed, within 1 of 255."""
     pipeline = StableDiffusionPipeline.from_pretrained(
         REPOSITORY / "models" / "scenes", dtype=torch.float32, local_files_only=True
     )
@@ -59,7 +60,7 @@ def test_a_picture_equals_the_stock_pipelines(farm: Up) -> None:
 
 
 def test_200_jobs_at_once_share_the_device(farm: Up) -> None:
-    """Of 200 jobs submitted at once each ends exactly once, at over 3 rows per forward pass."""
+    """200 jobs that are submitted at once each end once, at over 3 rows per forward pass."""
     rows, forwards = denoiser(farm, "rows"), denoiser(farm, "forwards")
     with farm.sdk() as sdk:
         jobs = sdk.submit_many(
@@ -77,7 +78,7 @@ def test_200_jobs_at_once_share_the_device(farm: Up) -> None:
 
 
 def test_progress_is_seen_while_it_renders(farm: Up) -> None:
-    """A job's events show it queued or running, then its steps, and end with its final state."""
+    """A job's events show its steps in order, and end with its final state."""
     with farm.sdk() as sdk:
         job = sdk.submit(PROMPT, num_inference_steps=60)
         events = list(job.events(timeout_s=120))
@@ -89,7 +90,7 @@ def test_progress_is_seen_while_it_renders(farm: Up) -> None:
 
 
 def test_a_running_job_is_cancelled(farm: Up) -> None:
-    """Cancelling ends a running job at once, and it leaves no picture."""
+    """Cancelling ends a running job at once, without a picture."""
     with farm.sdk() as sdk:
         job = sdk.submit(PROMPT, num_inference_steps=100, num_images=4)
         eventually(lambda: job.refresh().status is Status.RUNNING, 30, "the job runs")
@@ -101,7 +102,7 @@ def test_a_running_job_is_cancelled(farm: Up) -> None:
 
 
 def test_flower_shows_every_render(farm: Up) -> None:
-    """Flower's list names a render's job, model, size and outcome, and asks for a password."""
+    """Flower lists a render's job, model, size and outcome, and requires a password."""
     access = farm.access
     auth = (access["flower_user"], access["flower_password"])
     with farm.sdk() as sdk:
@@ -119,7 +120,7 @@ def test_flower_shows_every_render(farm: Up) -> None:
 
 
 def test_another_tenant_sees_nothing(farm: Up) -> None:
-    """Another tenant's key finds neither the job nor a way to cancel it."""
+    """Another tenant's key can neither see nor cancel the job."""
     key = farm.command("keys", "create", "other", "--tenant", "other").stdout.strip()
     with farm.sdk() as sdk:
         job = sdk.submit(PROMPT, model="null").wait(30)

@@ -1,18 +1,19 @@
-"""A Google Cloud Storage for tests: the XML API, as obstore speaks it.
+"""Emulator of Google Cloud Storage for tests: the part of the XML API that obstore uses.
 
     python -m tests.emulators.gcs --port 4443 --key key.json
     export STORAGE_EMULATOR_HOST=http://127.0.0.1:4443
     export GOOGLE_SERVICE_ACCOUNT=key.json
 
-It writes a service account's key of its own making, and checks by it the signature (V4) of every
-URL that has one, over the Host that was sent (obstore signs for storage.googleapis.com, whatever
-the endpoint is); other requests need a bearer token, whatever it says. Buckets are there as soon
-as they are named, and list their objects without folders. No versions, no generations, no ACLs.
+It makes a service account with a key, and writes the key to a file. It checks the signature (V4)
+of every presigned URL with that key, over the Host header of the request (obstore signs for
+storage.googleapis.com with any endpoint). Other requests need a bearer token; any token is valid.
+A bucket exists as soon as it is named, and lists its objects without folders. There are no
+versions, generations or ACLs.
 
 See https://cloud.google.com/storage/docs/xml-api/overview and, for signed URLs,
 https://cloud.google.com/storage/docs/authentication/canonical-requests.
 """
-# ruff: noqa: T201 - a program that says where it listens
+# ruff: noqa: T201 - a program that prints its address
 
 from __future__ import annotations
 
@@ -31,14 +32,14 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
-KEPT = ("content-type", "cache-control", "content-disposition", "x-goog-storage-class")
+STORED_HEADERS = ("content-type", "cache-control", "content-disposition", "x-goog-storage-class")
 MAX_KEYS = 1000
 EMAIL = "farm@test.iam.gserviceaccount.com"
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
-    """An object: its bytes, and the headers that it was stored with."""
+class StoredObject:
+    """An object: its bytes and its stored headers."""
 
     data: bytes
     headers: dict[str, str]
@@ -46,26 +47,26 @@ class Held:
 
     @property
     def etag(self) -> str:
-        """As GCS makes it for an object that came in one piece."""
+        """The ETag that GCS gives to an object that was uploaded in one part."""
         return f'"{hashlib.md5(self.data, usedforsecurity=False).hexdigest()}"'
 
 
 class Gcs(ThreadingHTTPServer):
-    """Objects by their path, `/bucket/name`, and the key that signs for them."""
+    """Stores objects by their path, `/bucket/name`, and has the key that signs URLs."""
 
     def __init__(self, port: int = 0) -> None:
         super().__init__(("127.0.0.1", port), Handler)
-        self.objects: dict[str, Held] = {}
+        self.objects: dict[str, StoredObject] = {}
         self.uploads: dict[str, tuple[dict[str, str], dict[int, bytes]]] = {}
         self.key = rsa.generate_private_key(65537, 2048)
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """The URL of the server."""
         return f"http://127.0.0.1:{self.server_port}"
 
     def service_account(self) -> str:
-        """The JSON of a service account's key."""
+        """Return the JSON of a service account's key."""
         private = self.key.private_bytes(
             serialization.Encoding.PEM,
             serialization.PrivateFormat.PKCS8,
@@ -81,7 +82,7 @@ class Gcs(ThreadingHTTPServer):
         return json.dumps(fields)
 
     def allows(self, method: str, target: str, host: str) -> bool:
-        """Whether the signature in a URL is by our key, over this request, and not too old."""
+        """Whether the URL's signature is by our key, for this request, and has not expired."""
         url = urlsplit(target)
         query = dict(parse_qsl(url.query, keep_blank_values=True))
         signature = bytes.fromhex(query.pop("X-Goog-Signature"))
@@ -118,53 +119,57 @@ class Handler(BaseHTTPRequestHandler):
         elif not self.headers.get("authorization", "").startswith("Bearer "):
             return self._answer(401, b"AuthenticationRequired")
         name, query = unquote(url.path), dict(parse_qsl(url.query, keep_blank_values=True))
-        kept = {h: self.headers[h] for h in KEPT if h in self.headers}
+        headers = {h: self.headers[h] for h in STORED_HEADERS if h in self.headers}
         if "uploads" in query or "uploadId" in query:
-            return self._upload(name, query, kept, body)
+            return self._upload(name, query, headers, body)
         if "list-type" in query:
             return self._answer(200, self._listed(name, query))
         if self.command == "PUT":
-            self.server.objects[name] = Held(body, kept)
+            self.server.objects[name] = StoredObject(body, headers)
             return self._answer(200, b"", etag=self.server.objects[name].etag)
-        held = self.server.objects.get(name)
-        if held is None:
+        stored = self.server.objects.get(name)
+        if stored is None:
             return self._answer(404, b"NoSuchKey")
         if self.command == "DELETE":
             del self.server.objects[name]
             return self._answer(204, b"")
-        modified = self.date_time_string(held.at.timestamp())
+        modified = self.date_time_string(stored.at.timestamp())
         return self._answer(
-            200, held.data, etag=held.etag, **{"last-modified": modified, **held.headers}
+            200, stored.data, etag=stored.etag, **{"last-modified": modified, **stored.headers}
         )
 
     do_GET = do_HEAD = do_PUT = do_DELETE = do_POST = _do  # noqa: N815 - the library's names
 
     def _listed(self, bucket: str, query: dict[str, str]) -> bytes:
-        """A page of the objects below a prefix, by name, after the name that is the token."""
-        below, after = f"{bucket}/{query['prefix']}", query.get("continuation-token", "")
-        held = sorted(each for each in self.server.objects.items() if each[0].startswith(below))
-        left = [(name.removeprefix(f"{bucket}/"), each) for name, each in held if name > after]
-        most = int(query.get("max-keys", MAX_KEYS))
-        page = "".join(_entry(name, each) for name, each in left[:most])
-        if len(left) > most:
-            last = escape(f"{bucket}/{left[most - 1][0]}")
+        """Return a page of the objects below a prefix, in order of name; the token is a name."""
+        prefix, after = f"{bucket}/{query['prefix']}", query.get("continuation-token", "")
+        stored = sorted(each for each in self.server.objects.items() if each[0].startswith(prefix))
+        remaining = [
+            (name.removeprefix(f"{bucket}/"), each) for name, each in stored if name > after
+        ]
+        limit = int(query.get("max-keys", MAX_KEYS))
+        page = "".join(_entry(name, each) for name, each in remaining[:limit])
+        if len(remaining) > limit:
+            last = escape(f"{bucket}/{remaining[limit - 1][0]}")
             page += f"<NextContinuationToken>{last}</NextContinuationToken>"
         return f"<ListBucketResult>{page}</ListBucketResult>".encode()
 
-    def _upload(self, name: str, query: dict[str, str], kept: dict[str, str], body: bytes) -> None:
-        """Begin an upload in parts, take a part, or put the parts together."""
+    def _upload(
+        self, name: str, query: dict[str, str], headers: dict[str, str], body: bytes
+    ) -> None:
+        """Begin a multipart upload, store a part, or join the parts."""
         uploads = self.server.uploads
         if "uploads" in query:
             number = str(len(uploads))
-            uploads[number] = (kept, {})
+            uploads[number] = (headers, {})
             return self._answer(200, _xml("InitiateMultipartUploadResult", UploadId=number))
         headers, parts = uploads[query["uploadId"]]
         if self.command == "PUT":
             parts[int(query["partNumber"])] = body
             return self._answer(200, b"", etag=f'"{query["partNumber"]}"')
-        held = Held(b"".join(data for _, data in sorted(parts.items())), headers)
-        self.server.objects[name] = held
-        return self._answer(200, _xml("CompleteMultipartUploadResult", ETag=held.etag))
+        stored = StoredObject(b"".join(data for _, data in sorted(parts.items())), headers)
+        self.server.objects[name] = stored
+        return self._answer(200, _xml("CompleteMultipartUploadResult", ETag=stored.etag))
 
     def _answer(self, status: int, body: bytes, **headers: str) -> None:
         self.send_response(status)
@@ -176,17 +181,17 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def log_message(self, *_: Any) -> None:
-        """Say nothing."""
+        """Print nothing."""
 
 
-def _entry(name: str, held: Held) -> str:
-    said = {"Key": name, "Size": str(len(held.data)), "ETag": held.etag}
-    said["LastModified"] = held.at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return f"<Contents>{_fields(said)}</Contents>"
+def _entry(name: str, stored: StoredObject) -> str:
+    fields = {"Key": name, "Size": str(len(stored.data)), "ETag": stored.etag}
+    fields["LastModified"] = stored.at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return f"<Contents>{_fields(fields)}</Contents>"
 
 
-def _fields(said: dict[str, str]) -> str:
-    return "".join(f"<{name}>{escape(value)}</{name}>" for name, value in said.items())
+def _fields(fields: dict[str, str]) -> str:
+    return "".join(f"<{name}>{escape(value)}</{name}>" for name, value in fields.items())
 
 
 def _xml(kind: str, **fields: str) -> bytes:

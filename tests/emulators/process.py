@@ -1,4 +1,4 @@
-"""An emulator as a process of its own, that can be killed and started again on its port."""
+"""An emulator in its own process, which can be killed and started again on its port."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class EmulatorProcess:
         self.start()
 
     def start(self) -> None:
-        """Start it, on the port it had before."""
+        """Start it, again on the same port."""
         self._process = subprocess.Popen(
             [*self._command, "--port", str(self.port)], stdout=subprocess.PIPE, text=True
         )

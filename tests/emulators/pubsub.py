@@ -1,9 +1,9 @@
-"""A Pub/Sub server for tests: the gRPC service that Google's own clients talk to.
+"""Emulator of Google Pub/Sub for tests: the gRPC service that Google's own clients call.
 
     python -m tests.emulators.pubsub --port 8085
     export PUBSUB_EMULATOR_HOST=127.0.0.1:8085
 
-Topics and subscriptions live in memory. See `pubsub_subscription` for what is not there.
+Topics and subscriptions are in memory. `pubsub_subscription` lists what is not emulated.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class PubSub:
         return request
 
     def create_subscription(self, request: types.Subscription, context: Any) -> types.Subscription:
-        """Make a subscription; it gets what is published from now on."""
+        """Make a subscription; it receives messages that are published from now on."""
         request.ack_deadline_seconds = request.ack_deadline_seconds or 10
         self._check_deadline(request.ack_deadline_seconds, context)
         with self.changed:
@@ -65,7 +65,7 @@ class PubSub:
     def get_subscription(
         self, request: types.GetSubscriptionRequest, context: Any
     ) -> types.Subscription:
-        """What a subscription was made with."""
+        """Return the settings of a subscription."""
         with self.changed:
             return self._subscription(request.subscription, context).settings
 
@@ -77,7 +77,7 @@ class PubSub:
         return empty_pb2.Empty()
 
     def publish(self, request: types.PublishRequest, context: Any) -> types.PublishResponse:
-        """Give messages to every subscription of the topic."""
+        """Add messages to every subscription of the topic."""
         with self.changed:
             if request.topic not in self.topics:
                 _abort(context, grpc.StatusCode.NOT_FOUND, f"no topic {request.topic}")
@@ -96,7 +96,7 @@ class PubSub:
                 subscription.add(message, time.monotonic())
 
     def pull(self, request: types.PullRequest, context: Any) -> types.PullResponse:
-        """Hand out messages once, waiting a moment for the first."""
+        """Deliver messages once, and wait up to `PULL_WAIT_S` for the first."""
         give_up_at = time.monotonic() + (0 if request.return_immediately else PULL_WAIT_S)
         with self.changed:
             subscription = self._subscription(request.subscription, context)
@@ -109,7 +109,7 @@ class PubSub:
                 self._wait(subscription, give_up_at)
 
     def acknowledge(self, request: types.AcknowledgeRequest, context: Any) -> Any:
-        """Forget messages."""
+        """Remove messages."""
         with self.changed:
             subscription = self._subscription(request.subscription, context)
             subscription.acknowledge(request.ack_ids, time.monotonic())
@@ -117,7 +117,7 @@ class PubSub:
         return empty_pb2.Empty()
 
     def modify_ack_deadline(self, request: types.ModifyAckDeadlineRequest, context: Any) -> Any:
-        """Hold messages for longer or shorter, or hand them back."""
+        """Change the deadline of messages, or hand them back."""
         if not 0 <= request.ack_deadline_seconds <= MAX_DEADLINE_S:
             _abort(context, grpc.StatusCode.INVALID_ARGUMENT, "deadline out of range")
         with self.changed:
@@ -129,7 +129,7 @@ class PubSub:
     def streaming_pull(
         self, requests: Iterator[types.StreamingPullRequest], context: Any
     ) -> Iterator[types.StreamingPullResponse]:
-        """Hand out messages as they come, until the client ends its side or goes away."""
+        """Deliver messages as they arrive, until the client ends its side or disconnects."""
         first = next(requests)
         self._check_deadline(first.stream_ack_deadline_seconds, context)
         with self.changed:
@@ -150,7 +150,7 @@ class PubSub:
     def _next(
         self, subscription: Subscription, first: types.StreamingPullRequest, ended: threading.Event
     ) -> list[types.ReceivedMessage]:
-        """Wait for what a stream may have next; nothing when it has ended."""
+        """Wait for the next messages of a stream; return none after its end."""
         with self.changed:
             while not ended.is_set():
                 now = time.monotonic()
@@ -168,8 +168,8 @@ class PubSub:
         requests: Iterator[types.StreamingPullRequest],
         ended: threading.Event,
     ) -> None:
-        """Obey what the client sends on an open stream; empty requests keep it alive."""
-        with suppress(grpc.RpcError):  # the client went away
+        """Process the client's requests on an open stream; empty requests are heartbeats."""
+        with suppress(grpc.RpcError):  # the client disconnected
             for request in requests:
                 with self.changed:
                     now = time.monotonic()
@@ -237,7 +237,7 @@ METHODS: dict[str, dict[str, Any]] = {
         "StreamingPull": types.StreamingPullRequest,
     },
 }
-"""What each method takes. The types carry no descriptors of the services, so it is written here."""
+"""The request type of each method. The types contain no descriptors of the services."""
 
 
 def _handler(state: PubSub, method: str, request: Any) -> grpc.RpcMethodHandler:
@@ -260,7 +260,7 @@ def _bytes(answer: Any) -> bytes:
 
 
 def serve(port: int = 0, min_deadline_s: int = 10) -> tuple[grpc.Server, int]:
-    """Start a server on the loopback address; returns it and its port."""
+    """Start a server on the loopback address. Return it and its port."""
     state = PubSub(min_deadline_s)
     server = grpc.server(
         ThreadPoolExecutor(MAX_STREAMS),

@@ -1,6 +1,6 @@
-"""One Pub/Sub subscription: who has which message until when. No network, no threads, no clock.
+"""One Pub/Sub subscription: which consumer has which message until when. No I/O, no clock.
 
-Follows https://cloud.google.com/pubsub/docs/subscription-overview. Not there: exactly-once
+Follows https://cloud.google.com/pubsub/docs/subscription-overview. Not emulated: exactly-once
 delivery, filters, snapshots, seek.
 """
 
@@ -20,14 +20,14 @@ MAX_RETRY_DELAY_S = 600.0
 
 @dataclass(slots=True, eq=False)
 class Entry:
-    """One message of the subscription. `holder` has it until `due_at`; with none it is due then."""
+    """One message. A `holder` has it until `due_at`; without a holder it is due then."""
 
     message: types.PubsubMessage
     due_at: float
     ack_id: str = ""
     holder: object | None = None
     failures: int = 0
-    """How often it was handed back, or its deadline passed."""
+    """How often the message was handed back, or its deadline passed."""
 
 
 @dataclass(slots=True)
@@ -36,19 +36,19 @@ class Subscription:
 
     settings: types.Subscription
     forward: Callable[[str, types.PubsubMessage], None]
-    """Publishes to a topic: for messages that go to the dead-letter."""
+    """Publishes dead letters to their topic."""
     entries: list[Entry] = field(default_factory=list)
 
     def add(self, message: types.PubsubMessage, now: float) -> None:
-        """Take a newly published message in."""
+        """Add a newly published message."""
         self.entries.append(Entry(message, now))
 
     def take(
         self, limit: int, deadline_s: float, holder: object, now: float
     ) -> list[types.ReceivedMessage]:
-        """Hand out up to `limit` messages that are due, each for `deadline_s`."""
+        """Deliver up to `limit` messages that are due, each for `deadline_s`."""
         self._expire(now)
-        taken: list[Any] = []
+        taken: list[types.ReceivedMessage] = []
         for entry in self._due(holder, now):
             if len(taken) == limit:
                 break
@@ -64,37 +64,37 @@ class Subscription:
         return taken
 
     def acknowledge(self, ack_ids: Iterable[str], now: float) -> None:
-        """Forget messages. An id whose deadline has passed does nothing."""
-        for entry in self._held(ack_ids, now):
+        """Remove messages. An id whose deadline has passed has no effect."""
+        for entry in self._leased(ack_ids, now):
             self.entries.remove(entry)
 
     def modify(self, ack_ids: Iterable[str], deadline_s: float, now: float) -> None:
         """Set new deadlines; 0 hands the messages back."""
-        for entry in self._held(ack_ids, now):
+        for entry in self._leased(ack_ids, now):
             if deadline_s:
                 entry.due_at = now + deadline_s
             else:
                 self._fail(entry, now)
 
     def hand_back(self, ack_ids: Iterable[str], now: float) -> None:
-        """Undo a delivery that did not arrive; it costs no attempt."""
-        for entry in self._held(ack_ids, now):
+        """Undo a delivery that did not arrive; this costs no attempt."""
+        for entry in self._leased(ack_ids, now):
             entry.holder, entry.due_at = None, now
 
     def held_by(self, holder: object, now: float) -> int:
-        """How many messages this holder has."""
+        """Return how many messages this holder has."""
         self._expire(now)
         return sum(entry.holder is holder for entry in self.entries)
 
     def next_due_at(self) -> float:
-        """When something may happen by itself."""
+        """Return the next time at which a message becomes due or its lock ends."""
         return min((entry.due_at for entry in self.entries), default=float("inf"))
 
     @property
     def _max_attempts(self) -> int:
         return int(self.settings.dead_letter_policy.max_delivery_attempts)
 
-    def _held(self, ack_ids: Iterable[str], now: float) -> list[Entry]:
+    def _leased(self, ack_ids: Iterable[str], now: float) -> list[Entry]:
         self._expire(now)
         wanted = set(ack_ids)
         return [each for each in self.entries if each.holder and each.ack_id in wanted]
@@ -104,7 +104,7 @@ class Subscription:
             self._fail(entry, now)
 
     def _due(self, holder: object, now: float) -> Iterator[Entry]:
-        """What may be handed out; a key's messages in order, and to one holder at a time."""
+        """Yield the messages that are due; those of a key in order and to one holder at a time."""
         blocked: set[str] = set()
         for entry in list(self.entries):
             key = entry.message.ordering_key if self.settings.enable_message_ordering else ""
@@ -116,7 +116,7 @@ class Subscription:
                 blocked.add(key)
 
     def _fail(self, entry: Entry, now: float) -> None:
-        """Nobody has it any more: it waits as the retry policy says, or is dead."""
+        """End a delivery: the message waits for the retry policy's delay, or is a dead letter."""
         if entry.holder is None:
             return
         entry.holder = None
@@ -129,7 +129,7 @@ class Subscription:
         self._repeat_after(entry, now)
 
     def _repeat_after(self, first: Entry, now: float) -> None:
-        """A redelivery in a key brings all later messages of the key again."""
+        """Deliver all later messages of the same key again, too."""
         key = first.message.ordering_key
         if not key or not self.settings.enable_message_ordering:
             return
@@ -149,7 +149,7 @@ class Subscription:
     def _dead(self, entry: Entry) -> types.PubsubMessage:
         _, project, _, name = self.settings.name.split("/")
         prefix = "CloudPubSubDeadLetterSource"
-        beside = {
+        source = {
             f"{prefix}DeliveryCount": str(entry.failures),
             f"{prefix}Subscription": name,
             f"{prefix}SubscriptionProject": project,
@@ -157,6 +157,6 @@ class Subscription:
         }
         return types.PubsubMessage(
             data=entry.message.data,
-            attributes={**entry.message.attributes, **beside},
+            attributes={**entry.message.attributes, **source},
             ordering_key=entry.message.ordering_key,
         )

@@ -1,9 +1,9 @@
-"""A Service Bus namespace for tests: the AMQP 1.0 broker that Azure's own SDK talks to.
+"""Emulator of a Service Bus namespace for tests: the AMQP 1.0 broker that Azure's own SDK uses.
 
     python -m tests.emulators.servicebus --port 5672
 
-It prints the connection string to use. A queue is there as soon as its name is used. See
-`servicebus_queue` for what is not there.
+It prints its connection string. A queue exists as soon as its name is used. `servicebus_queue`
+lists what is not emulated.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ LIMIT_BYTES = 262_144
 DEAD_LETTER = "/$deadletterqueue"
 WINDOW = 1000
 LOST = Condition(
-    management.LOCK_LOST, "The lock is not held.", {management.LOCK_LOST: "message-lock-lost"}
+    management.LOCK_LOST, "The lock is lost.", {management.LOCK_LOST: "message-lock-lost"}
 )
 
 
 class Broker(Handler):
-    """All queues of a namespace, and who waits for their messages. One thread does everything."""
+    """All queues of a namespace and their waiting consumers. One thread does everything."""
 
     def __init__(self, port: int, locks: dict[str, float], max_deliveries: int) -> None:
         self._port = port
@@ -44,7 +44,7 @@ class Broker(Handler):
         self._alarm_at = float("inf")
 
     def on_reactor_init(self, event: Any) -> None:
-        """Listen, and say where."""
+        """Listen, and print the connection string."""
         self._container = event.container
         self._container.listen(f"127.0.0.1:{self._port}")
         print(  # noqa: T201
@@ -54,7 +54,7 @@ class Broker(Handler):
         )
 
     def on_link_remote_open(self, event: Any) -> None:
-        """Attach a client to a queue, to its dead-letter queue, or to what manages either."""
+        """Attach a client to a queue, to its dead-letter queue, or to the management of either."""
         link = event.link
         if not link.state & Link.LOCAL_UNINIT:
             return
@@ -79,18 +79,18 @@ class Broker(Handler):
             link.flow(WINDOW)
 
     def on_link_remote_close(self, event: Any) -> None:
-        """Forget a consumer; what it holds stays locked."""
+        """Remove a consumer; its messages stay locked."""
         self._forget(event.link)
 
     on_link_remote_detach = on_link_remote_close
 
     def on_transport_closed(self, event: Any) -> None:
-        """Forget everybody behind a connection that is gone."""
+        """Remove all consumers of a closed connection."""
         for link in [each for each in self._consumers if each.connection == event.connection]:
             self._forget(link)
 
     def on_link_flow(self, event: Any) -> None:
-        """A consumer asks for messages, or for an end of waiting."""
+        """Process a consumer's credit, or its request to stop waiting (drain)."""
         link = event.link
         if link.is_sender:
             self._hand_out()
@@ -98,7 +98,7 @@ class Broker(Handler):
                 link.drained()
 
     def on_delivery(self, event: Any) -> None:
-        """A message or a request came in whole, or a consumer settled one."""
+        """Process a complete message or request, or a consumer's settlement."""
         delivery, link = event.delivery, event.link
         if link.is_sender:
             if delivery.updated:
@@ -115,7 +115,7 @@ class Broker(Handler):
         self._hand_out()
 
     def on_timer_task(self, event: Any) -> None:
-        """A lock ends or a scheduled message is due."""
+        """Process locks that end and scheduled messages that are due."""
         del event
         self._alarm_at = float("inf")
         self._hand_out()
@@ -133,7 +133,7 @@ class Broker(Handler):
 
     def _accept(self, delivery: Delivery, address: str, encoded: bytes) -> None:
         queue = self._queue(address)
-        if queue is None:  # sent before the client heard that there is no such queue
+        if queue is None:  # sent before the client received the error that there is no such queue
             _echo(delivery, Delivery.REJECTED)
             return
         for each in wire.messages(encoded):
@@ -141,7 +141,7 @@ class Broker(Handler):
         _echo(delivery, Delivery.ACCEPTED)
 
     def _hand_out(self) -> None:
-        """Give every waiting consumer what is due for it; set the alarm for what is not yet."""
+        """Deliver due messages to the waiting consumers, and set the timer for the next ones."""
         for link in self._consumers:
             queue = self._queue(_address(link))
             while queue is not None and link.credit > 0 and (entry := queue.take(time.time())):
@@ -157,7 +157,7 @@ class Broker(Handler):
             self._container.schedule(max(0.0, due_at - time.time()) + 0.005, self)
 
     def _settle(self, delivery: Delivery, address: str) -> None:
-        """Do what a consumer decided, and answer with the same outcome: the SDK waits for it."""
+        """Settle a message, and answer with the same outcome, for which the SDK waits."""
         queue = self._queue(address)
         outcome, token, now = delivery.remote_state, delivery.tag, time.time()
         if queue is None or (delivery.settled and outcome == 0):
@@ -181,7 +181,7 @@ class Broker(Handler):
         _echo(delivery, outcome if done else Delivery.REJECTED)
 
     def _manage(self, connection: Any, address: str, encoded: bytes) -> None:
-        """Answer a request on the link that the client opened for answers."""
+        """Answer a request, on the link that the client opened for answers."""
         if address.lower() == management.CBS:
             reply = management.admit(encoded, lambda url: self._queue(_path(url)) is not None)
         else:
@@ -198,7 +198,7 @@ class Broker(Handler):
 
 
 def _address(link: Link) -> str:
-    """The entity's path: clients write it bare or as a URL."""
+    """Return the entity's path: clients send it plain or as a URL."""
     terminus = link.remote_source if link.is_sender else link.remote_target
     return _path(terminus.address or "")
 
@@ -221,7 +221,7 @@ def main() -> None:
         "--lock",
         action="append",
         metavar="START=SECONDS",
-        help="queues whose names start so have such a lock; all others are not there",
+        help="lock of the queues whose names begin with START; other queues do not exist",
     )
     arguments = parser.parse_args()
     locks = dict(each.split("=") for each in arguments.lock or ["=30"])

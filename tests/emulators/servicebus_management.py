@@ -1,4 +1,4 @@
-"""Requests on `$cbs` and `QUEUE/$management`, and their answers.
+"""Requests to `$cbs` and `QUEUE/$management`, and their answers.
 
 https://learn.microsoft.com/azure/service-bus-messaging/service-bus-amqp-request-response
 """
@@ -21,19 +21,19 @@ LOCK_LOST = "com.microsoft:message-lock-lost"
 
 
 def serves(address: str) -> bool:
-    """Whether requests go to this address, rather than messages."""
+    """Whether this address receives requests, not messages."""
     return address.lower() == CBS or address.lower().endswith(SUFFIX)
 
 
 def admit(encoded: bytes, known: Callable[[str], bool]) -> bytes:
-    """Take any token for an entity that is there. For others the service answers 404 here."""
+    """Accept any token for an entity that exists. For others answer 404, like the service."""
     request, asked = _read(encoded)
     status, text = (200, "OK") if known(_text(asked["name"])) else (404, "There is no such entity.")
     return _reply(request, status, {"status-code": int32(status), "status-description": text})
 
 
 def answer(queue: Queue | None, encoded: bytes, now: float) -> bytes:
-    """The encoded answer to an encoded request."""
+    """Return the encoded answer to an encoded request."""
     request, asked = _read(encoded)
     operation = _text(asked.get("operation", ""))
     if queue is not None and operation == "com.microsoft:renew-lock":
@@ -52,14 +52,14 @@ def _renew(queue: Queue, request: Message, now: float) -> bytes:
 
 
 def _update(queue: Queue, request: Message, now: float) -> bytes:
-    """Settle without the link on which a message came: the SDK does so when that link broke."""
+    """Settle without the link of the message: the SDK does this if that link is broken."""
     body = {_text(name): value for name, value in request.body.items()}
-    how = _text(body["disposition-status"])
+    disposition = _text(body["disposition-status"])
     done = []
     for token in _tokens(request):
-        if how == "completed":
+        if disposition == "completed":
             done.append(queue.complete(token, now))
-        elif how == "suspended":
+        elif disposition == "suspended":
             reason, text = body.get("deadletter-reason"), body.get("deadletter-description")
             done.append(queue.bury(token, reason, text, now))
         else:
@@ -68,14 +68,14 @@ def _update(queue: Queue, request: Message, now: float) -> bytes:
 
 
 def _tokens(request: Message) -> list[str]:
-    """The delivery tags behind lock tokens."""
+    """Return the delivery tags of lock tokens."""
     body = {_text(name): value for name, value in request.body.items()}
     tokens: list[UUID] = list(body["lock-tokens"].elements)
     return [token.bytes_le.decode() for token in tokens]
 
 
 def _lost(request: Message) -> bytes:
-    return _reply(request, 410, {"errorCondition": LOCK_LOST}, "The lock is not held.")
+    return _reply(request, 410, {"errorCondition": LOCK_LOST}, "The lock is lost.")
 
 
 def _reply(request: Message, status: int, properties: dict[str, Any], body: Any = None) -> bytes:

@@ -1,6 +1,6 @@
-"""One Service Bus queue: who holds the lock on which message until when. No network, no clock.
+"""One Service Bus queue: which message is locked until when. No network, no clock.
 
-Follows https://learn.microsoft.com/azure/service-bus-messaging. Not there: sessions, topics,
+Follows https://learn.microsoft.com/azure/service-bus-messaging. Not emulated: sessions, topics,
 duplicate detection, deferral, transactions.
 """
 
@@ -13,7 +13,7 @@ from itertools import count
 
 @dataclass(slots=True, eq=False)
 class Entry:
-    """One message. With a `token` it is locked until `due_at`, without one it is due then."""
+    """One message. With a `token` it is locked until `due_at`; without, it is due then."""
 
     encoded: bytes
     number: int
@@ -27,7 +27,7 @@ class Entry:
 
 @dataclass(slots=True)
 class Queue:
-    """All messages of a queue, oldest first, and its dead-letter queue, which has none."""
+    """All messages of a queue, oldest first. A dead-letter queue has no dead-letter queue."""
 
     lock_s: float
     max_deliveries: int
@@ -36,7 +36,7 @@ class Queue:
     _numbers: count[int] = field(default_factory=lambda: count(1))
 
     def add(self, encoded: bytes, now: float, due_at: float = 0.0) -> None:
-        """Take a message in; a scheduled one is handed out from `due_at` on."""
+        """Add a message; a scheduled one is delivered from `due_at` on."""
         self.entries.append(Entry(encoded, next(self._numbers), now, max(now, due_at)))
 
     def take(self, now: float) -> Entry | None:
@@ -44,48 +44,48 @@ class Queue:
         self._expire(now)
         for entry in self.entries:
             if not entry.token and entry.due_at <= now:
-                # Sixteen ASCII characters: a lock token is a UUID made of the delivery's tag.
+                # A lock token is a UUID made of the delivery's tag, of sixteen ASCII characters.
                 entry.token, entry.due_at = secrets.token_hex(8), now + self.lock_s
                 return entry
         return None
 
     def complete(self, token: str, now: float) -> bool:
-        """Forget a message; False when the lock was lost."""
-        if entry := self._held(token, now):
+        """Remove a message. Return False if the lock was lost."""
+        if entry := self._locked(token, now):
             self.entries.remove(entry)
         return entry is not None
 
     def abandon(self, token: str, now: float) -> bool:
-        """Unlock a message, which has cost a delivery."""
-        if entry := self._held(token, now):
+        """Unlock a message; the delivery counts."""
+        if entry := self._locked(token, now):
             self._fail(entry, now)
         return entry is not None
 
     def release(self, token: str, now: float) -> bool:
-        """Undo a delivery that nobody looked at."""
-        if entry := self._held(token, now):
+        """Undo a delivery that the receiver did not process; it does not count."""
+        if entry := self._locked(token, now):
             entry.token, entry.due_at = "", now
         return entry is not None
 
     def bury(self, token: str, reason: str | None, description: str | None, now: float) -> bool:
         """Move a message to the dead-letter queue."""
-        if entry := self._held(token, now):
+        if entry := self._locked(token, now):
             self._move(entry, reason, description, now)
         return entry is not None
 
     def renew(self, token: str, now: float) -> float | None:
-        """Lock a message again. Return until when; None if the lock was lost."""
-        entry = self._held(token, now)
+        """Renew a lock. Return its new end, or None if the lock was lost."""
+        entry = self._locked(token, now)
         if entry is None:
             return None
         entry.due_at = now + self.lock_s
         return entry.due_at
 
     def next_due_at(self) -> float:
-        """When something may happen by itself."""
+        """Return the next time at which a message becomes due or its lock ends."""
         return min((entry.due_at for entry in self.entries), default=float("inf"))
 
-    def _held(self, token: str, now: float) -> Entry | None:
+    def _locked(self, token: str, now: float) -> Entry | None:
         self._expire(now)
         return next((each for each in self.entries if token and each.token == token), None)
 

@@ -1,7 +1,7 @@
-"""AMQP 1.0 messages as bytes: cut into sections, and put together with other ones.
+"""AMQP 1.0 messages as bytes: split into sections, and joined with new ones.
 
-Section 3.2 of the standard. A message passes through as it was sent; only the sections that belong
-to the broker are encoded again.
+Section 3.2 of the standard. A message is passed on unchanged; only the sections of the broker are
+encoded again.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ BROKERS_OWN = (HEADER, DELIVERY_ANNOTATIONS, ANNOTATIONS)
 
 
 def sections(encoded: bytes) -> Iterator[tuple[int, Any, bytes]]:
-    """The code, the value and the bytes of each section."""
+    """Yield the code, the value and the bytes of each section."""
     while encoded:
         data = Data()
         length = data.decode(encoded)
         data.rewind()
         data.next()
         described = data.get_py_described()
-        value = described.value  # of binaries a view into `data`, which ends with it
+        value = described.value  # a binary is a view into `data`, valid only as long as `data`
         value = bytes(value) if isinstance(value, memoryview) else value
         yield int(described.descriptor), value, encoded[:length]
         encoded = encoded[length:]
 
 
 def messages(encoded: bytes) -> list[bytes]:
-    """The messages of one transfer: of a batch, each is encoded in a data section of its own.
+    """Return the messages of one transfer. In a batch, each is encoded in its own data section.
 
-    Proton hides the transfer's message format, which would say so, and `proton.Message` keeps only
-    one of the data sections; so a batch is known by its data, which begin as a section does.
+    Proton hides the transfer's message format, which marks a batch, and `proton.Message` keeps only
+    one of the data sections. So a batch is recognised by its data, which begin like a section.
     """
     found = [value for code, value, _ in sections(encoded) if code == DATA]
     if found and all(value.startswith(SECTION_START) for value in found):
@@ -47,7 +47,7 @@ def messages(encoded: bytes) -> list[bytes]:
 
 
 def scheduled_at(encoded: bytes) -> float:
-    """When the sender wants a message to be handed out, in seconds since 1970; 0 for at once."""
+    """Return the scheduled time of a message in seconds since 1970; 0 if it is due at once."""
     for code, value, _ in sections(encoded):
         if code == ANNOTATIONS:
             return float(value.get(symbol("x-opt-scheduled-enqueue-time"), 0)) / 1000
@@ -55,27 +55,27 @@ def scheduled_at(encoded: bytes) -> float:
 
 
 def outgoing(entry: Entry) -> bytes:
-    """A message as a receiver gets it: delivery count, number, times, and why it is dead."""
+    """Encode a message for a receiver, with delivery count, number, times and reason."""
     annotations = {
         symbol("x-opt-sequence-number"): entry.number,
         symbol("x-opt-enqueued-time"): timestamp(int(entry.enqueued_at * 1000)),
         symbol("x-opt-locked-until"): timestamp(int(entry.due_at * 1000)),
     }
     header = [False, ubyte(4), None, entry.failures == 0, uint(entry.failures)]
-    kept, application = [], {}
+    others, application = [], {}
     for code, value, raw in sections(entry.encoded):
         if code == APPLICATION:
             application = dict(value)
         elif code not in BROKERS_OWN:
-            kept.append((code, raw))
+            others.append((code, raw))
     if entry.reason is not None:
         application["DeadLetterReason"] = entry.reason
         application["DeadLetterErrorDescription"] = entry.description or ""
     parts = [_section(HEADER, header), _section(ANNOTATIONS, annotations)]
-    parts += [raw for code, raw in kept if code == PROPERTIES]
+    parts += [raw for code, raw in others if code == PROPERTIES]
     if application:
         parts.append(_section(APPLICATION, application))
-    return b"".join(parts + [raw for code, raw in kept if code != PROPERTIES])
+    return b"".join(parts + [raw for code, raw in others if code != PROPERTIES])
 
 
 def _section(code: int, value: Any) -> bytes:

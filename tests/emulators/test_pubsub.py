@@ -1,4 +1,4 @@
-"""The Pub/Sub emulator, used by Google's own clients as the real service is."""
+"""The Pub/Sub emulator, used by Google's own clients like the real service."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DEAD = "projects/test/topics/dead"
 
 @pytest.fixture
 def emulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[EmulatorProcess]:
-    """One server, where the SDK looks for it."""
+    """A server, whose address the SDK finds in the environment."""
     server = EmulatorProcess("tests.emulators.pubsub", "--min-deadline", "1")
     monkeypatch.setenv("PUBSUB_EMULATOR_HOST", f"127.0.0.1:{server.port}")
     yield server
@@ -35,7 +35,7 @@ def emulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[EmulatorProcess]:
 
 @pytest.fixture
 def publisher(emulator: EmulatorProcess) -> Iterator[pubsub_v1.PublisherClient]:
-    """Google's publisher, and a topic."""
+    """Google's publisher and a topic."""
     del emulator
     options = pubsub_v1.types.PublisherOptions(enable_message_ordering=True)
     client = pubsub_v1.PublisherClient(publisher_options=options)
@@ -56,7 +56,7 @@ def subscriber(publisher: pubsub_v1.PublisherClient) -> Iterator[pubsub_v1.Subsc
 def test_streaming_pull_delivers_and_acks(
     publisher: pubsub_v1.PublisherClient, subscriber: pubsub_v1.SubscriberClient
 ) -> None:
-    """The SDK's subscribe gets what its publish sent; what it acknowledged is gone."""
+    """The SDK's subscriber receives published messages; acknowledged ones are removed."""
     subscriber.create_subscription(name=NAME, topic=TOPIC)
     arrived: queue.Queue[tuple[bytes, dict[str, str]]] = queue.Queue()
 
@@ -82,7 +82,7 @@ def stop(pulling: Future[Any]) -> None:
 def test_nacked_messages_come_again_and_die(
     publisher: pubsub_v1.PublisherClient, subscriber: pubsub_v1.SubscriberClient
 ) -> None:
-    """Each nack counts an attempt; after five the message is published to the dead-letter topic."""
+    """Each nack counts as an attempt; after five the message goes to the dead-letter topic."""
     publisher.create_topic(name=DEAD)
     subscriber.create_subscription(name=f"{NAME}-dead", topic=DEAD)
     policy = types.DeadLetterPolicy(dead_letter_topic=DEAD, max_delivery_attempts=5)
@@ -115,7 +115,7 @@ def pull_one(subscriber: pubsub_v1.SubscriberClient, name: str) -> types.Receive
 def test_a_deadline_that_passes_brings_the_message_again(
     publisher: pubsub_v1.PublisherClient, subscriber: pubsub_v1.SubscriberClient
 ) -> None:
-    """Unary pull holds a message for the subscription's deadline, and no longer."""
+    """A unary pull leases a message exactly for the subscription's deadline."""
     subscriber.create_subscription(
         request=types.Subscription(name=NAME, topic=TOPIC, ack_deadline_seconds=1)
     )
@@ -128,7 +128,7 @@ def test_a_deadline_that_passes_brings_the_message_again(
 def test_ordering_keys_keep_their_order(
     publisher: pubsub_v1.PublisherClient, subscriber: pubsub_v1.SubscriberClient
 ) -> None:
-    """Messages of one key reach the SDK's callback as they were published."""
+    """Messages of one key reach the SDK's callback in the order in which they were published."""
     subscriber.create_subscription(
         request=types.Subscription(name=NAME, topic=TOPIC, enable_message_ordering=True)
     )
@@ -147,7 +147,7 @@ def test_ordering_keys_keep_their_order(
 
 @pytest.mark.parametrize("size", [0, 10_000_001])
 def test_bad_messages_are_refused(publisher: pubsub_v1.PublisherClient, size: int) -> None:
-    """An empty message and one above 10 MB are invalid arguments, as with the service."""
+    """An empty message and one above 10 MB are invalid arguments, like in the service."""
     with pytest.raises(
         (exceptions.InvalidArgument, pubsub_v1.publisher.exceptions.MessageTooLargeError)
     ):
@@ -155,7 +155,7 @@ def test_bad_messages_are_refused(publisher: pubsub_v1.PublisherClient, size: in
 
 
 def test_what_is_not_there_is_not_found(subscriber: pubsub_v1.SubscriberClient) -> None:
-    """A wrong name is NOT_FOUND, and a name taken is ALREADY_EXISTS."""
+    """An unknown name is NOT_FOUND, and an existing one is ALREADY_EXISTS."""
     with pytest.raises(exceptions.NotFound):
         subscriber.pull(subscription=NAME, max_messages=1)
     subscriber.create_subscription(name=NAME, topic=TOPIC)
@@ -164,12 +164,12 @@ def test_what_is_not_there_is_not_found(subscriber: pubsub_v1.SubscriberClient) 
 
 
 def nowhere(topic: str, message: types.PubsubMessage) -> None:
-    """A dead-letter that no test of the state alone should reach."""
+    """Fail: tests of a subscription alone make no dead letters."""
     raise AssertionError((topic, message))
 
 
 def test_backoff_doubles() -> None:
-    """A retry policy lets a nacked message wait, twice as long each time."""
+    """With a retry policy the delay of a nacked message doubles each time."""
     policy = types.RetryPolicy(minimum_backoff={"seconds": 10}, maximum_backoff={"seconds": 25})
     subscription = Subscription(types.Subscription(name=NAME, retry_policy=policy), nowhere)
     subscription.add(types.PubsubMessage(data=b"x"), now=0.0)
@@ -183,7 +183,7 @@ def test_backoff_doubles() -> None:
 
 
 def test_a_stale_ack_does_nothing() -> None:
-    """An id whose deadline has passed acknowledges nothing."""
+    """An id whose deadline has passed acknowledges no message."""
     subscription = Subscription(types.Subscription(name=NAME), nowhere)
     subscription.add(types.PubsubMessage(data=b"x"), now=0.0)
     (taken,) = subscription.take(1, 10, "me", 0.0)

@@ -1,4 +1,4 @@
-"""The Service Bus emulator, used by Azure's own SDK as the real service is."""
+"""The Service Bus emulator, used by Azure's own SDK like the real service."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def receive(receiver: ServiceBusReceiver, count: int) -> list[ServiceBusReceived
 
 
 def test_a_batch_arrives_whole(client: ServiceBusClient) -> None:
-    """Bodies, ids and properties of each message of a batch come as they were sent."""
+    """Body, id and properties of each message of a batch arrive unchanged."""
     sent = [
         ServiceBusMessage(f"body {n}".encode(), message_id=f"m{n}", application_properties={"n": n})
         for n in range(3)
@@ -70,7 +70,7 @@ def test_a_batch_arrives_whole(client: ServiceBusClient) -> None:
 
 
 def test_a_lock_that_ends_brings_the_message_again(client: ServiceBusClient) -> None:
-    """After its lock a message is delivered again, and its first receiver gets an error."""
+    """A message whose lock ended is delivered again, and its first receiver gets an error."""
     send(client, "short", ServiceBusMessage(b"x"))
     with client.get_queue_receiver("short") as receiver:
         (first,) = receive(receiver, 1)
@@ -83,7 +83,7 @@ def test_a_lock_that_ends_brings_the_message_again(client: ServiceBusClient) -> 
 
 
 def test_a_renewed_lock_is_longer(client: ServiceBusClient) -> None:
-    """Renewing answers with the new end of the lock."""
+    """Renewing a lock returns its new end."""
     send(client, "long", ServiceBusMessage(b"x"))
     with client.get_queue_receiver("long") as receiver:
         (message,) = receive(receiver, 1)
@@ -93,7 +93,7 @@ def test_a_renewed_lock_is_longer(client: ServiceBusClient) -> None:
 
 
 def test_the_dead_letter_has_reason_and_description(client: ServiceBusClient) -> None:
-    """A message that was dead-lettered, and one abandoned too often, are in the other queue."""
+    """A dead-lettered message and one that was abandoned too often are in the dead-letter queue."""
     send(client, "long", ServiceBusMessage(b"bad"), ServiceBusMessage(b"poison"))
     with client.get_queue_receiver("long") as receiver:
         bad, poison = receive(receiver, 2)
@@ -116,7 +116,7 @@ def test_the_dead_letter_has_reason_and_description(client: ServiceBusClient) ->
 
 
 def test_a_scheduled_message_waits(client: ServiceBusClient) -> None:
-    """A message is not delivered before the time that its sender set."""
+    """A scheduled message is not delivered before its time."""
     at = datetime.now(UTC) + timedelta(seconds=3)
     send(client, "long", ServiceBusMessage(b"later", scheduled_enqueue_time_utc=at))
     with client.get_queue_receiver("long") as receiver:
@@ -125,13 +125,13 @@ def test_a_scheduled_message_waits(client: ServiceBusClient) -> None:
 
 
 def test_what_is_not_there_is_refused(client: ServiceBusClient) -> None:
-    """A queue that the namespace does not have admits nobody."""
+    """Opening a queue that the namespace does not have is refused."""
     with pytest.raises(exceptions.ServiceBusAuthenticationError):
         send(client, "missing", ServiceBusMessage(b"x"))
 
 
 def test_a_release_costs_no_delivery() -> None:
-    """A message that its receiver never looked at is as it was."""
+    """A released message is delivered again with the same delivery count."""
     queue = Queue(lock_s=10, max_deliveries=2)
     queue.add(b"x", now=0)
     (first,) = filter(None, [queue.take(0)])
@@ -142,7 +142,7 @@ def test_a_release_costs_no_delivery() -> None:
 
 
 def test_a_lock_ends_on_time() -> None:
-    """A token is good before the end of its lock, and not at the end."""
+    """A lock token is valid before the end of its lock, and not at the end."""
     queue = Queue(lock_s=10, max_deliveries=5)
     queue.add(b"x", now=0)
     (entry,) = filter(None, [queue.take(0)])

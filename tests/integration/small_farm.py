@@ -1,4 +1,4 @@
-"""A supervisor over two harmless programs, for tests that end it from outside.
+"""A supervisor with two harmless programs, for tests that end it from outside.
 
 `python small_farm.py FOLDER [stubborn]`: writes FOLDER/pids.json when both are ready.
 """
@@ -19,18 +19,20 @@ STUBBORN = "trap '' TERM; echo ready; while :; do sleep 1 & wait; done"
 
 
 async def main(folder: Path, *, stubborn: bool) -> None:
-    """Run `first`, then `second`, until told to stop."""
+    """Run `first`, then `second`, until a signal."""
     output = Output(sys.stdout, folder / "log", colour=False)
     farm = Supervisor(output)
     second = STUBBORN if stubborn else POLITE
 
     async def begin() -> None:
-        await farm.start(Program(name="first", argv=("sh", "-c", POLITE, "first"), says="ready"))
+        await farm.start(
+            Program(name="first", argv=("sh", "-c", POLITE, "first"), ready_text="ready")
+        )
         await farm.start(
             Program(
                 name="second",
                 argv=("sh", "-c", second, "second"),
-                says="ready",
+                ready_text="ready",
                 stop_timeout_s=1000.0,
             )
         )

@@ -1,4 +1,4 @@
-"""Flower before a real worker and a real Redis."""
+"""Flower with a real worker and a real Redis."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ REQUEST = {
     "num_inference_steps": 20,
 }
 
-QUERY: dict[str, Any] = {
+QUERY: dict[str, str | int] = {
     "draw": 1,
     "start": 0,
     "length": 10,
@@ -47,7 +47,7 @@ QUERY: dict[str, Any] = {
 
 @contextmanager
 def role(*command: str, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A Python process of the farm with these settings, ended at the end."""
+    """Yield a Python process of the farm with these settings, and stop it at the end."""
     variables = {**os.environ, "PYTHONPATH": str(HERE.parents[1]), **environment}
     with subprocess.Popen([sys.executable, *command], env=variables) as process:
         try:
@@ -58,14 +58,14 @@ def role(*command: str, **environment: str) -> Iterator[subprocess.Popen[bytes]]
 
 @pytest.fixture(scope="module")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A Redis of our own."""
+    """A Redis server for these tests."""
     with Redis(tmp_path_factory.mktemp("redis")) as redis:
         yield redis.url
 
 
 @pytest.fixture(scope="module")
 def flower(broker: str) -> Iterator[str]:
-    """Flower's address, once it answers."""
+    """The URL of a Flower that answers."""
     port = ports.free()
     settings = {
         "RENDERFARM_BROKER_URL": broker,
@@ -81,7 +81,7 @@ def flower(broker: str) -> Iterator[str]:
 
 
 def is_up(process: subprocess.Popen[bytes], url: str) -> bool:
-    """Whether Flower answers; its end is a failure."""
+    """Whether Flower answers. Fail if its process has ended."""
     assert process.poll() is None
     try:
         return httpx.get(f"{url}/healthcheck").is_success
@@ -90,7 +90,7 @@ def is_up(process: subprocess.Popen[bytes], url: str) -> bool:
 
 
 def test_a_render_can_be_read_in_the_list(broker: str, flower: str) -> None:
-    """The list shows job id, model, size and outcome of each render, without its payload."""
+    """Flower lists job id, model, size and outcome of each render, without its payload."""
     good, bad = uuid.uuid4(), uuid.UUID(int=0)
     with role(str(HERE / "small_worker.py"), RENDERFARM_BROKER_URL=broker):
         for job_id in (good, bad):
@@ -115,14 +115,14 @@ def test_a_render_can_be_read_in_the_list(broker: str, flower: str) -> None:
 
 @pytest.mark.parametrize("path", ["/", "/tasks", "/tasks/datatable", "/api/tasks", "/api/workers"])
 def test_nothing_is_shown_without_the_password(flower: str, path: str) -> None:
-    """Pages and API ask for the password, and a wrong one does not do."""
+    """Pages and API require the password, and refuse a wrong one."""
     assert httpx.get(flower + path).status_code == httpx.codes.UNAUTHORIZED
     wrong = httpx.get(flower + path, auth=("farm", "wrong"))
     assert wrong.status_code == httpx.codes.UNAUTHORIZED
 
 
 def test_it_only_shows(flower: str) -> None:
-    """Not even with the password can a task be run or a worker be stopped through Flower."""
+    """Flower runs no task and stops no worker, even with the password."""
     answer = httpx.post(
         f"{flower}/api/task/async-apply/render", json={"args": []}, auth=("farm", PASSWORD)
     )
@@ -130,7 +130,7 @@ def test_it_only_shows(flower: str) -> None:
 
 
 def test_no_password_no_flower(broker: str) -> None:
-    """Without a password Flower does not start, and the variable is named."""
+    """Without a password Flower does not start, and the error names the variable."""
     start = f"{START} flower.main(Settings.from_environment(os.environ))"
     settings = {"RENDERFARM_BROKER_URL": broker, "RENDERFARM_DATABASE_URL": "postgresql://x/y"}
     outcome = subprocess.run(

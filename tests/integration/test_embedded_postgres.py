@@ -1,4 +1,4 @@
-"""The embedded Postgres, run for real."""
+"""The embedded Postgres, with real servers."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Postgres]:
-    """A server that is stopped at the end, however the test ends."""
+    """A server that is stopped at the end of the test."""
     postgres = Postgres(tmp_path / "a folder")
     yield postgres
     postgres.stop()
 
 
 def ask(postgres: Postgres, statement: str) -> object:
-    """The first column of the first row, in a transaction that commits."""
+    """Return the first value of a statement's result, and commit."""
     with psycopg.connect(postgres.url) as connection:
         row = connection.execute(statement).fetchone()
     assert row is not None
@@ -37,13 +37,13 @@ def ask(postgres: Postgres, statement: str) -> object:
 
 
 def remember(postgres: Postgres) -> None:
-    """Commit a row that later starts can look for."""
+    """Commit a row that later starts must find."""
     with psycopg.connect(postgres.url) as connection:
         connection.execute("CREATE TABLE seen AS SELECT 7 AS number")
 
 
 def test_data_outlive_a_restart(server: Postgres) -> None:
-    """What was committed before a clean stop is there after the next start."""
+    """Rows that were committed before a clean stop exist after the next start."""
     server.start()
     remember(server)
     server.stop()
@@ -53,7 +53,7 @@ def test_data_outlive_a_restart(server: Postgres) -> None:
 
 
 def test_recovers_after_kill_9(server: Postgres) -> None:
-    """A killed server loses no commit, and its stale pid file does not hinder the next start."""
+    """A killed server loses no commit, and its stale pid file does not stop the next start."""
     server.start()
     remember(server)
     assert server.pid is not None
@@ -63,20 +63,20 @@ def test_recovers_after_kill_9(server: Postgres) -> None:
 
 
 def test_pid_file_that_names_a_stranger_is_stale(server: Postgres) -> None:
-    """A pid that now belongs to another living process, as after a reboot, is no server."""
+    """A pid file whose pid belongs to another living process, as after a reboot, is removed."""
     server.start()
     assert server.pid is not None
     file = server.data / "postmaster.pid"
-    left_over = file.read_text(encoding="utf-8").replace(str(server.pid), str(os.getpid()), 1)
+    stale = file.read_text(encoding="utf-8").replace(str(server.pid), str(os.getpid()), 1)
     server.stop()
-    file.write_text(left_over, encoding="utf-8")
+    file.write_text(stale, encoding="utf-8")
     server.start()
     assert ask(server, "SELECT 1") == 1
 
 
 def test_living_server_keeps_its_data(server: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A second server on the same data is refused by name, and the first one goes on."""
-    monkeypatch.setattr("app.local.postgres.LEAVE_TIMEOUT_S", 0.0)
+    """A second server on the same data is refused, and the first one continues."""
+    monkeypatch.setattr("app.local.postgres.SHUTDOWN_TIMEOUT_S", 0.0)
     server.start()
     with pytest.raises(InUseError, match=f"pid {server.pid}"):
         Postgres(server.directory).start()
@@ -84,7 +84,7 @@ def test_living_server_keeps_its_data(server: Postgres, monkeypatch: pytest.Monk
 
 
 def test_only_the_password_opens_it(server: Postgres) -> None:
-    """Without the password nobody gets in, and only the owner can read it from its file."""
+    """A client needs the password, and only the owner can read the file that has it."""
     server.start()
     with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
         psycopg.connect(server.url.replace(server.password, "wrong"))
@@ -103,7 +103,7 @@ def test_keeps_what_it_promises(server: Postgres) -> None:
 
 
 def test_taken_port_is_the_reason(server: Postgres) -> None:
-    """A server that can't listen fails its start, and says why."""
+    """The start of a server whose port is taken fails with the reason."""
     server.start()
     other = Postgres(server.directory.parent / "other", port=server.port)
     with pytest.raises(StartError, match="could not create any TCP/IP sockets"):
@@ -111,7 +111,7 @@ def test_taken_port_is_the_reason(server: Postgres) -> None:
 
 
 def test_half_made_data_are_made_again(server: Postgres) -> None:
-    """A first start that was cut short leaves nothing that hinders the second."""
+    """The second start works after a first start that was interrupted."""
     (server.directory / "fresh" / "base").mkdir(parents=True)
     server.start()
     assert ask(server, "SELECT 1") == 1
@@ -119,8 +119,8 @@ def test_half_made_data_are_made_again(server: Postgres) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 def test_runs_as_nobody_where_namespaces_are_forbidden(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Root without user namespaces gets a server that runs as nobody, then and ever after."""
-    with tempfile.TemporaryDirectory() as name:  # pytest's own folders let nobody in but root
+    """Root without user namespaces runs the server as `nobody`, also at later starts."""
+    with tempfile.TemporaryDirectory() as name:  # only root can enter pytest's own folders
         farm = Path(name)
         farm.chmod(0o711)
         with monkeypatch.context() as system:
@@ -134,7 +134,7 @@ def test_runs_as_nobody_where_namespaces_are_forbidden(monkeypatch: pytest.Monke
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 def test_unreadable_programs_are_copied_for_nobody(tmp_path: Path) -> None:
-    """Programs in a place that nobody can't enter are copied to where the data lie, once."""
+    """Programs in a folder that `nobody` cannot enter are copied next to the data, once."""
     programs = tmp_path / "home" / "pginstall"
     (programs / "bin").mkdir(parents=True)
     (programs / "bin" / "postgres").write_text("#!/bin/sh\n", encoding="utf-8")
@@ -146,7 +146,7 @@ def test_unreadable_programs_are_copied_for_nobody(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 def test_data_of_another_user_are_left_alone(tmp_path: Path) -> None:
-    """Data that belong to somebody else are refused, not opened as root."""
+    """Root refuses data that belong to another user."""
     postgres = Postgres(tmp_path)
     postgres.data.mkdir()
     os.chown(postgres.data, 1234, 1234)

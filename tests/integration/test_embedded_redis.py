@@ -1,4 +1,4 @@
-"""The embedded Redis, run for real."""
+"""The embedded Redis, with real servers."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from app.local.redis import Redis
 
 
 def client(server: Redis) -> redis.Redis:
-    """A plain client of the server."""
+    """Return a client of the server."""
     return redis.Redis.from_url(server.url, decode_responses=True)
 
 
 def test_data_outlive_a_restart(tmp_path: Path) -> None:
-    """What was written before a clean stop is there after the next start."""
+    """Keys that were written before a clean stop exist after the next start."""
     folder = tmp_path / "a folder"
     with Redis(folder) as server:
         client(server).set("seen", "7")
@@ -29,7 +29,7 @@ def test_data_outlive_a_restart(tmp_path: Path) -> None:
 
 
 def test_starts_again_after_kill_9(tmp_path: Path) -> None:
-    """A killed server comes back on its log; what it had synced is there."""
+    """A killed server starts again from its log, with everything that it had synced."""
     with Redis(tmp_path) as server:
         client(server).set("seen", "7")
         client(server).bgrewriteaof()
@@ -40,7 +40,7 @@ def test_starts_again_after_kill_9(tmp_path: Path) -> None:
 
 
 def test_only_the_password_opens_it(tmp_path: Path) -> None:
-    """A wrong password is refused; the right one is neither in argv nor readable by others."""
+    """A wrong password is refused; the right one is not in argv, nor readable by others."""
     with Redis(tmp_path) as server:
         with pytest.raises(redis.AuthenticationError):
             redis.Redis.from_url(server.url.replace(server.password, "wrong")).ping()
@@ -50,7 +50,7 @@ def test_only_the_password_opens_it(tmp_path: Path) -> None:
 
 
 def test_taken_port_is_the_reason(tmp_path: Path) -> None:
-    """A server that can't listen fails its start, and says why."""
+    """The start of a server whose port is taken fails with the reason."""
     with Redis(tmp_path / "one") as server:
         other = Redis(tmp_path / "two", port=server.port)
         with pytest.raises(StartError, match="Failed listening on port"):

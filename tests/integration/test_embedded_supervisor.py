@@ -1,4 +1,4 @@
-"""The supervisor over real processes."""
+"""The supervisor, with real processes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ POLL_S = 0.02
 
 
 def shell(name: str, script: str, **more: object) -> Program:
-    """A program that is a shell script."""
+    """Return a program that is a shell script."""
     return Program(name=name, argv=("sh", "-c", script), **more)  # type: ignore[arg-type]
 
 
@@ -53,7 +53,7 @@ async def until_async(condition: Callable[[], object]) -> None:
 
 @asynccontextmanager
 async def supervisor(folder: Path) -> AsyncIterator[tuple[Supervisor, io.StringIO]]:
-    """A supervisor and its screen; it is stopped at the end."""
+    """Yield a supervisor and its screen, and stop it at the end."""
     screen = io.StringIO()
     farm = Supervisor(Output(screen, folder, colour=False))
     try:
@@ -64,7 +64,7 @@ async def supervisor(folder: Path) -> AsyncIterator[tuple[Supervisor, io.StringI
 
 @contextmanager
 def small_farm(folder: Path, *more: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, int]]]:
-    """A supervisor in a process of its own with two children that are ready: it and their pids."""
+    """Yield a supervisor in its own process with two ready children, and their pids."""
     with subprocess.Popen(
         [sys.executable, str(SMALL_FARM), str(folder), *more],
         env={**os.environ, "PYTHONPATH": str(SMALL_FARM.parents[2])},
@@ -79,7 +79,7 @@ def small_farm(folder: Path, *more: str) -> Iterator[tuple[subprocess.Popen[str]
 
 
 def test_killed_child_starts_again(tmp_path: Path) -> None:
-    """A child that is killed comes back under another pid, and the log says what happened."""
+    """A killed child is started again with another pid, and the log says why."""
 
     async def scenario() -> None:
         async with supervisor(tmp_path) as (farm, screen):
@@ -93,7 +93,7 @@ def test_killed_child_starts_again(tmp_path: Path) -> None:
 
 
 def test_hopeless_child_fails_the_start(tmp_path: Path) -> None:
-    """A child that is never ready ends the start with its own last words."""
+    """A child that is never ready ends the start, and the error has its last line."""
 
     async def scenario() -> None:
         async with supervisor(tmp_path) as (farm, _):
@@ -106,7 +106,7 @@ def test_hopeless_child_fails_the_start(tmp_path: Path) -> None:
 
 
 def test_missing_program_fails_the_start(tmp_path: Path) -> None:
-    """A program that is not there is an error of the start, not a hang."""
+    """A missing program is an error of the start, not a hang."""
 
     async def scenario() -> None:
         async with supervisor(tmp_path) as (farm, _):
@@ -119,7 +119,7 @@ def test_missing_program_fails_the_start(tmp_path: Path) -> None:
 
 
 def test_child_that_is_not_ready_in_time_is_replaced(tmp_path: Path) -> None:
-    """A start that hangs is killed and tried again; the second try is ready."""
+    """A start that hangs is killed and repeated; the second start is ready."""
     flag = tmp_path / "flag"
 
     async def scenario() -> None:
@@ -137,7 +137,7 @@ def test_child_that_is_not_ready_in_time_is_replaced(tmp_path: Path) -> None:
 
 
 def test_tiers_start_in_order(tmp_path: Path) -> None:
-    """A later tier does not start before the one before it is ready."""
+    """A tier starts only after the earlier tier is ready."""
     flag = tmp_path / "flag"
 
     async def scenario() -> None:
@@ -150,13 +150,15 @@ def test_tiers_start_in_order(tmp_path: Path) -> None:
 
 
 def test_ready_when_it_says_so(tmp_path: Path) -> None:
-    """A program that announces itself is not ready before it has."""
+    """A program with a `ready_text` is not ready before it has printed it."""
     gate = tmp_path / "gate"
     os.mkfifo(gate)
 
     async def scenario() -> None:
         async with supervisor(tmp_path / "log") as (farm, _):
-            program = shell("child", f"echo hello; cat {gate}; exec sleep 1000", says="started")
+            program = shell(
+                "child", f"echo hello; cat {gate}; exec sleep 1000", ready_text="started"
+            )
             start = asyncio.create_task(farm.start(program))
             await until_async((tmp_path / "log" / "child.log").exists)
             assert farm.states == {"child": State.STARTING}
@@ -168,7 +170,7 @@ def test_ready_when_it_says_so(tmp_path: Path) -> None:
 
 
 def test_what_a_child_leaves_behind_ends_with_it(tmp_path: Path) -> None:
-    """A grandchild does not outlive its parent, so it can hold neither a port nor the log."""
+    """A grandchild is killed with its parent, so it keeps neither a port nor the log open."""
     note = tmp_path / "pid"
 
     async def scenario() -> None:
@@ -185,12 +187,12 @@ def test_what_a_child_leaves_behind_ends_with_it(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_one_signal_stops_all_in_reverse(tmp_path: Path, number: signal.Signals) -> None:
-    """Asked to stop, the farm ends its children politely, the last one first, and exits with 0."""
+    """At SIGTERM or SIGINT the farm stops its children, the last one first, and exits with 0."""
     with small_farm(tmp_path) as (farm, pids):
         farm.send_signal(number)
-        said, _ = farm.communicate(timeout=PATIENCE_S)
+        output, _ = farm.communicate(timeout=PATIENCE_S)
         assert farm.returncode == 0
-        assert said.index("bye from second") < said.index("bye from first")
+        assert output.index("bye from second") < output.index("bye from first")
         assert not any(alive(pid) for pid in pids.values())
 
 
@@ -212,7 +214,7 @@ def test_second_signal_kills(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs prctl")
 def test_no_orphan_after_kill_9(tmp_path: Path) -> None:
-    """When the supervisor is killed, its children end: nothing is left that holds a port."""
+    """When the supervisor is killed, its children end."""
     with small_farm(tmp_path) as (farm, pids):
         farm.kill()
         assert poll(lambda: not any(alive(pid) for pid in pids.values()), PATIENCE_S)

@@ -1,4 +1,4 @@
-"""`renderfarm up`: the whole farm in a folder of its own, with the model that needs no torch."""
+"""`renderfarm up`: the whole farm in its own folder, with the model that needs no torch."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ PROCESSES = ["postgres", "redis", "api", "dispatcher", "courier", "worker-1", "f
 
 @pytest.fixture
 def farm_directory(tmp_path: Path) -> Path:
-    """Where the farm lives, with a models file beside it."""
+    """The farm's directory, with a models file next to it."""
     (tmp_path / "models.toml").write_text(MODELS)
     return tmp_path / "var"
 
 
 def start(directory: Path, *more: str) -> subprocess.Popen[str]:
-    """`renderfarm up` on the directory, on any free ports."""
+    """Start `renderfarm up` in the directory, on free ports."""
     models = str(directory.parent / "models.toml")
     return subprocess.Popen(
         [*COMMAND, "--dir", str(directory), "--port", "0", "--models", "null", *more],
@@ -50,7 +50,7 @@ def start(directory: Path, *more: str) -> subprocess.Popen[str]:
 
 @contextmanager
 def running(directory: Path) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
-    """A farm that is ready, and its `farm.json`."""
+    """Yield a ready farm, and its `farm.json`."""
     with start(directory) as farm:
         try:
             file = directory / "farm.json"
@@ -62,7 +62,7 @@ def running(directory: Path) -> Iterator[tuple[subprocess.Popen[str], dict[str, 
 
 
 def listens(url: str) -> bool:
-    """Whether anybody listens where the URL points."""
+    """Whether a server listens at the URL."""
     return not ports.is_free(httpx.URL(url).port or 0)
 
 
@@ -84,9 +84,9 @@ def test_starts_stops_and_finds_its_data_again(farm_directory: Path) -> None:
         )
         assert job.status_code == httpx.codes.ACCEPTED, job.text
         farm.send_signal(signal.SIGINT)
-        said, _ = farm.communicate(timeout=PATIENCE_S)
+        output, _ = farm.communicate(timeout=PATIENCE_S)
         assert farm.returncode == 0
-    assert access["api_key"] in said
+    assert access["api_key"] in output
     assert not (farm_directory / "farm.json").exists()
     for name in ("url", "flower_url", "database_url", "broker_url"):
         assert not listens(access[name]), name
@@ -113,43 +113,45 @@ def test_dead_process_is_replaced(farm_directory: Path) -> None:
 
 
 def test_killed_farm_leaves_no_process_and_starts_again(farm_directory: Path) -> None:
-    """After kill -9 of the supervisor nothing runs on, and the next start is a clean one."""
+    """After kill -9 of the supervisor no process remains, and the next start is clean."""
     with running(farm_directory) as (farm, access):
         farm.kill()
         until(lambda: not any(listens(access[k]) for k in ("url", "database_url")))
-    assert (farm_directory / "farm.json").exists()  # nobody was left to remove it
+    assert (farm_directory / "farm.json").exists()  # a killed farm cannot remove it
     (farm_directory / "farm.json").unlink()
     with running(farm_directory) as (_, again):
         assert again["api_key"] == access["api_key"]
 
 
 def test_second_farm_in_a_folder_is_refused(farm_directory: Path) -> None:
-    """Two farms on one directory: the second names the first one's process, in one line."""
+    """A second farm in the same directory is refused in one line, with the first one's pid."""
     with running(farm_directory) as (farm, _):
         second = start(farm_directory)
-        said, _ = second.communicate(timeout=PATIENCE_S)
+        output, _ = second.communicate(timeout=PATIENCE_S)
         assert second.returncode == 1
-        assert said == f"renderfarm up: a farm already runs in {farm_directory} (pid {farm.pid})\n"
+        assert (
+            output == f"renderfarm up: a farm already runs in {farm_directory} (pid {farm.pid})\n"
+        )
 
 
 def test_taken_port_is_named(farm_directory: Path) -> None:
-    """A taken port ends the start in one line, before anything was started."""
+    """A taken port ends the start with one line, before any process starts."""
     with socket.socket() as listener:
         listener.bind((ports.LOOPBACK, 0))
         listener.listen()
         port = listener.getsockname()[1]
         farm = start(farm_directory, "--port", str(port))
-        said, _ = farm.communicate(timeout=PATIENCE_S)
+        output, _ = farm.communicate(timeout=PATIENCE_S)
     assert farm.returncode == 1
-    assert said.startswith(f"renderfarm up: port {port} is taken")
-    assert said.count("\n") == 1
+    assert output.startswith(f"renderfarm up: port {port} is taken")
+    assert output.count("\n") == 1
     assert not (farm_directory / "postgres" / "data").exists()
 
 
 def test_unknown_model_is_named(farm_directory: Path) -> None:
-    """A model that the farm does not have ends the start in one line."""
+    """An unknown model ends the start with one line."""
     farm = start(farm_directory, "--models", "dreams")
-    said, _ = farm.communicate(timeout=PATIENCE_S)
+    output, _ = farm.communicate(timeout=PATIENCE_S)
     assert farm.returncode == 1
-    assert "has no model dreams" in said
-    assert said.count("\n") == 1
+    assert "has no model dreams" in output
+    assert output.count("\n") == 1

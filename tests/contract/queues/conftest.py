@@ -1,4 +1,4 @@
-"""Each service once per run, and each test's queues on it."""
+"""Fixtures: each service once per run, and the queues of each test on it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ HARNESSES = {
 
 @pytest.fixture(params=HARNESSES, scope="session")
 def harness(request: pytest.FixtureRequest) -> Iterator[Harness]:
-    """One service, started when the first test needs it."""
+    """One service, which is started when the first test needs it."""
     module, name = HARNESSES[request.param]
     built: Harness = getattr(import_module(f"tests.contract.queues.{module}"), name)()
     yield built
@@ -32,7 +32,7 @@ def harness(request: pytest.FixtureRequest) -> Iterator[Harness]:
 
 @pytest.fixture
 def place(harness: Harness) -> Iterator[Place]:
-    """One test's queues."""
+    """The queues of one test."""
     made = Place(harness)
     yield made
     made.close()

@@ -1,6 +1,6 @@
-"""What the conformance suite needs of each service beside the adapter itself.
+"""Harness: what the conformance suite needs of each service, in addition to the adapter.
 
-A harness runs one service: it makes queues, looks into dead-letters with the service's own SDK
+A harness runs one service: it makes queues, reads dead-letter queues with the service's own SDK
 (never with the adapter under test), kills the server and starts it again.
 """
 
@@ -26,7 +26,7 @@ PATIENCE_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Dead:
-    """One message found in a dead-letter; `reason` is None when the service gave it up itself."""
+    """One message of a dead-letter queue; `reason` is None if the service itself moved it there."""
 
     body: bytes
     reason: str | None
@@ -34,49 +34,49 @@ class Dead:
 
 
 class Harness(Protocol):
-    """One service, running."""
+    """A running service."""
 
     abilities: frozenset[str]
-    """What the service can do beyond the promises of the port; tests of the rest are skipped.
+    """The abilities of the service beyond the port's promises; tests of others are skipped.
 
-    `alone`: never hands a message to two consumers at once, where others do so now and then.
-    `groups`: keeps order within a group. `group_waits`: hands out nothing of a group while an
-    earlier message of it is in hand. `knows_lost`: tells when a lease was lost. `counts`: counts
-    deliveries. `dedup`: drops a second message of the same id. `outage`: has a server that can be
-    killed. `durable`: keeps messages over that. `missing`: can lack a queue.
+    `exclusive`: never delivers a message to two consumers at once (other services sometimes do).
+    `groups`: keeps the order within a group. `group_waits`: delivers no message of a group while an
+    earlier one is leased. `knows_lost`: knows if a lease was lost. `counts`: counts deliveries.
+    `dedup`: drops a second message with the same id. `outage`: has a server that can be killed.
+    `durable`: keeps messages when it is killed. `missing`: refuses a queue that does not exist.
     """
     short_lease_s: float
     limit_bytes: int
 
     def make(self, *, lease_s: float, max_deliveries: int, ordered: bool) -> str:
-        """Make a queue of a new name with a dead-letter; return its URL."""
+        """Make a queue with a new name and a dead-letter queue; return its URL."""
 
     def dead(self, url: str) -> list[Dead]:
-        """Everything that is in the queue's dead-letter now."""
+        """Return the current messages of the dead-letter queue."""
 
     def missing(self) -> str:
-        """The URL of a queue that does not exist."""
+        """Return the URL of a queue that does not exist."""
 
     def kill(self) -> None:
         """Kill the server with SIGKILL."""
 
     def restart(self) -> None:
-        """Start it again on the same port, with the same queues in it."""
+        """Start the server again on the same port, with the same queues."""
 
     def stop(self) -> None:
-        """Leave nothing behind."""
+        """Stop the service and remove its files."""
 
 
 @dataclass(slots=True)
 class Place:
-    """One test's queues on one service; all are closed at its end."""
+    """The queues of one test on one service, which are closed at the end of the test."""
 
     harness: Harness
     opened: list[Queue] = field(default_factory=list)
     urls: dict[int, str] = field(default_factory=dict)
 
     def need(self, *abilities: str) -> None:
-        """Skip the test where the service cannot do this."""
+        """Skip the test if the service cannot do this."""
         for ability in abilities:
             if ability not in self.harness.abilities:
                 pytest.skip(f"the service does not promise this: {ability}")
@@ -84,25 +84,25 @@ class Place:
     def queue(
         self, *, short: bool = False, max_deliveries: int = 5, ordered: bool = False
     ) -> Queue:
-        """Make a queue and open it; `short` gives it the shortest lease the service has."""
+        """Make a queue and open it; with `short` it has the service's shortest lease."""
         lease_s = self.harness.short_lease_s if short else LONG_LEASE_S
         return self.open(
             self.harness.make(lease_s=lease_s, max_deliveries=max_deliveries, ordered=ordered)
         )
 
     def open(self, url: str) -> Queue:
-        """Open a queue, to be closed at the end of the test."""
+        """Open a queue that is closed at the end of the test."""
         queue = open_queue(url)
         self.opened.append(queue)
         self.urls[id(queue)] = url
         return queue
 
     def again(self, queue: Queue) -> Queue:
-        """Open the same queue a second time, as another process would."""
+        """Open the same queue a second time, like another process."""
         return self.open(self.urls[id(queue)])
 
     def dead(self, queue: Queue, count: int) -> list[Dead]:
-        """Wait until the dead-letter holds `count` messages; return them."""
+        """Wait until the dead-letter queue has `count` messages; return them."""
         url = self.urls[id(queue)]
         return eventually(lambda: self.harness.dead(url), lambda dead: len(dead) >= count)
 
@@ -113,7 +113,7 @@ class Place:
 
 
 def eventually(ask: Callable[[], T], enough: Callable[[T], bool]) -> T:
-    """Ask until the answer is enough; give up, showing the last answer, after `PATIENCE_S`."""
+    """Poll until the result is enough; fail with the last result after `PATIENCE_S`."""
     give_up_at = time.monotonic() + PATIENCE_S
     while not enough(answer := ask()):
         assert time.monotonic() < give_up_at, f"still {answer!r} after {PATIENCE_S:g} s"
@@ -121,7 +121,7 @@ def eventually(ask: Callable[[], T], enough: Callable[[T], bool]) -> T:
 
 
 def take(queue: Queue, count: int) -> list[Message]:
-    """Receive until `count` messages are in hand."""
+    """Receive until there are `count` messages."""
     taken: list[Message] = []
 
     def more() -> int:
@@ -133,5 +133,5 @@ def take(queue: Queue, count: int) -> list[Message]:
 
 
 def one(queue: Queue) -> Message:
-    """Receive until one message is in hand."""
+    """Receive until there is one message."""
     return take(queue, 1)[0]

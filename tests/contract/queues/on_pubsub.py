@@ -1,4 +1,4 @@
-"""Google Pub/Sub in the conformance suite: Google's own SDK against the emulator beside."""
+"""Google Pub/Sub in the conformance suite: Google's own SDK with our emulator."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ PROJECT = "projects/test"
 
 
 class PubSubHarness:
-    """The emulator forgets when it is killed, so topics are made again at each restart."""
+    """A killed emulator loses its topics, so they are made again at each restart."""
 
     abilities = frozenset({"exclusive", "groups", "counts", "outage", "missing"})
-    short_lease_s = 2.0  # ten seconds is the service's own least; the emulator is told to take less
+    short_lease_s = 2.0  # the service's own minimum is ten seconds; the emulator accepts less
     limit_bytes = LIMIT_BYTES
 
     def __init__(self) -> None:
@@ -34,7 +34,7 @@ class PubSubHarness:
         self._dead: dict[str, list[Dead]] = {}
 
     def make(self, *, lease_s: float, max_deliveries: int, ordered: bool) -> str:
-        """A topic and a subscription, a dead-letter topic and a subscription of that."""
+        """Make a topic and a dead-letter topic, each with a subscription."""
         name = f"job{next(NUMBERS)}"
         subscription = types.Subscription(
             name=f"{PROJECT}/subscriptions/{name}",
@@ -59,7 +59,7 @@ class PubSubHarness:
             subscriber.create_subscription(name=dead.replace("topics", "subscriptions"), topic=dead)
 
     def dead(self, url: str) -> list[Dead]:
-        """Pull what came to the dead-letter topic since the last look."""
+        """Pull the messages that came to the dead-letter topic since the last call."""
         found = self._dead.setdefault(url, [])
         name = f"{PROJECT}/subscriptions/dead-{urlsplit(url).path.strip('/')}"
         with pubsub_v1.SubscriberClient() as client:
@@ -68,12 +68,12 @@ class PubSubHarness:
             ).received_messages:
                 client.acknowledge(subscription=name, ack_ids=[each.ack_id for each in pulled])
                 for each in pulled:
-                    beside = dict(each.message.attributes)
-                    found.append(Dead(each.message.data, beside.pop(REASON, None), beside))
+                    attributes = dict(each.message.attributes)
+                    found.append(Dead(each.message.data, attributes.pop(REASON, None), attributes))
         return found
 
     def missing(self) -> str:
-        """A topic and a subscription that were never made."""
+        """Return the URL of a topic and a subscription that were never made."""
         return "pubsub://test/missing?subscription=missing"
 
     def kill(self) -> None:
@@ -87,6 +87,6 @@ class PubSubHarness:
             self._make(subscription)
 
     def stop(self) -> None:
-        """Stop the emulator, and forget where it was."""
+        """Stop the emulator, and unset its address."""
         self._server.kill()
         self._environment.undo()

@@ -32,7 +32,7 @@ class RedisHarness:
         self._server = Redis(Path(self._folder.name)).start()
 
     def make(self, *, lease_s: float, max_deliveries: int, ordered: bool) -> str:
-        """A stream nobody has used; it is made by the first who uses it."""
+        """Return a new stream name; its first user makes the stream."""
         del ordered
         options = f"lease_s={lease_s}&max_deliveries={max_deliveries}"
         return f"{self._server.url}?stream=q{next(NUMBERS)}&{options}"
@@ -51,24 +51,24 @@ class RedisHarness:
             ]
 
     def missing(self) -> str:
-        """A stream is there as soon as it is named."""
+        """No URL: a stream exists as soon as it is named."""
         raise NotImplementedError
 
     def kill(self) -> None:
-        """Kill the server, once it has written its log to the disk."""
+        """Kill the server after it has written its log to the disk."""
         with redis.Redis.from_url(self._server.url) as client:
             client.config_set("appendfsync", "always")
             client.set("synced", "1")
         assert self._server.pid is not None
         os.kill(self._server.pid, signal.SIGKILL)
-        while self._server.pid is not None:  # until then it holds its port
+        while self._server.pid is not None:  # until it has ended, its port is taken
             time.sleep(0.01)
 
     def restart(self) -> None:
-        """Start it on its log."""
+        """Start the server on its log."""
         self._server.start()
 
     def stop(self) -> None:
-        """Stop it and remove its folder."""
+        """Stop the server and remove its folder."""
         self._server.stop()
         self._folder.cleanup()

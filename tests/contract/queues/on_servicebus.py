@@ -1,4 +1,4 @@
-"""Azure Service Bus in the conformance suite: Azure's own SDK against the emulator beside."""
+"""Azure Service Bus in the conformance suite: Azure's own SDK with our emulator."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NUMBERS = count()
 
 
 class ServiceBusHarness:
-    """The emulator has any queue whose name begins as one of `LOCKS`, with that lock."""
+    """The emulator has every queue whose name begins like one of `LOCKS`, with that lock."""
 
     LOCKS = {"short": 2.0, "middle": 5.0, "long": LONG_LEASE_S}  # noqa: RUF012 - never changed
 
@@ -41,13 +41,13 @@ class ServiceBusHarness:
         self._dead: dict[str, list[Dead]] = {}
 
     def make(self, *, lease_s: float, max_deliveries: int, ordered: bool) -> str:
-        """A name nobody has used. Raises `KeyError` where no queue has such a lock."""
+        """Return a new name. Raises `KeyError` if no queue has such a lock."""
         assert (max_deliveries, ordered) == (5, False)
         start = {lock_s: start for start, lock_s in self.LOCKS.items()}[lease_s]
         return f"servicebus://test/{start}{next(NUMBERS)}?lease_s={lease_s:g}"
 
     def dead(self, url: str) -> list[Dead]:
-        """Receive what came to the dead-letter queue since the last look.
+        """Receive the messages that came to the dead-letter queue since the last call.
 
         Under lock: of what comes while a receiver closes, receive-and-delete loses all.
         """
@@ -61,8 +61,8 @@ class ServiceBusHarness:
         ):
             while batch := receiver.receive_messages(max_message_count=100, max_wait_time=0.5):
                 for each in batch:
-                    beside: Any = each.application_properties or {}
-                    texts = {name.decode(): value.decode() for name, value in beside.items()}
+                    properties = each.application_properties or {}
+                    texts = {_text(name): _text(value) for name, value in properties.items()}
                     found.append(
                         Dead(b"".join(each.body), each.dead_letter_error_description, texts)
                     )
@@ -70,7 +70,7 @@ class ServiceBusHarness:
         return found
 
     def missing(self) -> str:
-        """A name that begins otherwise."""
+        """Return the URL of a queue whose name begins with none of `LOCKS`."""
         return "servicebus://test/missing"
 
     def kill(self) -> None:
@@ -82,6 +82,12 @@ class ServiceBusHarness:
         self._server.start()
 
     def stop(self) -> None:
-        """Stop the emulator, and forget where it was."""
+        """Stop the emulator, and unset its address."""
         self._server.kill()
         self._environment.undo()
+
+
+def _text(value: object) -> str:
+    """Decode what the SDK gives as bytes."""
+    assert isinstance(value, bytes)
+    return value.decode()

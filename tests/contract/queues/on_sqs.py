@@ -1,4 +1,4 @@
-"""Amazon SQS in the conformance suite: the real boto3 against moto's server."""
+"""Amazon SQS in the conformance suite: the real boto3 with moto's server."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ REGION = "eu-central-1"
 
 
 class SqsHarness:
-    """Moto forgets its queues when it is killed, so they are made again at each restart."""
+    """A killed moto loses its queues, so they are made again at each restart."""
 
     abilities = frozenset({"groups", "group_waits", "counts", "dedup", "outage", "missing"})
-    short_lease_s = 2.0  # SQS knows whole seconds
+    short_lease_s = 2.0  # SQS has only whole seconds
     limit_bytes = LIMIT_BYTES
 
     def __init__(self) -> None:
@@ -62,7 +62,7 @@ class SqsHarness:
             return False
 
     def make(self, *, lease_s: float, max_deliveries: int, ordered: bool) -> str:
-        """A queue with a redrive policy to a dead-letter queue beside it."""
+        """Make a queue, and the dead-letter queue that its redrive policy names."""
         end = ".fifo" if ordered else ""
         name = f"q{next(NUMBERS)}{end}"
         self._queues[name] = {"max_deliveries": max_deliveries, "ordered": ordered}
@@ -82,22 +82,22 @@ class SqsHarness:
         )
 
     def dead(self, url: str) -> list[Dead]:
-        """Receive what came to the dead-letter queue since the last look."""
+        """Receive the messages that came to the dead-letter queue since the last call."""
         found = self._dead.setdefault(url, [])
         name = f"dead-{urlsplit(url).path.strip('/')}"
         queue = self._client.get_queue_url(QueueName=name)["QueueUrl"]
         asked = {"MaxNumberOfMessages": 10, "MessageAttributeNames": ["All"]}
         while batch := self._client.receive_message(QueueUrl=queue, **asked).get("Messages"):
             for each in batch:
-                beside = {
+                attributes = {
                     key: value["StringValue"]
                     for key, value in each.get("MessageAttributes", {}).items()
                 }
-                found.append(Dead(each["Body"].encode(), beside.pop(REASON, None), beside))
+                found.append(Dead(each["Body"].encode(), attributes.pop(REASON, None), attributes))
         return found
 
     def missing(self) -> str:
-        """A queue that was never made."""
+        """Return the URL of a queue that was never made."""
         return f"sqs://{REGION}/missing"
 
     def kill(self) -> None:
@@ -108,11 +108,11 @@ class SqsHarness:
     def restart(self) -> None:
         """Start moto, with empty queues of the same names."""
         self._start()
-        for name, how in self._queues.items():
-            self._make(name, **how)
+        for name, options in self._queues.items():
+            self._make(name, **options)
 
     def stop(self) -> None:
-        """Stop moto, and forget where it was."""
+        """Stop moto, and unset its address."""
         self.kill()
         self._client.close()
         self._environment.undo()

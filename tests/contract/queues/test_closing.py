@@ -1,4 +1,4 @@
-"""A closed queue leaves nothing behind."""
+"""Closing: a closed queue leaves no thread, socket or prefetched message."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 
 def sockets() -> set[int]:
-    """The open sockets of this process, by file descriptor."""
+    """Return the open sockets of this process, by file descriptor."""
     return {each.fd for each in psutil.Process().net_connections("inet")}
 
 
 def test_no_thread_and_no_socket_stays(place: Place) -> None:
-    """After a close there are as many threads and sockets as before the queue was used."""
+    """After a close there are as many threads and sockets as before the use of the queue."""
     queue = place.queue()
     url = place.urls[id(queue)]
     queue.close()
@@ -38,14 +38,14 @@ def test_no_thread_and_no_socket_stays(place: Place) -> None:
 
 
 def test_closing_twice_does_nothing(place: Place) -> None:
-    """A second close is no fault, nor is one of a queue that was never used."""
+    """A queue can be closed twice, and without being used."""
     queue = place.queue()
     queue.close()
     queue.close()
 
 
 def test_what_was_fetched_ahead_is_handed_back(place: Place) -> None:
-    """Messages that a closed consumer had not handed out come to others before any lease ends."""
+    """The prefetched messages of a closed consumer reach others before any lease ends."""
     queue = place.queue()
     queue.put([Outgoing(str(n).encode()) for n in range(10)])
     leaving = place.again(queue)
@@ -56,7 +56,7 @@ def test_what_was_fetched_ahead_is_handed_back(place: Place) -> None:
 
 
 def test_handing_back_before_leaving(place: Place) -> None:
-    """A consumer that retries what it holds and leaves gives all of it to others at once."""
+    """Messages that a consumer retries before its close reach others at once."""
     queue = place.queue()
     queue.put([Outgoing(str(n).encode()) for n in range(10)])
     with open_queue(place.urls[id(queue)]) as leaving:

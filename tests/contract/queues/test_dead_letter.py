@@ -1,4 +1,4 @@
-"""What cannot be accepted is put aside, with its reason, and is in nobody's way."""
+"""Dead letters: a rejected message is moved away, with its reason, and blocks no other."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def test_a_rejected_message_keeps_its_reason(place: Place) -> None:
-    """The dead-letter has the body as it was sent, what was beside it, and why it is there."""
+    """A dead letter has the original body and attributes, and the reason."""
     queue = place.queue()
     queue.put([Outgoing("schlecht 🐻".encode(), attributes={"traceparent": "00-1-2-01"})])
     assert queue.reject([one(queue)], "prompt is required — näh") == []
@@ -22,7 +22,7 @@ def test_a_rejected_message_keeps_its_reason(place: Place) -> None:
 
 
 def test_a_rejected_message_does_not_come_again(place: Place) -> None:
-    """After a reject the message is in the dead-letter alone."""
+    """After a reject the message is only in the dead-letter queue."""
     queue = place.queue(short=True)
     queue.put([Outgoing(b"x")])
     queue.reject([one(queue)], "bad")
@@ -30,7 +30,7 @@ def test_a_rejected_message_does_not_come_again(place: Place) -> None:
 
 
 def test_a_long_reason_is_cut_not_refused(place: Place) -> None:
-    """A reason beyond what the service can store still puts the message aside."""
+    """A reason that is too long for the service does not stop the reject."""
     queue = place.queue()
     queue.put([Outgoing(b"x")])
     queue.reject([one(queue)], "ä" * 10_000)
@@ -40,7 +40,7 @@ def test_a_long_reason_is_cut_not_refused(place: Place) -> None:
 
 
 def test_fifty_bad_messages_are_fifty_dead(place: Place) -> None:
-    """A large batch is put aside whole, each with the one reason."""
+    """A large batch is rejected whole, each message with the same reason."""
     queue = place.queue()
     bodies = [f"bad {n}".encode() for n in range(50)]
     queue.put([Outgoing(body) for body in bodies])
@@ -51,7 +51,7 @@ def test_fifty_bad_messages_are_fifty_dead(place: Place) -> None:
 
 
 def test_a_message_delivered_too_often_is_dead(place: Place) -> None:
-    """After `max_deliveries` the service itself puts a message aside, and hands it out no more."""
+    """After `max_deliveries` the service itself moves a message to the dead letters."""
     place.need("counts")
     queue = place.queue(max_deliveries=5)
     queue.put([Outgoing(b"poison")])
@@ -65,7 +65,7 @@ def test_a_message_delivered_too_often_is_dead(place: Place) -> None:
 
 
 def test_poison_blocks_no_other(place: Place) -> None:
-    """Messages around one that always fails are handed out and settled."""
+    """A message that always fails does not stop the others."""
     queue = place.queue()
     queue.put([Outgoing(b"good 1"), Outgoing(b"poison"), Outgoing(b"good 2")])
     good: set[bytes] = set()

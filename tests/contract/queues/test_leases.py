@@ -1,4 +1,4 @@
-"""A message in hand is one's own for a while, and comes again after that."""
+"""Leases: a received message is its receiver's for a while, then it is delivered again."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from tests.contract.queues.harness import Place
 
 
-def test_in_hand_is_in_no_other_hand(place: Place) -> None:
-    """While a lease runs, nobody else is given the message."""
+def test_a_leased_message_reaches_no_other_consumer(place: Place) -> None:
+    """While a lease runs, no other consumer receives the message."""
     queue = place.queue()
     queue.put([Outgoing(b"x")])
     one(queue)
@@ -21,7 +21,7 @@ def test_in_hand_is_in_no_other_hand(place: Place) -> None:
 
 
 def test_a_lease_that_ran_out_gives_the_message_to_another(place: Place) -> None:
-    """A message whose holder does nothing comes again, elsewhere, as it was."""
+    """A message that is not settled is delivered again, to another consumer, unchanged."""
     queue = place.queue(short=True)
     queue.put([Outgoing(b"x", attributes={"a": "b"})])
     first = one(queue)
@@ -30,7 +30,7 @@ def test_a_lease_that_ran_out_gives_the_message_to_another(place: Place) -> None
 
 
 def test_a_second_delivery_is_attempt_two(place: Place) -> None:
-    """A lease that ran out has cost one attempt."""
+    """An expired lease costs one attempt."""
     place.need("counts")
     queue = place.queue(short=True)
     queue.put([Outgoing(b"x")])
@@ -39,7 +39,7 @@ def test_a_second_delivery_is_attempt_two(place: Place) -> None:
 
 
 def test_a_vanished_consumer_loses_nothing(place: Place) -> None:
-    """What a consumer had in hand when it went away comes to another."""
+    """The messages of a consumer that ended are delivered to another."""
     queue = place.queue(short=True)
     queue.put([Outgoing(str(n).encode()) for n in range(5)])
     gone = place.again(queue)
@@ -48,16 +48,16 @@ def test_a_vanished_consumer_loses_nothing(place: Place) -> None:
     assert {message.body for message in take(queue, 5)} == {b"0", b"1", b"2", b"3", b"4"}
 
 
-def test_extend_keeps_messages_in_hand(place: Place) -> None:
-    """Extending in time keeps a batch beyond its first lease."""
+def test_extend_keeps_messages_leased(place: Place) -> None:
+    """A batch that is extended in time stays leased beyond its first lease."""
     queue = place.queue(short=True)
     other = place.again(queue)
     queue.put([Outgoing(b"a"), Outgoing(b"b")])
-    held = take(queue, 2)
+    messages = take(queue, 2)
     for _ in range(4):
         assert other.receive(wait_s=queue.lease_s * 0.4) == []
-        assert queue.extend(held) == []
-    assert queue.ack(held) == []
+        assert queue.extend(messages) == []
+    assert queue.ack(messages) == []
 
 
 def test_an_extended_lease_runs_out_too(place: Place) -> None:
@@ -69,7 +69,7 @@ def test_an_extended_lease_runs_out_too(place: Place) -> None:
 
 
 def test_a_lost_message_cannot_be_settled(place: Place) -> None:
-    """Settling what another has by now changes nothing, and says so."""
+    """Settling a message that another consumer has by now changes nothing, and returns it."""
     place.need("knows_lost")
     queue = place.queue(short=True)
     queue.put([Outgoing(b"x")])
@@ -83,7 +83,7 @@ def test_a_lost_message_cannot_be_settled(place: Place) -> None:
 
 
 def test_one_lost_message_does_not_spoil_the_batch(place: Place) -> None:
-    """Of a batch, the lost are named and the others are settled."""
+    """In a batch, lost messages are returned and the others are settled."""
     place.need("knows_lost")
     queue = place.queue()
     queue.put([Outgoing(b"a"), Outgoing(b"b"), Outgoing(b"c")])

@@ -1,4 +1,4 @@
-"""Order within a group, where the service keeps it."""
+"""Ordering: messages of one group, if the service keeps their order."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _ordered(place: Place) -> None:
 
 
 def test_a_group_comes_in_order(place: Place) -> None:
-    """Messages of one group are handed out in the order in which they were sent."""
+    """Messages of one group are delivered in the order in which they were sent."""
     queue = place.queue(ordered=True)
     queue.put([Outgoing(str(n).encode(), group="g") for n in range(20)])
     bodies: list[int] = []
@@ -31,7 +31,7 @@ def test_a_group_comes_in_order(place: Place) -> None:
 
 
 def test_groups_do_not_wait_for_each_other(place: Place) -> None:
-    """A message in hand holds back nothing of another group."""
+    """A leased message does not delay messages of another group."""
     queue = place.queue(ordered=True)
     queue.put([Outgoing(b"a", group="one")])
     one(queue)
@@ -40,7 +40,7 @@ def test_groups_do_not_wait_for_each_other(place: Place) -> None:
 
 
 def test_a_group_waits_for_its_first(place: Place) -> None:
-    """While a group's first message is in hand, nobody is given its second."""
+    """While the first message of a group is leased, no other consumer receives its second."""
     place.need("group_waits")
     queue = place.queue(ordered=True)
     queue.put([Outgoing(b"1", group="g"), Outgoing(b"2", group="g")])
@@ -52,7 +52,7 @@ def test_a_group_waits_for_its_first(place: Place) -> None:
 
 
 def test_a_retried_message_stays_first(place: Place) -> None:
-    """A message that is handed back comes before the later ones of its group."""
+    """A message that is handed back is delivered before the later ones of its group."""
     queue = place.queue(ordered=True)
     queue.put([Outgoing(b"1", group="g")])
     queue.retry([one(queue)])
@@ -64,7 +64,7 @@ def test_a_retried_message_stays_first(place: Place) -> None:
 
 
 def test_without_a_group_an_ordered_queue_still_serves(place: Place) -> None:
-    """Messages that name no group arrive on an ordered queue too."""
+    """Messages without a group also arrive on an ordered queue."""
     queue = place.queue(ordered=True)
     queue.send_many([{"prompt": "a"}, {"prompt": "b"}])
     assert len(take(queue, 2)) == 2

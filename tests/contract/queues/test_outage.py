@@ -1,4 +1,4 @@
-"""The server is killed and comes back."""
+"""Outages: the server is killed and started again."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def _killable(place: Place) -> None:
     place.need("outage")
 
 
-# A server that forgets is given its queues a moment after it listens: until then it refuses.
+# A server without a disk gets its queues a moment after it listens, and refuses until then.
 CONNECTION_ERRORS = (Unavailable, Refused)
 
 
 def sends(queue: Queue, body: bytes) -> bool:
-    """Whether the queue takes a message now."""
+    """Whether the queue accepts a message now."""
     with suppress(*CONNECTION_ERRORS):
         queue.put([Outgoing(body)])
         return True
@@ -33,7 +33,7 @@ def sends(queue: Queue, body: bytes) -> bool:
 
 
 def receives(queue: Queue) -> set[bytes]:
-    """What the queue hands out now, acknowledged; nothing while it is away."""
+    """Receive and acknowledge messages; return none while the server is down."""
     with suppress(*CONNECTION_ERRORS):
         messages = queue.receive(wait_s=1)
         queue.ack(messages)
@@ -41,11 +41,11 @@ def receives(queue: Queue) -> set[bytes]:
     return set()
 
 
-def test_an_outage_is_said_and_passes(place: Place) -> None:
-    """Every verb says that the service is away, and the same object works when it is back."""
+def test_every_verb_reports_an_outage_and_recovers(place: Place) -> None:
+    """Every verb raises Unavailable during an outage, and works again afterwards."""
     queue = place.queue()
     queue.put([Outgoing(b"first")])
-    held = one(queue)
+    message = one(queue)
     place.harness.kill()
     try:
         with pytest.raises(Unavailable):
@@ -54,9 +54,9 @@ def test_an_outage_is_said_and_passes(place: Place) -> None:
             eventually(lambda: queue.receive(wait_s=1), bool)
         for verb in (queue.ack, queue.retry, queue.extend):
             with pytest.raises(Unavailable):
-                verb([held])
+                verb([message])
         with pytest.raises(Unavailable):
-            queue.reject([held], "no")
+            queue.reject([message], "no")
     finally:
         place.harness.restart()
     eventually(lambda: sends(queue, b"after"), bool)
@@ -64,7 +64,7 @@ def test_an_outage_is_said_and_passes(place: Place) -> None:
 
 
 def test_a_receive_that_waits_survives_the_outage(place: Place) -> None:
-    """A consumer whose server is killed under a waiting receive goes on when it is back."""
+    """A waiting receive whose server is killed works again when the server is back."""
     queue = place.queue()
     sender = place.again(queue)
     with ThreadPoolExecutor() as pool:
@@ -78,7 +78,7 @@ def test_a_receive_that_waits_survives_the_outage(place: Place) -> None:
 
 
 def test_closing_during_an_outage(place: Place) -> None:
-    """A queue can be given up while its server is away."""
+    """A queue can be closed while its server is down."""
     queue = place.queue()
     queue.put([Outgoing(b"x")])
     one(queue)
@@ -90,17 +90,17 @@ def test_closing_during_an_outage(place: Place) -> None:
 
 
 def test_messages_outlive_the_server(place: Place) -> None:
-    """What was sent before the kill is there after it, in hand or not."""
+    """Messages that were sent before the kill, leased or not, exist after it."""
     place.need("durable")
     queue = place.queue(short=True)
-    queue.put([Outgoing(b"held"), Outgoing(b"waiting")])
+    queue.put([Outgoing(b"leased"), Outgoing(b"waiting")])
     queue.receive(limit=1, wait_s=1)
     place.harness.kill()
     place.harness.restart()
     found: set[bytes] = set()
 
-    def received() -> set[bytes]:
+    def received() -> int:
         found.update(receives(queue))
-        return found
+        return len(found)
 
-    eventually(received, lambda bodies: len(bodies) == 2)
+    eventually(received, lambda count: count == 2)

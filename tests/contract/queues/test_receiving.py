@@ -1,4 +1,4 @@
-"""How messages come to hand."""
+"""Receiving messages."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 
 def test_an_empty_queue_answers_nothing(place: Place) -> None:
-    """Without a message there is an empty answer, waiting or not."""
+    """An empty queue gives an empty list, with and without waiting."""
     queue = place.queue()
     assert queue.receive() == []
     assert queue.receive(wait_s=1) == []
 
 
 def test_a_waiting_receive_gets_what_is_sent_meanwhile(place: Place) -> None:
-    """A receive that began on an empty queue returns with the message that came later."""
+    """A receive that waits on an empty queue returns the message that is sent meanwhile."""
     queue = place.queue()
     with ThreadPoolExecutor() as pool:
         waiting = pool.submit(one, queue)
@@ -31,7 +31,7 @@ def test_a_waiting_receive_gets_what_is_sent_meanwhile(place: Place) -> None:
 
 
 def test_the_limit_holds(place: Place) -> None:
-    """No receive returns more than was asked for."""
+    """A receive returns at most `limit` messages."""
     queue = place.queue()
     queue.put([Outgoing(str(n).encode()) for n in range(15)])
     seen: set[bytes] = set()
@@ -42,7 +42,7 @@ def test_the_limit_holds(place: Place) -> None:
 
 
 def test_one_receive_goes_beyond_the_batch_of_the_service(place: Place) -> None:
-    """One receive can return more than a single call of the service brings."""
+    """One receive can return more messages than one call of the service."""
     queue = place.queue()
     queue.put([Outgoing(str(n).encode()) for n in range(40)])
     sizes: list[int] = []
@@ -52,47 +52,48 @@ def test_one_receive_goes_beyond_the_batch_of_the_service(place: Place) -> None:
 
 
 def test_the_first_attempt_is_one(place: Place) -> None:
-    """A message that nobody has had is at its attempt 1."""
+    """The first delivery of a message is its attempt 1."""
     queue = place.queue()
     queue.put([Outgoing(b"x")])
     assert one(queue).attempt == 1
 
 
 def test_another_opening_receives(place: Place) -> None:
-    """Sender and receiver share nothing but the URL."""
+    """A sender and a receiver that share only the URL use the same queue."""
     queue = place.queue()
     queue.put([Outgoing(b"x")])
     assert one(place.again(queue)).body == b"x"
 
 
 def test_two_consumers_never_hold_one_message(place: Place) -> None:
-    """What is in one consumer's hand is in no other's, and nothing is left out.
+    """Competing consumers never receive the same message, and together receive all of them.
 
-    SQS says of its standard queues that a copy may come now and then, and its emulator is no
-    better.
+    Standard queues of SQS may sometimes deliver a message twice, and so may its emulator.
     """
     first = place.queue()
     second = place.again(first)
     first.put([Outgoing(str(n).encode()) for n in range(40)])
-    left = set(range(40))
+    missing = set(range(40))
 
     def drain(queue: Queue) -> list[Message]:
-        mine: list[Message] = []
-        while left:
+        received: list[Message] = []
+        while missing:
             batch = queue.receive(limit=3, wait_s=1)
-            mine += batch
-            left.difference_update(int(message.body) for message in batch)
-        return mine
+            received += batch
+            missing.difference_update(int(message.body) for message in batch)
+        return received
 
     with ThreadPoolExecutor() as pool:
-        hands = [message for mine in pool.map(drain, (first, second)) for message in mine]
-    numbers = sorted(int(message.body) for message in hands)
+        messages = [
+            message for received in pool.map(drain, (first, second)) for message in received
+        ]
+    numbers = sorted(int(message.body) for message in messages)
     assert sorted(set(numbers)) == list(range(40))
     assert len(numbers) <= 40 + (0 if "exclusive" in place.harness.abilities else 2)
 
 
 def test_an_idle_consumer_keeps_nothing_back(place: Place) -> None:
-    """What one consumer fetched ahead and does not ask for comes to those who ask."""
+    """Messages that an idle consumer prefetched are delivered to consumers that receive."""
     idle = place.queue(short=True)
     busy = place.again(idle)
     idle.put([Outgoing(str(n).encode()) for n in range(10)])
@@ -109,7 +110,7 @@ def test_an_idle_consumer_keeps_nothing_back(place: Place) -> None:
 
 
 def test_a_queue_that_is_not_there_is_refused(place: Place) -> None:
-    """A wrong name is said at once, by the name, and not taken for an outage."""
+    """A wrong name raises Refused at once, with the name, and not Unavailable."""
     place.need("missing")
     queue = place.open(place.harness.missing())
     with pytest.raises(Refused, match="missing"):

@@ -1,4 +1,4 @@
-"""What is sent arrives: whole, with everything beside it, and under the id that was told."""
+"""Sending: each message arrives whole, with its attributes and the returned id."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
     ],
 )
 def test_a_body_arrives_byte_for_byte(place: Place, body: bytes) -> None:
-    """Nothing is trimmed, escaped or normalised on the way."""
+    """A body arrives unchanged: not trimmed, not escaped, not normalised."""
     queue = place.queue()
     queue.put([Outgoing(body)])
     assert one(queue).body == body
@@ -34,7 +34,7 @@ def test_a_body_arrives_byte_for_byte(place: Place, body: bytes) -> None:
 
 @pytest.mark.parametrize("body", [b"", b"\xff\xfe\x00 not UTF-8"], ids=["empty", "not-utf8"])
 def test_an_odd_body_arrives_or_is_refused(place: Place, body: bytes) -> None:
-    """A body that not every service can carry is refused by name, never mangled."""
+    """A body that a service cannot carry is refused by its id, never changed."""
     queue = place.queue()
     odd = Outgoing(body)
     refused: set[str] = set()
@@ -47,7 +47,7 @@ def test_an_odd_body_arrives_or_is_refused(place: Place, body: bytes) -> None:
 
 
 def test_many_arrive(place: Place) -> None:
-    """More messages than any service takes in one call all arrive."""
+    """More messages than a service accepts in one call all arrive."""
     queue = place.queue()
     bodies = {f"body {n}".encode() for n in range(45)}
     queue.put([Outgoing(body) for body in bodies])
@@ -55,7 +55,7 @@ def test_many_arrive(place: Place) -> None:
 
 
 def test_attributes_arrive(place: Place) -> None:
-    """What travels beside the body arrives with it: trace context, for one."""
+    """Attributes, trace context for example, arrive with the body."""
     queue = place.queue()
     sent = {"traceparent": TRACE, "tenant": "Bär 🐻"}
     queue.put([Outgoing(b"x", attributes=sent)])
@@ -63,14 +63,14 @@ def test_attributes_arrive(place: Place) -> None:
 
 
 def test_no_attributes_arrive_as_none(place: Place) -> None:
-    """A message that was sent with nothing beside it arrives with nothing beside it."""
+    """A message without attributes arrives without attributes."""
     queue = place.queue()
     queue.put([Outgoing(b"x")])
     assert one(queue).attributes == {}
 
 
 def test_send_returns_the_id_inside_the_body(place: Place) -> None:
-    """The id by which the farm will know the job is the one that the producer is told."""
+    """`send` returns the id of the job in the farm."""
     queue = place.queue()
     job_id = queue.send({"prompt": "a red circle"}, attributes={"traceparent": TRACE})
     message = one(queue)
@@ -79,7 +79,7 @@ def test_send_returns_the_id_inside_the_body(place: Place) -> None:
 
 
 def test_send_many_returns_ids_in_order(place: Place) -> None:
-    """Each answer of `send_many` is the id of the request at its place."""
+    """`send_many` returns the ids in the order of the requests."""
     queue = place.queue()
     ids = queue.send_many({"prompt": f"{n} stars"} for n in range(12))
     arrived = [json.loads(message.body) for message in take(queue, 12)]
@@ -89,7 +89,7 @@ def test_send_many_returns_ids_in_order(place: Place) -> None:
 
 
 def test_one_bad_message_of_a_batch_is_named(place: Place) -> None:
-    """A message that is too large is refused by its id; the others of its batch arrive."""
+    """A message that is too large is refused by its id; the rest of its batch arrives."""
     queue = place.queue()
     large = Outgoing(b"x" * (place.harness.limit_bytes + 1))
     with pytest.raises(NotSent) as caught:
@@ -107,7 +107,7 @@ def test_nothing_to_send_is_no_fault(place: Place) -> None:
 
 
 def test_the_same_id_twice_arrives_once(place: Place) -> None:
-    """A queue that removes duplicates knows them by the job's id."""
+    """A queue with deduplication removes messages with the same job id."""
     place.need("dedup")
     queue = place.queue(ordered=True)
     job_id = queue.send({"prompt": "x"})

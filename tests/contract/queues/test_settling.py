@@ -1,4 +1,4 @@
-"""Done with it, or not yet: ack and retry."""
+"""Settling: ack and retry."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def test_acked_messages_are_gone(place: Place) -> None:
-    """What was acknowledged does not come again when its lease would have run out."""
+    """An acknowledged message is not delivered again after its lease."""
     queue = place.queue(short=True)
     queue.put([Outgoing(b"x"), Outgoing(b"y")])
     assert queue.ack(take(queue, 2)) == []
@@ -21,7 +21,7 @@ def test_acked_messages_are_gone(place: Place) -> None:
 
 
 def test_a_large_batch_is_acked(place: Place) -> None:
-    """More messages than the service settles in one call can be settled in one of ours."""
+    """One call can settle more messages than one call of the service."""
     queue = place.queue(short=True)
     queue.put([Outgoing(str(n).encode()) for n in range(25)])
     assert queue.ack(take(queue, 25)) == []
@@ -29,7 +29,7 @@ def test_a_large_batch_is_acked(place: Place) -> None:
 
 
 def test_acking_again_does_no_harm(place: Place) -> None:
-    """A second ack of the same message neither fails nor touches another message."""
+    """A second ack of the same message neither fails nor affects another message."""
     queue = place.queue()
     queue.put([Outgoing(b"x"), Outgoing(b"y")])
     first, second = take(queue, 2)
@@ -39,14 +39,14 @@ def test_acking_again_does_no_harm(place: Place) -> None:
 
 
 def test_settling_nothing_is_no_fault(place: Place) -> None:
-    """Every verb takes an empty batch."""
+    """Every verb accepts an empty batch."""
     queue = place.queue()
     assert queue.ack([]) == queue.retry([]) == queue.extend([]) == []
     assert queue.reject([], "no reason") == []
 
 
 def test_another_thread_may_settle(place: Place) -> None:
-    """What one thread received, another one may extend and acknowledge."""
+    """One thread can extend and acknowledge the messages that another thread received."""
     queue = place.queue(short=True)
     queue.put([Outgoing(b"x")])
     message = one(queue)
@@ -57,7 +57,7 @@ def test_another_thread_may_settle(place: Place) -> None:
 
 
 def test_retry_comes_at_once(place: Place) -> None:
-    """What is handed back without a delay comes again long before its lease would have ended."""
+    """A message that is retried without a delay is delivered again long before its lease ends."""
     queue = place.queue()
     queue.put([Outgoing(b"a"), Outgoing(b"b")])
     assert queue.retry(take(queue, 2)) == []
@@ -65,7 +65,7 @@ def test_retry_comes_at_once(place: Place) -> None:
 
 
 def test_retry_costs_an_attempt(place: Place) -> None:
-    """Each handing back is seen at the next delivery, with or without a delay."""
+    """Each retry raises the `attempt` of the next delivery, with or without a delay."""
     place.need("counts")
     queue = place.queue()
     queue.put([Outgoing(b"x")])
@@ -78,7 +78,7 @@ def test_retry_costs_an_attempt(place: Place) -> None:
 
 
 def test_retry_waits_for_its_delay(place: Place) -> None:
-    """A delayed message is with nobody before its time, and then comes as it was."""
+    """A delayed message is not delivered before its time, and then unchanged."""
     queue = place.queue()
     queue.put([Outgoing(b"x", attributes={"a": "b"})])
     message = one(queue)
@@ -90,7 +90,7 @@ def test_retry_waits_for_its_delay(place: Place) -> None:
 
 
 def test_a_delayed_message_blocks_no_other(place: Place) -> None:
-    """While one message waits for its time, later ones are handed out."""
+    """While one message is delayed, later ones are delivered."""
     queue = place.queue()
     queue.put([Outgoing(b"slow")])
     queue.retry([one(queue)], delay_s=600)
@@ -99,7 +99,7 @@ def test_a_delayed_message_blocks_no_other(place: Place) -> None:
 
 
 def test_a_delayed_message_is_acked_for_good(place: Place) -> None:
-    """A message that came back after a delay can be settled like any other."""
+    """A message that was delivered again after a delay can be settled like any other."""
     queue = place.queue(short=True)
     queue.put([Outgoing(b"x")])
     queue.retry([one(queue)], delay_s=1)

@@ -1,4 +1,4 @@
-"""What the pages about queues show is true."""
+"""The examples in the pages about queues are correct."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PAGES = [REFERENCE, *sorted(DOCS.glob("howto/submit-from-*.md"))]
 
 
 def blocks(page: Path, language: str) -> list[str]:
-    """The code blocks of a page in one language."""
+    """Return the code blocks of a page in one language."""
     return re.findall(rf"```{language}\n(.*?)```", page.read_text(), re.DOTALL)
 
 
@@ -33,7 +33,7 @@ def test_the_examples_of_the_reference_run() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_the_urls_open(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each URL that a page shows in code is one that `open_queue` takes."""
+    """`open_queue` accepts each URL that a page shows in code."""
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     code = "".join(blocks(page, "python") + blocks(page, "sh"))
     urls = re.findall(r'"((?:sqs|pubsub|servicebus|redis|memory)://[^"]+)"', code)
@@ -44,7 +44,7 @@ def test_the_urls_open(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("page", PAGES[1:], ids=lambda page: page.stem)
 def test_the_messages_are_good(page: Path) -> None:
-    """The JSON that a page gives to a command line is a message with a UUID and a prompt."""
+    """The JSON in a page's command line is a message with a UUID and a prompt."""
     (body,) = re.findall(r"'(\{\"id\".*?\})'", "".join(blocks(page, "sh")))
     message = json.loads(body)
     assert UUID(message["id"]).version == 7

@@ -1,4 +1,4 @@
-"""Messages as Pub/Sub takes them: requests of one ordering key each."""
+"""Pub/Sub: batches of messages with one ordering key each."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from renderfarm.queues.pubsub import BATCH, LIMIT_BYTES, _batches
 
 
 def test_keys_are_not_mixed() -> None:
-    """A request holds one key only, and a key's messages keep their order."""
+    """A batch has one key only, and the messages of a key keep their order."""
     messages = [Outgoing(str(n).encode(), group="ab"[n % 2]) for n in range(6)]
     cut = list(_batches(messages))
     assert [[each.body for each in batch] for batch in cut] == [
@@ -17,7 +17,7 @@ def test_keys_are_not_mixed() -> None:
 
 
 def test_requests_stay_within_the_limits() -> None:
-    """No request holds more than 1,000 messages or 10 MB."""
+    """No batch has more than 1,000 messages or 10 MB."""
     large = Outgoing(b"x" * (LIMIT_BYTES // 2))
     small = [Outgoing(b"x") for _ in range(BATCH + 1)]
     cut = list(_batches([large, large, *small]))

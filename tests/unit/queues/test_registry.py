@@ -1,4 +1,4 @@
-"""From a URL to a queue."""
+"""Registry: opening the queue of a URL."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from renderfarm.queues.registry import EXTRAS, MODULES
     ],
 )
 def test_a_bad_url_says_what_is_wrong(url: str, says: str) -> None:
-    """A URL that is none, or has a typo, is refused with what would be right."""
+    """An invalid or mistyped URL is refused, and the error names the valid form."""
     with pytest.raises(BadAddress, match=says):
         open_queue(url)
 
@@ -53,7 +53,7 @@ def test_importing_brings_no_sdk() -> None:
 
 @pytest.mark.parametrize("module", EXTRAS)
 def test_a_missing_sdk_names_its_extra(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a service's SDK the error says which extra of the wheel brings it."""
+    """Without a service's SDK the error names the extra of the wheel that installs it."""
     scheme = next(scheme for scheme, name in MODULES.items() if name == module)
     for name in [
         name for name in sys.modules if name == module or name.startswith("renderfarm.queues.")

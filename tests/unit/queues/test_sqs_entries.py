@@ -1,4 +1,4 @@
-"""Messages as SQS has them."""
+"""SQS: entries and batches."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from renderfarm.queues.sqs_entries import LIMIT_BYTES, batches, entry, fault, si
 
 @pytest.mark.parametrize("body", [b"", b"\xff", b"a\x00b", "\ufffe".encode()])
 def test_what_sqs_cannot_carry_has_a_fault(body: bytes) -> None:
-    """Empty, non-UTF-8 and control characters are found before a whole batch fails for them."""
+    """Empty bodies, bodies that are not UTF-8 and control characters are refused before sending."""
     assert fault(Outgoing(body)) is not None
 
 
 def test_the_limit_counts_the_attributes() -> None:
-    """A body of exactly the limit fits, and one attribute beside it is too much."""
+    """A body of exactly the limit fits; with one attribute in addition it is too large."""
     body = b"x" * LIMIT_BYTES
     assert fault(Outgoing(body)) is None
     assert fault(Outgoing(body, attributes={"a": "b"})) == f"larger than {LIMIT_BYTES} bytes"
 
 
 def test_batches_stay_within_both_limits() -> None:
-    """No call holds more than ten messages or more than 1 MiB; order and number are kept."""
+    """No call has more than ten messages or 1 MiB; all messages are sent, in order."""
     sizes = [LIMIT_BYTES, *[1] * 23, LIMIT_BYTES // 2, LIMIT_BYTES // 2, 1]
     messages = [Outgoing(b"x" * size) for size in sizes]
     cut = list(batches(messages))
@@ -32,14 +32,14 @@ def test_batches_stay_within_both_limits() -> None:
 
 
 def test_attributes_fit_what_sqs_takes() -> None:
-    """SQS takes ten attributes and none without a value; the rest is left out, not refused."""
+    """Attributes after the tenth and those without a value are left out, not refused."""
     beside = {"empty": ""} | {f"a{n}": "v" for n in range(12)}
     made = entry(0, Outgoing(b"x", attributes=beside), fifo=False)
     assert list(made["MessageAttributes"]) == [f"a{n}" for n in range(10)]
 
 
 def test_a_fifo_message_has_group_and_deduplication_id() -> None:
-    """The id removes duplicates; without a group, each message is a group of its own."""
+    """On a FIFO queue the id removes duplicates; without a group, each message is its own group."""
     alone, grouped = Outgoing(b"x", id="1"), Outgoing(b"x", id="2", group="g")
     assert entry(0, alone, fifo=True)["MessageGroupId"] == "1"
     made = entry(0, grouped, fifo=True)

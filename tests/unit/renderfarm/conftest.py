@@ -1,4 +1,4 @@
-"""A clock that only sleeping moves, and farms that live by it."""
+"""A clock that only `sleep` moves, and farms that use it."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ if TYPE_CHECKING:
 
 
 class Clock:
-    """Time for tests: `sleep` passes it at once and remembers."""
+    """A clock for tests: `sleep` moves it at once and records the pause."""
 
     def __init__(self) -> None:
         self.now = 1_000.0
         self.slept: list[float] = []
 
     def __call__(self) -> float:
-        """Seconds, as `time.monotonic` gives them."""
+        """Return the time in seconds, like `time.monotonic`."""
         return self.now
 
     def sleep(self, seconds: float) -> None:
-        """Let time pass."""
+        """Move the clock and record the pause."""
         self.slept.append(seconds)
         self.now += seconds
 
 
 @pytest.fixture
 def clock() -> Clock:
-    """Time that stands still."""
+    """A clock that has not been moved yet."""
     return Clock()
 
 
 @pytest.fixture
 def connect(clock: Clock) -> Callable[..., Farm]:
-    """Make a Farm on a transport, by the test's clock and without jitter."""
+    """Make a Farm on a transport, with the test's clock and without jitter."""
 
     def make(transport: httpx.BaseTransport, **settings: float) -> Farm:
         return Farm(
@@ -56,12 +56,12 @@ def connect(clock: Clock) -> Callable[..., Farm]:
 
 @pytest.fixture
 def fake() -> FakeFarm:
-    """Give a farm without trouble."""
+    """A fake farm that answers every call."""
     return FakeFarm()
 
 
 @pytest.fixture
 def farm(connect: Callable[..., Farm], fake: FakeFarm) -> Farm:
-    """Give a client of `fake`."""
+    """A client of `fake`."""
     made: Farm = connect(fake)
     return made

@@ -1,4 +1,4 @@
-"""Where the farm is found."""
+"""Addresses: where the SDK finds the farm."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_arguments_come_first(folder: Path) -> None:
-    """What is passed wins over the environment, which wins over the farm in this folder."""
+    """Arguments win over the environment, and the environment wins over the farm in this folder."""
     (folder / "var" / "farm.json").write_text(json.dumps(HERE))
     environ = {"RENDERFARM_URL": "http://env", "RENDERFARM_API_KEY": "rf_env"}
     assert find("http://arg/", "rf_arg", environ) == Address("http://arg", "rf_arg")
@@ -43,7 +43,7 @@ def test_another_folder_can_be_named(folder: Path) -> None:
 
 
 def test_the_key_of_this_folder_stays_here(folder: Path) -> None:
-    """A URL from elsewhere is never given the local farm's key."""
+    """A URL from an argument or the environment is never used with the local farm's key."""
     (folder / "var" / "farm.json").write_text(json.dumps(HERE))
     with pytest.raises(FarmNotFound, match="RENDERFARM_API_KEY"):
         find("http://elsewhere", None, {})
@@ -51,7 +51,7 @@ def test_the_key_of_this_folder_stays_here(folder: Path) -> None:
 
 @pytest.mark.usefixtures("folder")
 def test_no_farm_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without any farm the error names the variable and the command that help."""
+    """Without any farm, the error names the variable to set and the command to run."""
     monkeypatch.delenv("RENDERFARM_URL", raising=False)
     with pytest.raises(FarmNotFound, match=r"RENDERFARM_URL.*renderfarm up"):
         Farm()
@@ -59,14 +59,14 @@ def test_no_farm_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("text", ["", "[]", '{"url": "http://x"}'])
 def test_a_broken_file_is_named(folder: Path, text: str) -> None:
-    """A farm.json that cannot be read is said to be so, by its path."""
+    """The error for an unreadable farm.json names its path."""
     (folder / "var" / "farm.json").write_text(text)
     with pytest.raises(FarmNotFound, match=r"farm\.json"):
         find(None, None, {})
 
 
 def test_a_url_needs_its_scheme() -> None:
-    """A host without http:// is refused at once, not at the first call."""
+    """A host without http:// is refused when the client is made, not at the first call."""
     with pytest.raises(FarmNotFound, match="http://"):
         find("localhost:8000", "rf_x", {})
 

@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 
 
 async def at_once(_: float) -> None:
-    """Do not sleep."""
+    """Return at once."""
 
 
 def use(fake: FakeFarm) -> AsyncFarm:
-    """Give a client that does not sleep."""
+    """Return a client that does not sleep."""
     return AsyncFarm(transport=fake, sleep=at_once)
 
 
 def run(story: Awaitable[Any]) -> None:
-    """Run a test's coroutine to its end, within a bound."""
+    """Run a test's coroutine to its end, with a time limit."""
 
     async def bounded() -> None:
         await asyncio.wait_for(story, 30)
@@ -59,7 +59,7 @@ def test_it_does_what_farm_does(tmp_path: Path) -> None:
 
 
 def test_as_completed_gives_each_once() -> None:
-    """Every job comes back once, failed ones too."""
+    """`as_completed` yields every job once, failed jobs too."""
 
     async def story() -> None:
         fake = FakeFarm()
@@ -74,7 +74,7 @@ def test_as_completed_gives_each_once() -> None:
 
 
 def test_trouble_is_the_same() -> None:
-    """Retries never submit twice, and a failed job raises."""
+    """A retry never submits a job twice, and waiting for a failed job raises JobFailed."""
 
     async def story() -> None:
         fake = FakeFarm()
@@ -92,7 +92,7 @@ def test_trouble_is_the_same() -> None:
 
 
 def test_many_renders_at_once() -> None:
-    """One client serves many tasks."""
+    """Many tasks can use one client at the same time."""
 
     async def story() -> None:
         async with use(FakeFarm()) as farm:

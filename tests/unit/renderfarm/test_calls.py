@@ -1,4 +1,4 @@
-"""Requests and answers, without a network."""
+"""Calls of the HTTP contract: requests and answers, without a network."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def refused(status: int, body: object = None, **headers: str) -> errors.ApiError:
-    """Give the error of an answer with this status."""
+    """Return the error of an answer with this status."""
     names = {name.replace("_", "-"): value for name, value in headers.items()}
     return _calls.problem(Answer(status, names, json.dumps(body).encode()), NOW)
 
 
 def test_submit_leaves_out_what_is_none() -> None:
-    """A field that is None is not sent, so the model's default holds."""
+    """A field that is None is not sent, so the farm uses the model's default."""
     request = _calls.submit({"prompt": "a", "seed": None, "width": 64}, "key").request
     assert json.loads(request.content or b"") == {"prompt": "a", "width": 64}
     assert request.headers["Idempotency-Key"] == "key"
 
 
 def test_each_submission_has_its_own_key() -> None:
-    """Two submissions of the same request are two jobs: their drawn keys differ."""
+    """Two submissions of the same request are two jobs, because each has a new idempotency key."""
     first, second = (_calls.submit({"prompt": "a"}).request.headers for _ in range(2))
     assert first["Idempotency-Key"] != second["Idempotency-Key"]
 
 
 def test_values_json_has_no_form_for_are_named() -> None:
-    """NaN, infinities and objects are refused before they are sent, each by its field."""
+    """NaN, infinities and objects are refused before sending; the error names each field."""
     body = {"prompt": "a", "guidance_scale": math.nan, "strength": math.inf, "metadata": {1j: 2}}
     with pytest.raises(errors.InvalidRequest) as caught:
         _calls.submit(body)
@@ -47,7 +47,7 @@ def test_values_json_has_no_form_for_are_named() -> None:
 
 
 def test_many_are_sent_by_the_thousand() -> None:
-    """2,001 prompts go as three batches, in order, with a key each."""
+    """2,001 prompts become three batches, in order, each with its own idempotency key."""
     calls = list(_calls.submit_many(str(n) for n in range(2_001)))
     sent = [json.loads(call.request.content or b"")["jobs"] for call in calls]
     assert [len(jobs) for jobs in sent] == [1_000, 1_000, 1]
@@ -63,25 +63,25 @@ def test_job_ids_cannot_lead_elsewhere() -> None:
 
 
 def test_held_answers_may_take_longer() -> None:
-    """A call that asks the farm to wait gives the answer more time than the wait."""
+    """The timeout of a long poll is longer than the wait that it asks for."""
     request = _calls.job("1", 20).request
     assert request.params == {"wait": 20}
     assert (request.timeout_s or 0) > 20
 
 
 def test_listing_ends_at_its_limit() -> None:
-    """A listing asks for no more than it needs, and takes no more than its limit."""
+    """A listing requests only the jobs that it needs, and returns at most `limit`."""
     listing = _calls.Listing(None, None, 101)
     queued = Job.from_json({"id": "1", "status": "queued"})
-    asked = []
+    limits = []
     while call := listing.next_call():
-        asked.append(call.request.params["limit"])
+        limits.append(call.request.params["limit"])
         listing.take(_calls.Page((queued,) * 100, "more"))
-    assert asked == [100, 1]
+    assert limits == [100, 1]
 
 
 def test_unknown_states_are_a_mistake() -> None:
-    """Listing by a state that does not exist raises, and is not an empty list."""
+    """Listing by an unknown state raises ValueError and does not return an empty list."""
     with pytest.raises(ValueError, match="finished"):
         _calls.Listing("finished", None, None)
 
@@ -102,12 +102,12 @@ def test_unknown_states_are_a_mistake() -> None:
     ],
 )
 def test_statuses_become_errors(status: int, kind: type[errors.ApiError]) -> None:
-    """Each HTTP status is the error whose handling it asks for."""
+    """Each HTTP status becomes its own error class."""
     assert type(refused(status, {"code": "c", "detail": "d"})) is kind
 
 
 def test_problem_names_each_field() -> None:
-    """The text of a 422 holds the detail, the code, and each bad field with its reason."""
+    """The text of a 422 contains the detail, the code, and each bad field with its reason."""
     fields = [{"field": "width", "message": "odd"}, {"field": "seed", "message": "low"}]
     error = refused(422, {"code": "invalid_request", "detail": "no", "fields": fields})
     assert error.fields == (errors.FieldError("width", "odd"), errors.FieldError("seed", "low"))
@@ -115,7 +115,7 @@ def test_problem_names_each_field() -> None:
 
 
 def test_nothing_is_said_twice() -> None:
-    """A detail that tells the one bad field already is not followed by the same again."""
+    """A field's reason that the detail already contains is not repeated."""
     fields = [{"field": "width", "message": "must be even"}]
     error = refused(422, {"code": "c", "detail": "width must be even", "fields": fields})
     assert str(error) == "width must be even (422 c)"
@@ -123,7 +123,7 @@ def test_nothing_is_said_twice() -> None:
 
 @pytest.mark.parametrize("body", [b"<html>Bad Gateway</html>", b"[1]", b'{"fields": 7}', b"\xff"])
 def test_foreign_error_pages_are_understood(body: bytes) -> None:
-    """An error page of a proxy, or a strange problem, still is the error of its status."""
+    """A proxy's error page or a malformed problem document becomes the error of its status."""
     error = _calls.problem(Answer(502, {}, body), NOW)
     assert isinstance(error, errors.ServerError)
     assert error.status == 502
@@ -143,18 +143,18 @@ def test_foreign_error_pages_are_understood(body: bytes) -> None:
     ],
 )
 def test_retry_after_in_both_forms(value: str, seconds: float | None) -> None:
-    """Retry-After is read as seconds or as a date, and nonsense is as if it were not there."""
+    """Retry-After is read as seconds or as a date; any other value is ignored."""
     assert refused(429, retry_after=value).retry_after_s == seconds
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b'{"id": "1"}', b'{"jobs": 3}'])
 def test_an_answer_that_is_no_job_is_named(body: bytes) -> None:
-    """A 200 that is no farm's answer raises BadAnswer with the URL and how the answer starts."""
+    """A 200 from no farm raises BadAnswer, with the URL and the start of the body."""
     with pytest.raises(errors.BadAnswer, match="/v1/jobs/1"):
         _calls.job("1").read(Answer(200, {}, body))
 
 
 def test_redirects_are_not_followed_with_the_key() -> None:
-    """A redirect raises, saying where to, because the key must not go there unasked."""
+    """A redirect raises BadAnswer and names its target: the key must not be sent there."""
     with pytest.raises(errors.BadAnswer, match="https://farm"):
         _calls.job("1").read(Answer(301, {"location": "https://farm"}, b""))

@@ -16,7 +16,7 @@ DOCS = Path(__file__).parents[3] / "docs"
 
 
 def blocks(page: str) -> list[str]:
-    """Give the Python blocks of a page."""
+    """Return the Python blocks of a page."""
     return re.findall(r"```python\n(.*?)```", (DOCS / page).read_text(), re.DOTALL)
 
 
@@ -28,7 +28,7 @@ EXTRAS = blocks("howto/use-loras-and-controlnets.md")
 
 @pytest.mark.parametrize("code", [*SDK, *PICTURES, *EXTRAS, WEBHOOKS[0], WEBHOOKS[-1]])
 def test_examples_run(code: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Each example runs to its end as it is printed, on a fake farm where it needs one."""
+    """Each example runs to its end unchanged, with a fake farm if it needs one."""
     monkeypatch.chdir(tmp_path)
     for name in ("cat.png", "edges.png"):
         Path(name).write_bytes(b"pixels")

@@ -1,4 +1,4 @@
-"""The event stream: bytes in, events out."""
+"""Server-sent events: bytes in, events out."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ MESSAGES = [
 
 
 def say(name: str, **data: object) -> bytes:
-    """Write one message of a stream."""
+    """Return one message of a stream."""
     return f"event: {name}\ndata: {json.dumps(data)}\n\n".encode()
 
 
 def follow() -> Follow:
-    """Follow a queued job, without a clock."""
+    """Follow a queued job, with a clock that stands still."""
     return Follow(JOB, 60, Policy(clock=lambda: 0.0))
 
 
 @given(st.lists(st.integers(0, len(STREAM)), max_size=8))
 def test_chunks_may_be_cut_anywhere(cuts: list[int]) -> None:
-    """The messages are the same however the bytes are cut, also inside a character."""
+    """The messages are the same wherever the bytes are cut, also inside a character."""
     parser = SseParser()
     edges = [0, *sorted(cuts), len(STREAM)]
     chunks = [STREAM[start:end] for start, end in itertools.pairwise(edges)]
@@ -56,7 +56,7 @@ def test_chunks_may_be_cut_anywhere(cuts: list[int]) -> None:
 
 
 def test_events_are_typed() -> None:
-    """States carry the job, progress its steps and preview; what is not known is passed over."""
+    """States carry the job, progress its steps and preview; unknown messages are ignored."""
     following = follow()
     chunk = say("state", id="1", status="running") + say("mood", x=1)
     chunk += say("progress", step=1, steps=4, preview="data:image/png;base64,eHl6")
@@ -68,13 +68,13 @@ def test_events_are_typed() -> None:
 
 @pytest.mark.parametrize("url", ["", "data:,x", "https://a/b.png", "data:image/png;base64,?", 7])
 def test_a_preview_that_is_none_is_a_bad_answer(url: object) -> None:
-    """What cannot be read as a picture is named, not passed on."""
+    """A preview that is not a picture raises BadAnswer."""
     with pytest.raises(BadAnswer):
         list(follow().feed(say("progress", step=1, steps=4, preview=url)))
 
 
 def test_previews_are_pictures(tmp_path: Path) -> None:
-    """A preview is there in every form that an image is."""
+    """A preview offers `bytes`, `save` and `pil`, like an image."""
     with Farm("http://farm", api_key="rf_x", transport=FakeFarm()) as farm:
         events = list(farm.submit("a", width=64, height=128, num_inference_steps=4).events())
     (preview, *_) = [e.preview for e in events if isinstance(e, ProgressEvent)]
@@ -84,7 +84,7 @@ def test_previews_are_pictures(tmp_path: Path) -> None:
 
 
 def test_repeats_are_left_out() -> None:
-    """What a new connection says again is not an event; another attempt's state is one."""
+    """A state that a new connection repeats is not an event; the state of another attempt is."""
     following = follow()
     again = say("state", status="running", attempt=1) + say("progress", step=1, steps=4)
     assert len(list(following.feed(again))) == 2
@@ -94,7 +94,7 @@ def test_repeats_are_left_out() -> None:
 
 
 def test_it_is_done_with_the_final_state() -> None:
-    """Only a final state ends it."""
+    """Following ends only with a final state."""
     following = follow()
     list(following.feed(say("state", status="running")))
     assert not following.done
@@ -103,7 +103,7 @@ def test_it_is_done_with_the_final_state() -> None:
 
 
 def test_the_last_id_is_sent_on() -> None:
-    """A new connection says from where to go on, and forgets half a message."""
+    """A new connection sends Last-Event-ID, and drops an incomplete message."""
     following = follow()
     list(following.feed(b"id: 12\n" + say("progress", step=1, steps=4) + b"data: half"))
     following.pause_s()
@@ -113,6 +113,6 @@ def test_the_last_id_is_sent_on() -> None:
 
 @pytest.mark.parametrize("data", ["", "[]", "{", '{"status": "paused"}'])
 def test_events_that_cannot_be_read_are_named(data: str) -> None:
-    """An event that is none of a farm's raises BadAnswer."""
+    """An event that no farm sends raises BadAnswer."""
     with pytest.raises(BadAnswer):
         list(follow().feed(f"event: state\ndata: {data}\n\n".encode()))

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def test_render_gives_a_picture(farm: Farm, fake: FakeFarm, tmp_path: Path) -> None:
-    """One line renders, and the saved file is the picture that was asked for."""
+    """`render` and `save` write the requested picture to a file."""
     path = farm.render("a red circle", width=64, height=128, seed=7).save(tmp_path / "circle.png")
     assert PIL.Image.open(path).size == (64, 128)
     assert fake.requests == ({"prompt": "a red circle", "width": 64, "height": 128, "seed": 7},)
@@ -30,7 +30,7 @@ def test_render_gives_a_picture(farm: Farm, fake: FakeFarm, tmp_path: Path) -> N
 
 
 def test_an_image_is_itself_in_every_form(farm: Farm) -> None:
-    """`bytes()`, `pil()` and the properties of an image speak of one picture."""
+    """`bytes()`, `pil()` and the properties of an image describe the same picture."""
     image = farm.render("a", seed=3)
     opened = image.pil()
     assert opened.tobytes() == PIL.Image.open(io.BytesIO(image.bytes())).tobytes()
@@ -39,7 +39,7 @@ def test_an_image_is_itself_in_every_form(farm: Farm) -> None:
 
 
 def test_saving_replaces_a_file_whole(farm: Farm, tmp_path: Path) -> None:
-    """Who is reading the old file reads it to its end, since the new one takes its place whole."""
+    """A new file replaces the old one atomically: an open reader still reads the old one whole."""
     path = tmp_path / "a.png"
     path.write_bytes(b"old")
     with path.open("rb") as reader:
@@ -49,24 +49,24 @@ def test_saving_replaces_a_file_whole(farm: Farm, tmp_path: Path) -> None:
 
 
 def test_saving_needs_its_folder(farm: Farm, tmp_path: Path) -> None:
-    """A missing folder is named, and not made."""
+    """The error for a missing folder names it, and the folder is not created."""
     with pytest.raises(FileNotFoundError, match="no folder"):
         farm.render("a").save(tmp_path / "deep" / "a.png")
     assert list(tmp_path.iterdir()) == []
 
 
 class Storage(httpx.BaseTransport):
-    """The fake farm, behind storage whose downloads a test decides."""
+    """The fake farm, with storage whose downloads the test decides."""
 
     def __init__(self, answers: list[httpx.Response]) -> None:
         self.fake = FakeFarm()
         self.answers = answers
-        self.asked: list[httpx.Request] = []
+        self.downloads: list[httpx.Request] = []
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """Answer downloads from the list while it lasts."""
+        """Answer downloads from the list, then from the fake farm."""
         if request.url.path.startswith("/files/"):
-            self.asked.append(request)
+            self.downloads.append(request)
             if self.answers:
                 return self.answers.pop(0)
         return self.fake.handle_request(request)
@@ -76,16 +76,16 @@ def test_the_key_stays_with_the_farm(connect: Callable[..., Farm]) -> None:
     """A download carries the URL's signature and never the API key."""
     storage = Storage([])
     connect(storage).render("a").bytes()
-    (request,) = storage.asked
+    (request,) = storage.downloads
     assert "authorization" not in request.headers
     assert request.url.params["signature"] == "fake"
 
 
 def test_an_expired_url_is_renewed(connect: Callable[..., Farm]) -> None:
-    """A signed URL that ran out is replaced by reading the job again."""
+    """An expired presigned URL is renewed by reading the job again."""
     storage = Storage([httpx.Response(403, text="<Error>expired</Error>")])
     assert connect(storage).render("a").bytes().startswith(b"\x89PNG")
-    assert len(storage.asked) == 2
+    assert len(storage.downloads) == 2
 
 
 def test_a_redirect_to_the_file_is_followed(connect: Callable[..., Farm]) -> None:
@@ -93,11 +93,11 @@ def test_a_redirect_to_the_file_is_followed(connect: Callable[..., Farm]) -> Non
     away = httpx.Response(302, headers={"Location": "/files/../files/gone"})
     storage = Storage([away, httpx.Response(200, content=b"not it")])
     assert connect(storage).render("a").bytes().startswith(b"\x89PNG")
-    assert storage.asked[1].url.path == "/files/gone"
+    assert storage.downloads[1].url.path == "/files/gone"
 
 
 def test_a_changed_file_is_not_given(connect: Callable[..., Farm], tmp_path: Path) -> None:
-    """Bytes with another SHA-256 are fetched again, then refused; no file remains."""
+    """Bytes with another SHA-256 are downloaded again, then refused; no file remains."""
     image = connect(Storage([httpx.Response(200, content=b"cut") for _ in range(3)])).render("a")
     with pytest.raises(DownloadError, match="SHA-256"):
         image.save(tmp_path / "a.png")

@@ -1,4 +1,4 @@
-"""The package as its users meet it."""
+"""The public package: its imports, names and errors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from renderfarm.types import Job
 
 
 def test_words_cost_no_http() -> None:
-    """Importing the shared words loads neither httpx nor anything else from outside."""
+    """Importing types and webhooks loads neither httpx nor another third-party package."""
     code = (
         "import sys, renderfarm, renderfarm.types, renderfarm.webhooks\n"
         "outside = {name.partition('.')[0] for name in sys.modules} - sys.stdlib_module_names\n"
@@ -24,7 +24,7 @@ def test_words_cost_no_http() -> None:
 
 
 def test_every_public_name_is_there() -> None:
-    """Each name of `__all__` can be imported, and a wrong one is an AttributeError."""
+    """Each name of `__all__` can be imported; an unknown name raises AttributeError."""
     assert all(getattr(renderfarm, name) for name in renderfarm.__all__)
     with pytest.raises(AttributeError, match="Fram"):
         renderfarm.Fram  # noqa: B018
@@ -39,7 +39,7 @@ def test_errors_are_one_tree() -> None:
 
 
 def test_errors_travel_between_processes() -> None:
-    """Errors survive pickling with what they carry, as task queues need it."""
+    """Errors keep their fields through pickling, which task queues need."""
     job = Job.from_json({"id": "1", "status": "failed", "error": {"code": "c", "message": "m"}})
     refused = errors.InvalidRequest(422, "c", "d", (errors.FieldError("width", "odd"),))
     for error in (refused, errors.JobFailed(job), errors.WaitTimeout(job, 3.0)):

@@ -1,4 +1,4 @@
-"""The page on webhooks: its receivers run, in the frameworks that they are for."""
+"""The page on webhooks: each receiver runs in its framework."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ def receiver(framework: str, **given: object) -> dict[str, Any]:
 
 
 def headers(secret: str = SECRET) -> dict[str, str]:
-    """Those of a delivery that was signed just now."""
+    """Return the headers of a delivery that was just signed."""
     return sign(BODY, "msg_1", int(time.time()), secret)
 
 
 def test_the_fastapi_receiver_receives(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It takes a signed delivery, and answers 400 to a changed one and to a stranger's."""
+    """It accepts a signed delivery, and answers 400 to a changed or wrongly signed one."""
     monkeypatch.setenv("WEBHOOK_SECRET", SECRET)
     client = TestClient(receiver("fastapi")["app"])
     assert client.post("/renderfarm", content=BODY, headers=headers()).status_code == 204
@@ -58,7 +58,7 @@ def test_the_fastapi_receiver_receives(
 
 
 def test_the_flask_receiver_receives(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It takes a signed delivery, hands it on, and answers 400 to forged ones."""
+    """It accepts a signed delivery, passes it on, and answers 400 to forged ones."""
     monkeypatch.setenv("WEBHOOK_SECRET", SECRET)
     later: list[Any] = []
     client = receiver("flask", queue_for_later=later.append)["app"].test_client()
@@ -69,7 +69,7 @@ def test_the_flask_receiver_receives(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_django_receiver_receives() -> None:
-    """It takes a signed delivery despite CSRF protection, and refuses changed ones and GETs."""
+    """It accepts a signed delivery despite CSRF protection, and refuses changed ones and GETs."""
     from django.conf import settings  # noqa: PLC0415
     from django.test import Client  # noqa: PLC0415
     from django.urls import path  # noqa: PLC0415

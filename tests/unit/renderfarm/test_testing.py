@@ -1,4 +1,4 @@
-"""The fake farm keeps the contract, so that a test against it means something."""
+"""The fake farm follows the HTTP contract, so tests with it are meaningful."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_it_refuses_what_a_farm_refuses(
     fields: dict[str, Any],
     named: str,
 ) -> None:
-    """Each bad field is named, in a batch with its place, and nothing of the batch is kept."""
+    """Each bad field is named with its index in the batch, and no job of the batch is accepted."""
     fake = FakeFarm()
     with pytest.raises(InvalidRequest) as caught:
         connect(fake).submit_many(["good", fields])  # type: ignore[list-item]
@@ -57,7 +57,7 @@ def test_it_refuses_what_a_farm_refuses(
 
 
 def test_it_speaks_http() -> None:
-    """Without the SDK it answers 401, 400 and 404 as a farm does."""
+    """Without the SDK it answers 401, 400 and 404 like a farm."""
     with httpx.Client(transport=FakeFarm(), base_url="http://farm.test") as client:
         assert client.get("/v1/models").status_code == 401
         client.headers["Authorization"] = "Bearer rf_x"
@@ -68,7 +68,7 @@ def test_it_speaks_http() -> None:
 
 
 def test_held_jobs_move_when_told(connect: Callable[..., Farm]) -> None:
-    """A held job goes through its states as the test says."""
+    """A held job changes its state only when the test advances it."""
     fake = FakeFarm(held=True)
     job = connect(fake).submit("a", num_inference_steps=2)
     seen = []
@@ -80,7 +80,7 @@ def test_held_jobs_move_when_told(connect: Callable[..., Farm]) -> None:
 
 
 def test_pictures_are_real() -> None:
-    """A picture opens in Pillow in its size, is one colour, and differs by prompt and seed."""
+    """A picture opens in Pillow with its size and one colour, which depends on prompt and seed."""
     image = PIL.Image.open(io.BytesIO(png(64, 96, "a", 1)))
     image.load()
     assert (image.size, image.mode) == ((64, 96), "RGB")

@@ -1,4 +1,4 @@
-"""Both clients over a real socket, with a server that breaks off."""
+"""Both clients over a real socket, with a server that breaks connections."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ Play = Callable[[BaseHTTPRequestHandler], None]
 
 
 class Server:
-    """Plays one scene for each request, in order, on a loopback port, and keeps what was asked."""
+    """Plays one scene for each request, in order, on a loopback port, and records the requests."""
 
     def __init__(self) -> None:
         self.scenes: list[Play] = []
-        self.asked: list[tuple[str, dict[str, str]]] = []
+        self.requests: list[tuple[str, dict[str, str]]] = []
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 self.rfile.read(int(self.headers.get("Content-Length", 0)))
-                outer.asked.append((self.path, {k.lower(): v for k, v in self.headers.items()}))
+                outer.requests.append((self.path, {k.lower(): v for k, v in self.headers.items()}))
                 outer.scenes.pop(0)(self)
                 self.close_connection = True
 
             do_POST = do_GET  # noqa: N815 - the name that http.server calls
 
             def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-                """Keep the tests quiet."""
+                """Print nothing."""
 
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._http.server_port}"
@@ -63,12 +63,12 @@ def answer(status: int, body: object, **headers: str) -> Play:
 
 
 def hang_up(to: BaseHTTPRequestHandler) -> None:
-    """Close the connection without a word."""
+    """Close the connection without an answer."""
     to.wfile.flush()
 
 
 def cut(to: BaseHTTPRequestHandler) -> None:
-    """Promise more bytes than come."""
+    """Announce more bytes than are sent."""
     to.send_response(200)
     to.send_header("Content-Length", "1000")
     to.end_headers()
@@ -90,7 +90,7 @@ def stream(*messages: tuple[str, Mapping[str, object]]) -> Play:
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    """Give a server without scenes."""
+    """A server without scenes."""
     server = Server()
     yield server
     server.stop()
@@ -107,30 +107,30 @@ BROKEN_STREAM = [
 
 
 def patient(server: Server) -> Farm:
-    """Give a client that does not sleep."""
+    """Return a client that does not sleep."""
     return Farm(server.url, "rf_x", sleep=lambda _: None)
 
 
 def test_broken_connections_are_retried(server: Server) -> None:
-    """A closed connection and a body cut short are tried again, with the same idempotency key."""
+    """A closed connection and a truncated body are retried with the same idempotency key."""
     server.scenes = [hang_up, cut, answer(503, {}), answer(202, QUEUED)]
     with patient(server) as farm:
         assert farm.submit("a").id == "1"
-    assert len({headers["idempotency-key"] for _, headers in server.asked}) == 1
-    assert {headers["authorization"] for _, headers in server.asked} == {"Bearer rf_x"}
-    assert len(server.asked) == 4
+    assert len({headers["idempotency-key"] for _, headers in server.requests}) == 1
+    assert {headers["authorization"] for _, headers in server.requests} == {"Bearer rf_x"}
+    assert len(server.requests) == 4
 
 
 def test_waits_are_held_by_the_farm(server: Server) -> None:
-    """A wait asks the farm to hold its answer, for no longer than what is left."""
+    """A wait asks the farm to hold its answer, at most for the remaining time."""
     server.scenes = [answer(202, QUEUED), answer(200, QUEUED), answer(200, DONE)]
     with patient(server) as farm:
         farm.submit("a").wait(timeout=7)
-    assert [path for path, _ in server.asked[1:]] == ["/v1/jobs/1?wait=7"] * 2
+    assert [path for path, _ in server.requests[1:]] == ["/v1/jobs/1?wait=7"] * 2
 
 
 def test_events_go_on_after_a_break(server: Server) -> None:
-    """A stream that breaks off is opened again until the final state, and repeats nothing."""
+    """A broken event stream is opened again until the final state, and no event is repeated."""
     server.scenes = [answer(200, QUEUED), *BROKEN_STREAM]
     with patient(server) as farm:
         events = list(farm.job("1").events())
@@ -145,7 +145,7 @@ def test_events_go_on_after_a_break(server: Server) -> None:
 
 
 def test_the_awaiting_client_does_the_same(server: Server) -> None:
-    """`AsyncFarm` rides out the same breaks over the same wire."""
+    """`AsyncFarm` survives the same broken connections."""
 
     async def use() -> int:
         async with AsyncFarm(server.url, "rf_x", sleep=lambda _: asyncio.sleep(0)) as farm:
@@ -157,7 +157,7 @@ def test_the_awaiting_client_does_the_same(server: Server) -> None:
 
 
 def test_a_dead_address_is_named() -> None:
-    """When nobody listens the error says where, and keeps the cause."""
+    """If no server listens, the error names the address and keeps the cause."""
     quiet = Server()
     quiet.stop()
     with (
@@ -169,8 +169,8 @@ def test_a_dead_address_is_named() -> None:
 
 
 def test_the_key_is_not_taken_elsewhere(server: Server) -> None:
-    """The API's redirects are not followed: the key is sent once, to the URL that was given."""
+    """Redirects of the API are not followed: the key is sent only to the given URL."""
     server.scenes = [answer(307, {}, Location="/elsewhere")]
     with patient(server) as farm, pytest.raises(BadAnswer, match="/elsewhere"):
         farm.submit("a")
-    assert len(server.asked) == 1
+    assert len(server.requests) == 1

@@ -1,4 +1,4 @@
-"""What the SDK reads out of the farm's JSON."""
+"""Types: reading the farm's JSON."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ JOB = {
 
 
 def test_final_states_are_four() -> None:
-    """Exactly the four states that nothing leaves are final."""
+    """Exactly four states are final."""
     assert {status for status in Status if status.final} == FINAL
     assert {"succeeded", "failed", "cancelled", "expired"} == FINAL
 
 
 def test_job_reads_the_contract() -> None:
-    """Every field of the contract's job arrives, times with their zone."""
+    """Every field of the contract's job is read, times with their time zone."""
     job = Job.from_json(JOB)
     assert job.status is Status.SUCCEEDED
     assert job.done
@@ -66,20 +66,20 @@ def test_unknown_fields_are_left_out() -> None:
 
 
 def test_only_id_and_status_are_needed() -> None:
-    """A snapshot that holds next to nothing is still a job, with what is missing left empty."""
+    """A snapshot with only id and status is a job with empty fields."""
     job = Job.from_json({"id": "1", "status": "queued"})
     assert (job.images, job.request, job.timings.queued_s, job.done) == ((), {}, None, False)
 
 
 @pytest.mark.parametrize("data", [JOB | {"status": "paused"}, JOB | {"created_at": "soon"}])
 def test_nonsense_is_refused(data: dict[str, object]) -> None:
-    """A state or time that cannot be read raises ValueError instead of passing for something."""
+    """An unknown state or an unreadable time raises ValueError."""
     with pytest.raises(ValueError, match=r"paused|soon"):
         Job.from_json(data)
 
 
 def test_model_reads_its_limits() -> None:
-    """A model comes with its limits and schedulers."""
+    """A model is read with its limits and schedulers."""
     limits = {
         "min_width": 64,
         "max_width": 512,

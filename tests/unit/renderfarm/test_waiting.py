@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def test_waiting_raises_how_it_ended(farm: Farm, fake: FakeFarm) -> None:
-    """A job that failed, was cancelled or expired raises so, with the job and its reason."""
+    """Waiting for a failed, cancelled or expired job raises its error, with job and reason."""
     fake.fail_next("out_of_memory", "too large")
     with pytest.raises(JobFailed, match="too large") as failed:
         farm.render("a")
@@ -42,7 +42,7 @@ def test_waiting_raises_how_it_ended(farm: Farm, fake: FakeFarm) -> None:
 
 
 def test_waiting_is_bounded(connect: Callable[..., Farm], clock: Clock) -> None:
-    """A job that does not end raises WaitTimeout on time, and can be waited for again."""
+    """A wait for a job that does not end raises WaitTimeout on time, and can be repeated."""
     fake = FakeFarm(held=True)
     job = connect(fake).submit("a")
     with pytest.raises(WaitTimeout) as caught:
@@ -54,14 +54,14 @@ def test_waiting_is_bounded(connect: Callable[..., Farm], clock: Clock) -> None:
 
 
 def test_waiting_has_a_default_bound(connect: Callable[..., Farm], clock: Clock) -> None:
-    """A wait that names no time takes the farm's."""
+    """A wait without a timeout uses the farm's `wait_s`."""
     with pytest.raises(WaitTimeout):
         connect(FakeFarm(held=True), wait_s=5).render("a")
     assert clock.now == pytest.approx(1_005)
 
 
 def test_a_look_is_a_wait_of_no_time(connect: Callable[..., Farm], clock: Clock) -> None:
-    """`wait(timeout=0)` asks once and does not sleep."""
+    """`wait(timeout=0)` sends one request and does not sleep."""
     fake = FakeFarm(held=True)
     job = connect(fake).submit("a")
     fake.advance(job.id)
@@ -71,7 +71,7 @@ def test_a_look_is_a_wait_of_no_time(connect: Callable[..., Farm], clock: Clock)
 
 
 def test_waiting_outlasts_a_restart(farm: Farm, fake: FakeFarm) -> None:
-    """A farm that is away for longer than the retries of a call does not end a wait."""
+    """A farm that is unavailable for longer than the retries of a call does not end a wait."""
     job = farm.submit("a")
     for _ in range(20):
         fake.disconnect_next()
@@ -79,17 +79,17 @@ def test_waiting_outlasts_a_restart(farm: Farm, fake: FakeFarm) -> None:
 
 
 def test_a_farm_that_never_returns_ends_a_wait(farm: Farm, fake: FakeFarm, clock: Clock) -> None:
-    """When the farm stays away, the wait ends within its time with what was in the way."""
+    """If the farm stays unavailable, the wait ends on time with the last connection error."""
     job = farm.submit("a")
     for _ in range(100):
         fake.disconnect_next()
-    with pytest.raises(TransportError, match="away"):
+    with pytest.raises(TransportError, match="the test broke this connection"):
         job.wait(timeout=60)
     assert clock.now <= 1_060
 
 
 def test_events_end_with_the_final_state(farm: Farm) -> None:
-    """Events tell each state and step in order, and renew the handle."""
+    """Events carry each state and step in order, and update the handle."""
     job = farm.submit("a", num_inference_steps=4)
     events = list(job.events())
     states = [each.job.status for each in events if isinstance(each, StateEvent)]
@@ -100,7 +100,7 @@ def test_events_end_with_the_final_state(farm: Farm) -> None:
 
 
 def test_events_are_bounded(connect: Callable[..., Farm]) -> None:
-    """Events of a job that does not end raise WaitTimeout, and repeat nothing meanwhile."""
+    """Events of a job that does not end raise WaitTimeout, and no event is repeated before."""
     events = connect(FakeFarm(held=True)).submit("a").events(timeout_s=30)
     assert next(events)
     with pytest.raises(WaitTimeout):
@@ -108,7 +108,7 @@ def test_events_are_bounded(connect: Callable[..., Farm]) -> None:
 
 
 def test_events_outlast_a_restart(farm: Farm, fake: FakeFarm) -> None:
-    """Connections that fail are made again; a refusal that cannot be mended is raised."""
+    """A failed connection is opened again; a final refusal is raised."""
     job = farm.submit("a")
     for _ in range(10):
         fake.disconnect_next()
@@ -120,7 +120,7 @@ def test_events_outlast_a_restart(farm: Farm, fake: FakeFarm) -> None:
 
 
 def test_as_completed_gives_each_once(farm: Farm, fake: FakeFarm) -> None:
-    """Every job comes back once, those that failed too."""
+    """`as_completed` yields every job once, failed jobs too."""
     fake.fail_next()
     jobs = farm.submit_many([f"prompt {n}" for n in range(130)])
     ended = list(farm.as_completed(jobs))
@@ -129,7 +129,7 @@ def test_as_completed_gives_each_once(farm: Farm, fake: FakeFarm) -> None:
 
 
 def test_as_completed_gives_what_ends_first(connect: Callable[..., Farm]) -> None:
-    """A job is given when it ends, though one submitted before it goes on."""
+    """`as_completed` yields a job when it ends, even if an earlier job continues."""
     fake = FakeFarm(held=True)
     farm = connect(fake)
     slow, quick = farm.submit_many(["slow", "quick"])
@@ -141,7 +141,7 @@ def test_as_completed_gives_what_ends_first(connect: Callable[..., Farm]) -> Non
 
 
 def test_as_completed_finds_old_jobs(connect: Callable[..., Farm]) -> None:
-    """A job far behind the newest ones is not missed."""
+    """`as_completed` finds a job that is far behind the newest ones."""
     fake = FakeFarm(held=True)
     farm = connect(fake)
     stuck, old = farm.submit_many(["stuck", "old"])
@@ -151,27 +151,27 @@ def test_as_completed_finds_old_jobs(connect: Callable[..., Farm]) -> None:
 
 
 def test_as_completed_asks_by_the_page(connect: Callable[..., Farm]) -> None:
-    """Hundreds of jobs that end together cost a few calls, and those known to be over none."""
+    """Hundreds of jobs that end together cost a few calls; jobs that are final cost none."""
     fake = FakeFarm(held=True)
-    asked: list[httpx.Request] = []
+    requests: list[httpx.Request] = []
 
     def count(request: httpx.Request) -> httpx.Response:
-        asked.append(request)
+        requests.append(request)
         return fake.handle_request(request)
 
     farm = connect(httpx.MockTransport(count))
     jobs = farm.submit_many([f"prompt {n}" for n in range(250)])
     for job in jobs:
         fake.finish(job.id)
-    asked.clear()
+    requests.clear()
     assert len(list(farm.as_completed(jobs))) == 250
-    assert len(asked) == 3
+    assert len(requests) == 3
     assert len(list(farm.as_completed(jobs))) == 250
-    assert len(asked) == 3
+    assert len(requests) == 3
 
 
 def test_as_completed_is_bounded(connect: Callable[..., Farm], clock: Clock) -> None:
-    """When jobs go on for longer than the time given, WaitTimeout says so, on time."""
+    """If jobs continue after `timeout_s`, WaitTimeout is raised on time."""
     farm = connect(FakeFarm(held=True))
     with pytest.raises(WaitTimeout):
         list(farm.as_completed(farm.submit_many(["a", "b"]), timeout_s=30))

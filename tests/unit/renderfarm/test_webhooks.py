@@ -26,7 +26,7 @@ BODY = json.dumps(
 
 
 def headers(*secrets: str, timestamp_s: int = NOW_S) -> dict[str, str]:
-    """Give the headers of a delivery of BODY."""
+    """Return the headers of a delivery of BODY."""
     return sign(BODY, "msg_1", timestamp_s, *(secrets or (SECRET,)))
 
 
@@ -37,7 +37,7 @@ def test_the_signature_is_the_published_one() -> None:
 
 
 def test_a_delivery_becomes_its_event() -> None:
-    """A good delivery gives its id, type, time and job."""
+    """A verified delivery has its id, type, time and job."""
     event = verify(BODY, headers(), SECRET, now_s=NOW_S)
     assert (event.id, event.type) == ("msg_1", "job.succeeded")
     assert event.timestamp == datetime(2026, 1, 1, tzinfo=UTC)
@@ -45,13 +45,13 @@ def test_a_delivery_becomes_its_event() -> None:
 
 
 def test_header_names_come_in_any_case() -> None:
-    """Frameworks write header names their own way."""
+    """Header names are accepted in any case, because frameworks differ."""
     shouted = {name.title(): value for name, value in headers().items()}
     assert verify(BODY.decode(), shouted, SECRET, now_s=NOW_S).id == "msg_1"
 
 
 def test_either_secret_is_good_while_they_change() -> None:
-    """A delivery signed with the old and the new secret passes with both, and with no third."""
+    """A delivery signed with the old and the new secret passes with both, and with no other."""
     both = headers(OTHER, SECRET)
     assert verify(BODY, both, SECRET, now_s=NOW_S)
     assert verify(BODY, both, OTHER, now_s=NOW_S)
@@ -61,7 +61,7 @@ def test_either_secret_is_good_while_they_change() -> None:
 
 @pytest.mark.parametrize("off_s", [-301, 301])
 def test_old_and_early_deliveries_are_refused(off_s: int) -> None:
-    """Five minutes either way are tolerated and no more, unless the caller says otherwise."""
+    """A clock may be five minutes off in either direction, unless the caller sets a tolerance."""
     stale = headers(timestamp_s=NOW_S + off_s)
     with pytest.raises(WebhookError, match="timestamp"):
         verify(BODY, stale, SECRET, now_s=NOW_S)
@@ -70,7 +70,7 @@ def test_old_and_early_deliveries_are_refused(off_s: int) -> None:
 
 @given(st.integers(0, len(BODY) - 1), st.integers(1, 255))
 def test_any_changed_byte_is_seen(index: int, flip: int) -> None:
-    """A body that differs in one byte does not verify."""
+    """A body with one changed byte is refused."""
     changed = bytearray(BODY)
     changed[index] ^= flip
     with pytest.raises(WebhookError, match="no signature"):
@@ -93,14 +93,14 @@ def test_any_changed_byte_is_seen(index: int, flip: int) -> None:
     ],
 )
 def test_changed_headers_are_refused(name: str, value: str) -> None:
-    """Id and time are signed too, and nonsense in any header is refused without a crash."""
+    """Id and time are signed too, and a malformed header raises WebhookError."""
     with pytest.raises(WebhookError):
         verify(BODY, headers() | {name: value}, SECRET, now_s=NOW_S)
 
 
 @pytest.mark.parametrize("name", ["webhook-id", "webhook-timestamp", "webhook-signature"])
 def test_missing_headers_are_named(name: str) -> None:
-    """A delivery without one of the headers is refused, naming it."""
+    """A delivery that lacks a header is refused, and the error names the header."""
     less = {key: value for key, value in headers().items() if key != name}
     with pytest.raises(WebhookError, match=name):
         verify(BODY, less, SECRET, now_s=NOW_S)
@@ -108,7 +108,7 @@ def test_missing_headers_are_named(name: str) -> None:
 
 @pytest.mark.parametrize("secret", ["", "whsec_", "whsec_no base64!", "whsec_é"])
 def test_bad_secrets_are_refused(secret: str) -> None:
-    """A secret that is none never signs and never verifies; an empty one least of all."""
+    """An invalid or empty secret neither signs nor verifies."""
     with pytest.raises(WebhookError, match="secret"):
         sign(BODY, "msg_1", NOW_S, secret)
     with pytest.raises(WebhookError, match="secret"):
@@ -120,13 +120,13 @@ def test_bad_secrets_are_refused(secret: str) -> None:
     [b"", b"[]", b"\xff", b'{"type": "job.succeeded", "timestamp": "2026-01-01", "data": {}}'],
 )
 def test_signed_nonsense_is_refused(body: bytes) -> None:
-    """A body that is signed but is no event raises WebhookError as well."""
+    """A signed body that is not an event raises WebhookError."""
     with pytest.raises(WebhookError, match="not an event"):
         verify(body, sign(body, "msg_1", NOW_S, SECRET), SECRET, now_s=NOW_S)
 
 
 def test_events_of_newer_kinds_pass() -> None:
-    """An event that is not about a job verifies, and says so when asked for its job."""
+    """An event of another kind verifies, but its `job` raises WebhookError."""
     body = b'{"type": "endpoint.disabled", "timestamp": "2026-01-01T00:00:00Z", "data": {"id": 1}}'
     event = verify(body, sign(body, "msg_1", NOW_S, SECRET), SECRET, now_s=NOW_S)
     assert event.data == {"id": 1}
@@ -135,7 +135,7 @@ def test_events_of_newer_kinds_pass() -> None:
 
 
 def test_the_official_library_agrees() -> None:
-    """The `standardwebhooks` package, where installed, verifies what we sign."""
+    """The `standardwebhooks` package, if installed, verifies our signatures."""
     official = pytest.importorskip("standardwebhooks")
     now_s = int(datetime.now(UTC).timestamp())
     assert official.Webhook(SECRET).verify(BODY, sign(BODY, "msg_1", now_s, SECRET))

@@ -1,4 +1,4 @@
-"""The commands that use a farm, against the SDK's fake one."""
+"""Client commands, with the SDK's fake farm."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Shell:
-    """Runs the command line on a fake farm."""
+    """Runs the command line with a fake farm."""
 
     def __init__(self, fake: FakeFarm) -> None:
         self.fake = fake
@@ -34,7 +34,7 @@ class Shell:
 
 @pytest.fixture
 def shell() -> Shell:
-    """Give a shell on a farm without trouble."""
+    """A shell with a farm that answers every call."""
     return Shell(FakeFarm())
 
 
@@ -45,7 +45,7 @@ def _plain(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_submit_saves_the_picture(shell: Shell, tmp_path: Path) -> None:
-    """Every field of a request has an option, and the picture lands where it was asked."""
+    """Every field of a request has an option, and the picture is saved under the given path."""
     path = tmp_path / "circle.png"
     words = (
         "submit 'a red circle' --model scenes --width 64 --height 72 --steps 4 --guidance-scale 3"
@@ -73,25 +73,25 @@ def test_submit_saves_the_picture(shell: Shell, tmp_path: Path) -> None:
 
 
 def test_several_pictures_are_numbered(shell: Shell, tmp_path: Path) -> None:
-    """NAME.png becomes NAME-1.png and so on when there are several."""
+    """Several pictures are saved as NAME-1.png, NAME-2.png and so on."""
     result = shell("submit", "a", "--num-images", "2", "-o", str(tmp_path / "a.b.png"))
     assert result.exit_code == 0
     assert sorted(each.name for each in tmp_path.iterdir()) == ["a.b-1.png", "a.b-2.png"]
 
 
 def test_without_a_file_the_urls_are_printed(shell: Shell) -> None:
-    """Without -o one finds the pictures by their URLs."""
+    """Without -o the URLs of the pictures are printed."""
     assert shell("submit", "a").stdout.startswith("http://renderfarm.test/files/")
 
 
 def test_no_wait_prints_the_id(shell: Shell) -> None:
-    """--no-wait leaves at once with the id, and nothing else, on stdout."""
+    """--no-wait prints only the id and returns at once."""
     assert shell("submit", "a", "--no-wait").stdout.split() == list(shell.fake.job_ids)
     assert shell("submit", "a", "--no-wait", "-o", "a.png").exit_code == 2
 
 
 def test_submit_speaks_json(shell: Shell) -> None:
-    """--json gives the whole job, with times in ISO 8601."""
+    """--json prints the whole job, with times in ISO 8601."""
     job = json.loads(shell("submit", "a", "--json").stdout)
     assert (job["status"], job["request"]["prompt"], len(job["images"])) == ("succeeded", "a", 1)
     assert job["created_at"] == "2026-01-01T00:00:01+00:00"
@@ -116,7 +116,7 @@ def test_numbers_that_are_none_are_named(shell: Shell, value: str) -> None:
 
 
 def test_a_failed_job_exits_1(shell: Shell, tmp_path: Path) -> None:
-    """A job that fails says why in one line, and leaves no file."""
+    """For a failed job the reason is printed in one line, and no file is left."""
     shell.fake.fail_next("out_of_memory", "too large")
     result = shell("submit", "a", "-o", str(tmp_path / "a.png"))
     assert result.exit_code == 1
@@ -126,14 +126,14 @@ def test_a_failed_job_exits_1(shell: Shell, tmp_path: Path) -> None:
 
 
 def test_a_missing_folder_is_found_before_rendering(shell: Shell, tmp_path: Path) -> None:
-    """Nothing is submitted when its picture could not be saved."""
+    """Nothing is submitted if the folder for its picture does not exist."""
     result = shell("submit", "a", "-o", str(tmp_path / "no" / "a.png"))
     assert (result.exit_code, shell.fake.requests) == (2, ())
     assert "no folder" in result.stderr
 
 
 def test_ctrl_c_tells_how_to_go_on(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ctrl-C while waiting leaves the job alone, and says its id and what to do with it."""
+    """Ctrl-C while waiting does not cancel the job, and prints its id and the next commands."""
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
@@ -147,7 +147,7 @@ def test_ctrl_c_tells_how_to_go_on(shell: Shell, monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_terminal_sees_the_steps(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a terminal a bar on stderr shows states and steps, and stdout stays clean."""
+    """On a terminal a bar on stderr shows states and steps; stdout has only the result."""
     monkeypatch.setenv("FORCE_COLOR", "1")
     result = shell("submit", "a", "--steps", "4")
     assert result.exit_code == 0
@@ -156,7 +156,7 @@ def test_a_terminal_sees_the_steps(shell: Shell, monkeypatch: pytest.MonkeyPatch
 
 
 def test_jobs_are_listed(shell: Shell) -> None:
-    """Lists have a line for each job, newest first, which --status, --model and --limit narrow."""
+    """`jobs` prints a line for each job, newest first; options filter them."""
     for prompt in ("first", "second"):
         shell("submit", prompt)
     header, newest, oldest = shell("jobs").stdout.splitlines()
@@ -169,7 +169,7 @@ def test_jobs_are_listed(shell: Shell) -> None:
 
 
 def test_prompts_cannot_draw_on_the_terminal(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Escape sequences and markup of a prompt come out as plain text."""
+    """Escape sequences and markup in a prompt are printed as plain text."""
     shell("submit", "\x1b[2J[red]a[/red]\nb")
     assert "\x1b" not in shell("jobs").stdout
     assert len(shell("jobs").stdout.splitlines()) == 2
@@ -181,7 +181,7 @@ def test_prompts_cannot_draw_on_the_terminal(shell: Shell, monkeypatch: pytest.M
 
 
 def test_one_job_is_shown_and_fetched(shell: Shell, tmp_path: Path) -> None:
-    """`job` shows a job, as JSON too; with -o it waits for the picture."""
+    """`job` shows a job, also as JSON; with -o it waits for the picture."""
     job_id = shell("submit", "a", "--no-wait").stdout.strip()
     assert f"id\t{job_id}" in shell("job", job_id).stdout
     assert json.loads(shell("job", job_id, "--json").stdout)["id"] == job_id
@@ -191,7 +191,7 @@ def test_one_job_is_shown_and_fetched(shell: Shell, tmp_path: Path) -> None:
 
 
 def test_cancel(shell: Shell) -> None:
-    """A queued job is cancelled; one that is over, or none, is a failure in one line."""
+    """A queued job is cancelled; for a final or unknown job the error is one line."""
     job_id = shell("submit", "a", "--no-wait").stdout.strip()
     assert shell("cancel", job_id).stdout == f"{job_id} cancelled\n"
     shell("submit", "b")
@@ -206,13 +206,13 @@ def test_cancel(shell: Shell) -> None:
 
 
 def test_models_are_listed(shell: Shell) -> None:
-    """`models` tells what a request may ask of each."""
+    """`models` prints the limits of each model."""
     assert "scenes\t64-512\t64-512\t8\t1-100\t1-8" in shell("models").stdout
     assert json.loads(shell("models", "--json").stdout)[0]["limits"]["max_steps"] == 100
 
 
 def test_no_farm_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a farm the command says how to get one."""
+    """Without a farm the error names the command that starts one."""
     monkeypatch.chdir(tmp_path)
     for name in ("RENDERFARM_URL", "RENDERFARM_DIR"):
         monkeypatch.delenv(name, raising=False)

@@ -1,4 +1,4 @@
-"""Each command asks only for the settings that it uses."""
+"""Each command requires only the settings that it uses."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ NO_SERVER = "127.0.0.1:1"
     ],
 )
 def test_a_command_on_the_database_needs_no_broker(tmp_path: Path, words: str) -> None:
-    """With the database's URL alone a command gets as far as the connection to the database."""
+    """With only the database's URL a command gets as far as the connection to the database."""
     environment = {
         "RENDERFARM_DIR": str(tmp_path),
         "RENDERFARM_DATABASE_URL": f"postgresql://nobody:x@{NO_SERVER}/nothing",
@@ -44,7 +44,7 @@ def test_a_command_on_the_database_needs_no_broker(tmp_path: Path, words: str) -
 
 
 def test_doctor_names_only_what_each_check_lacks(tmp_path: Path) -> None:
-    """The database's check does not ask for the broker's URL, nor the other way round."""
+    """The check of the database does not require the broker's URL, and the reverse."""
     environment = {
         "RENDERFARM_DIR": str(tmp_path),
         "RENDERFARM_DATABASE_URL": f"postgresql://nobody:x@{NO_SERVER}/nothing",
@@ -68,8 +68,10 @@ def test_doctor_names_only_what_each_check_lacks(tmp_path: Path) -> None:
 def test_a_role_names_all_that_it_lacks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, role: str, missing: set[str]
 ) -> None:
-    """A role without settings lists at once every variable that it needs, and no other."""
-    monkeypatch.setattr("app.log.configure", lambda **_: None)  # it would stay for other tests
+    """A role without settings names every variable that it needs, and no other."""
+    monkeypatch.setattr(
+        "app.log.configure", lambda **_: None
+    )  # its effect would last into other tests
     environment = {
         "RENDERFARM_DIR": str(tmp_path),
         "RENDERFARM_DATABASE_URL": "",

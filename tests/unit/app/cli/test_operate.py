@@ -1,4 +1,4 @@
-"""The operator's commands, where there is no farm to operate."""
+"""Operator commands without a farm."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def run(*arguments: str, **environment: str) -> Result:
-    """The command's end, with nothing but these settings."""
+    """Run a command with only these settings."""
     return CliRunner().invoke(main, arguments, env=environment)
 
 
@@ -26,7 +26,7 @@ def test_without_a_farm_the_missing_setting_is_named(tmp_path: Path) -> None:
 
 
 def test_a_database_out_of_reach_is_one_line(tmp_path: Path) -> None:
-    """A database that does not answer is said in one line."""
+    """The error for a database that does not answer is one line."""
     result = run(
         "keys",
         "list",

@@ -1,4 +1,4 @@
-"""What `renderfarm up` tells a newcomer."""
+"""Banner: what `renderfarm up` shows to a new user."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ACCESS = Access(
 
 
 def test_tells_all_that_is_needed() -> None:
-    """Address, key, Flower with its password and the documentation are there; no other secret."""
+    """The banner has address, key, Flower's password and documentation, and no other secret."""
     said = banner(ACCESS, Path.cwd() / "var")
     for fact in ("export RENDERFARM_URL=http://127.0.0.1:8000", "export RENDERFARM_API_KEY=rf_key"):
         assert fact in said
@@ -29,6 +29,6 @@ def test_tells_all_that_is_needed() -> None:
 
 
 def test_a_farm_elsewhere_can_be_found(tmp_path: Path) -> None:
-    """For a farm that is not in ./var the command to copy says where it is."""
+    """For a farm that is not in ./var, the command in the banner names its directory."""
     assert "RENDERFARM_DIR" not in banner(ACCESS, Path.cwd() / "var")
     assert f"RENDERFARM_DIR={tmp_path} " in banner(ACCESS, tmp_path)

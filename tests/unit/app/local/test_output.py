@@ -1,4 +1,4 @@
-"""One log out of many processes."""
+"""Output: one log of many processes."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 
 
 class Terminal(io.StringIO):
-    """A screen that says it is a terminal."""
+    """A screen that is a terminal."""
 
     def isatty(self) -> bool:
-        """Yes."""
+        """Return True."""
         return True
 
 
 @given(st.text(st.characters(categories=["L", "N", "Zs"])), st.lists(st.integers(1, 9)))
 def test_lines_do_not_depend_on_the_cuts(text: str, cuts: list[int]) -> None:
-    """However a stream is cut into reads, the same lines come out, whole characters included."""
+    """A stream gives the same lines however its reads are cut, also inside a character."""
     data = f"{text}\nend".encode()
     lines, got, at = Lines(), [], 0
     for cut in cuts:
@@ -38,14 +38,14 @@ def test_lines_do_not_depend_on_the_cuts(text: str, cuts: list[int]) -> None:
 
 
 def test_endless_line_is_cut() -> None:
-    """A line without end does not fill the memory: it comes in pieces, and nothing is lost."""
+    """An endless line does not fill the memory: it is split, and nothing is lost."""
     lines = Lines()
     pieces = lines.feed(b"x" * (3 * LINE_LIMIT + 1)) + lines.end()
     assert [len(piece) for piece in pieces] == [LINE_LIMIT] * 3 + [1]
 
 
 def test_a_line_cannot_steer_the_terminal() -> None:
-    """Colours, cursor moves and bells out of a prompt do not reach the screen."""
+    """Colours, cursor movements and bells in a prompt do not reach the screen."""
     assert (
         clean("a \x1b[31mred\x1b[0m circle\x07\x1b]0;title\x07\r")
         == "a red circle\ufffd\ufffd]0;title\ufffd"
@@ -53,7 +53,7 @@ def test_a_line_cannot_steer_the_terminal() -> None:
 
 
 def test_colour_is_for_people() -> None:
-    """Colour only at a terminal, and never against NO_COLOR."""
+    """Colour is used only on a terminal, and never with NO_COLOR."""
     assert wants_colour(Terminal(), {})
     assert not wants_colour(io.StringIO(), {})
     assert not wants_colour(Terminal(), {"NO_COLOR": "1"})
@@ -61,7 +61,7 @@ def test_colour_is_for_people() -> None:
 
 
 def test_screen_and_file_say_the_same(tmp_path: Path) -> None:
-    """Each line is shown with its process's name, and kept in that process's own file."""
+    """Each line is shown with its process's name, and stored in that process's file."""
     screen = io.StringIO()
     log = Output(screen, tmp_path / "log", colour=False)
     log.line("api", "started")
@@ -72,7 +72,7 @@ def test_screen_and_file_say_the_same(tmp_path: Path) -> None:
 
 
 def test_quiet_process_shows_alarms_only(tmp_path: Path) -> None:
-    """Of a server's chatter the screen shows what is wrong; its file has all. Blanks show never."""
+    """The screen shows only alarms of a quiet process, and no blank lines; its file has all."""
     screen = io.StringIO()
     log = Output(screen, tmp_path, colour=False)
     for line in ("LOG: checkpoint", "FATAL: no space", "", "Fatal error loading the AOF"):
@@ -86,7 +86,7 @@ def test_quiet_process_shows_alarms_only(tmp_path: Path) -> None:
 
 
 def test_each_process_keeps_its_colour(tmp_path: Path) -> None:
-    """With colour, two processes look different and a failure is red."""
+    """With colour, two processes have different colours and a failure is red."""
     screen = Terminal()
     log = Output(screen, tmp_path, colour=True)
     log.line("api", "fine")
@@ -99,7 +99,7 @@ def test_each_process_keeps_its_colour(tmp_path: Path) -> None:
 
 
 def test_full_log_file_is_set_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A log file never holds much more than its limit; the one before it is kept."""
+    """A log file never has much more than its limit; the previous one is kept."""
     monkeypatch.setattr(output, "FILE_LIMIT_BYTES", 100)
     log = Output(io.StringIO(), tmp_path, colour=False)
     for number in range(20):
@@ -110,7 +110,7 @@ def test_full_log_file_is_set_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_reader_that_went_away_stops_nothing(tmp_path: Path) -> None:
-    """When the screen is closed the farm goes on, and its log files too."""
+    """After the screen is closed, the farm and its log files continue."""
 
     class Closed(io.StringIO):
         def write(self, text: str) -> int:

@@ -1,4 +1,4 @@
-"""Ports that are free, and who holds those that are not."""
+"""Ports: free ones, and the processes that use the others."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_free_port_can_be_had() -> None:
 
 
 def test_zero_stands_for_any() -> None:
-    """Port 0 is a wish for a free port; another free port is taken as it is."""
+    """Port 0 gives any free port; another port is returned if it is free."""
     chosen = ports.claim(0, option="--port")
     assert ports.is_free(chosen)
     assert ports.claim(chosen, option="--port") == chosen
@@ -42,7 +42,7 @@ def test_zero_stands_for_any() -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_taken_port_names_its_holder(taken: int) -> None:
-    """The error says which port, who holds it, and what to do."""
+    """The error names the port, the process that uses it, and what to do."""
     with pytest.raises(PortTakenError) as error:
         ports.claim(taken, option="--port")
     assert f"port {taken} is taken by " in str(error.value)
@@ -51,5 +51,5 @@ def test_taken_port_names_its_holder(taken: int) -> None:
 
 
 def test_free_port_has_no_holder() -> None:
-    """Where nobody listens, nobody is blamed."""
+    """For a port without a listener no process is named."""
     assert ports.holder(ports.free()) == ""

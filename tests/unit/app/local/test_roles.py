@@ -1,4 +1,4 @@
-"""Which processes a farm on one machine is made of."""
+"""Roles: the processes of a farm on one machine."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ if TYPE_CHECKING:
 
 
 def names() -> list[str]:
-    """The processes of a farm with two workers."""
+    """Return the processes of a farm with two workers."""
     programs = Roles(environment={}, api_port=1, flower_port=2, workers=2).programs()
     return [program.name for program in programs]
 
 
 def test_intake_runs_where_there_are_sources(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With queues to read, `up` starts an intake; without, it would have nothing to do."""
+    """`up` starts an intake only if there are queues to read."""
     monkeypatch.delenv("RENDERFARM_SOURCES", raising=False)
     without = names()
     assert without == ["api", "dispatcher", "courier", "worker-1", "worker-2", "flower"]
