@@ -141,7 +141,7 @@ def show(console: Console, access: dict[str, Any]) -> None:
         f"{len(jobs)} pictures in {took_s:.1f} s; "
         f"{stats:.1f} rows per forward pass of the denoiser, over all forward passes of the worker."
     )
-    console.print(f"Pictures: demo/*.png   Contact sheet: [bold]{contact.relative_to(ROOT)}[/]")
+    console.print(f"Pictures: demo/*.png   Contact sheet: [bold]{sheet.relative_to(ROOT)}[/]")
     console.print(
         f"Console: {access['url']}/#{access['api_key']}\nAPI documentation: {access['url']}/docs\n"
         f"Flower: {access['flower_url']} "

@@ -108,7 +108,7 @@ class _Replayer:
         # A source that is not configured any more has no defaults.
         source = self._sources.get(row["source"], Source("", row["tenant"]))
         try:
-            context = door_of(self._settings, self._engine, self._catalog, source)
+            context = accept_context_of(self._settings, self._engine, self._catalog, source)
             tenant = find_by_name(self._engine, row["tenant"])
             click.echo(f"{row['id']} {replay(self._rejected, context, tenant, row, body)}")
         except Refused as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from itertools import count
-from typing import Any
 from urllib.parse import urlsplit
 
 import pytest

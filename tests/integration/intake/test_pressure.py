@@ -52,9 +52,9 @@ def inside(url: str) -> Store:
     return store(urlsplit(url).netloc)
 
 
-def in_hand(url: str) -> int:
-    """How many messages somebody has in hand."""
-    return sum(entry.in_hand for entry in inside(url).entries)
+def leased(url: str) -> int:
+    """Count the messages under a lease."""
+    return sum(entry.leased for entry in inside(url).entries)
 
 
 def deliveries(url: str) -> list[int]:
@@ -105,7 +105,7 @@ def held_up(farm: FarmDatabase) -> Iterator[Connection]:
 def outlast(url: str, leases: int) -> None:
     """Wait until a message's lease has been extended over this many leases."""
     (first, *_) = inside(url).entries
-    until(lambda: first.in_hand)
+    until(lambda: first.leased)
     goal = first.due_at + leases * SHORT_S
     until(lambda: first.due_at > goal)
 
@@ -117,7 +117,7 @@ def test_a_full_queue_leaves_messages_where_they_are(desk: IntakeRig) -> None:
     sent = desk.queue(url).send_many(requests(12))
     with desk.reading(url):
         desk.jobs(5)
-        until(lambda: in_hand(url) == 0)
+        until(lambda: leased(url) == 0)
         assert deliveries(url) == [0] * 7
         cancel(desk, 5)
         desk.jobs(10)
@@ -134,14 +134,14 @@ def test_room_that_others_took_costs_no_delivery(desk: IntakeRig) -> None:
     with desk.reading(url):
         with held_up(desk.farm) as others:
             sent = desk.queue(url).send_many(requests(20))
-            until(lambda: in_hand(url) == 20)
+            until(lambda: leased(url) == 20)
             others.execute(text(FILL), {"tenant": desk.farm.tenant.id, "count": 25})
         desk.jobs(30)
-        until(lambda: in_hand(url) == 15)
+        until(lambda: leased(url) == 15)
         outlast(url, 2)
         assert deliveries(url) == [1] * 15
         assert len(desk.jobs(0)) == 30
-    assert in_hand(url) == 0
+    assert leased(url) == 0
     limit(desk, 100)
     with desk.reading(url):
         assert set(sent) < ids(desk.jobs(45))
@@ -178,7 +178,7 @@ def test_leases_are_kept_while_the_database_is_away(desk: IntakeRig, postgres: P
     with desk.reading(url):
         with held_up(desk.farm):
             sent = desk.queue(url).send_many(requests(3))
-            until(lambda: in_hand(url) == 3)
+            until(lambda: leased(url) == 3)
             with without_database(postgres, desk.farm):
                 outlast(url, 3)
                 assert deliveries(url) == [1, 1, 1]
@@ -291,7 +291,7 @@ def test_a_queue_without_a_dead_letter_is_not_blocked(
         desk.rejects(1)
         queue.send_many(requests(1))
         desk.jobs(1)
-        until(lambda: in_hand(url) == 0)
+        until(lambda: leased(url) == 0)
     (left,) = inside(url).entries
     assert left.due_at > time.monotonic() + 200
 
